@@ -1,0 +1,142 @@
+"""Points to counts of blocks: who stands where, and how many a block can hold.
+
+A picture of H × W pixels is cut into h × w square blocks of side r, h = ⌈H / r⌉ and w = ⌈W / r⌉: the
+last row and column reach over the border where r does not divide the side, so nobody falls off. Where
+it does (every training crop), this is the paper's H // r × W // r. A person belongs to the one block
+that contains the point (paper, Sec. III-A1); nothing is smoothed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from scipy import ndimage
+
+
+def grid_shape(height: int, width: int, block_size_px: int) -> tuple[int, int]:
+    """The number of block rows and columns (h, w) that cover a picture of ``height`` × ``width`` pixels."""
+    if min(height, width, block_size_px) < 1:
+        raise ValueError(
+            f"A {height}×{width} picture in blocks of {block_size_px} px: all three must be at least 1."
+        )
+    return -(-height // block_size_px), -(-width // block_size_px)
+
+
+def block_counts(points: np.ndarray, height: int, width: int, block_size_px: int) -> np.ndarray:
+    """How many people each block holds.
+
+    Parameters
+    ----------
+    points : array, shape (n, 2)
+        Columns x, y in pixels, 0 ≤ x < ``width`` and 0 ≤ y < ``height``.
+    height, width : the picture's sides in pixels
+    block_size_px : r
+
+    Returns
+    -------
+    int64 array, shape (⌈H/r⌉, ⌈W/r⌉); its sum is n
+
+    Raises
+    ------
+    ValueError : a point outside the picture, or not a number
+
+    >>> block_counts(np.array([[0.0, 0.0], [7.9, 0.0], [8.0, 3.0]]), 8, 16, 8)
+    array([[2, 1]])
+    """
+    h, w = grid_shape(height, width, block_size_px)
+    points = inside(points, height, width)
+    column, row = (points // block_size_px).astype(np.int64).T
+    return np.bincount(row * w + column, minlength=h * w).reshape(h, w)
+
+
+def inside(points: np.ndarray, height: int, width: int) -> np.ndarray:
+    """``points`` as a float64 array (n, 2), or a ValueError that names the first one outside the picture."""
+    points = np.asarray(points, dtype=np.float64).reshape(-1, 2)
+    within = (points >= 0).all(axis=1) & (points < (width, height)).all(axis=1)
+    if not within.all():
+        x, y = points[np.argmin(within)]
+        raise ValueError(
+            f"{np.count_nonzero(~within)} of {len(points)} points lie outside the {height}×{width} "
+            f"(H×W) picture, the first at x={x:g}, y={y:g}. Expected 0 ≤ x < {width}, 0 ≤ y < {height}; "
+            "`ebc prepare` drops and counts such points."
+        )
+    return points
+
+
+def window_counts(
+    points: np.ndarray, height: int, width: int, block_size_px: int, distinct_pixels: bool = False
+) -> np.ndarray:
+    """How many people each r × r window holds, at every whole-pixel position (stride 1).
+
+    Parameters
+    ----------
+    points, height, width, block_size_px : as in `block_counts`; both sides at least r
+    distinct_pixels : count people on the same pixel once, as the authors' released statistics do
+
+    Returns
+    -------
+    int64 array, shape (H − r + 1, W − r + 1)
+    """
+    if min(height, width) < block_size_px:
+        raise ValueError(f"A {height}×{width} picture holds no window of {block_size_px} px.")
+    pixels = block_counts(points, height, width, 1)  # (H, W)
+    if distinct_pixels:
+        pixels = np.minimum(pixels, 1)
+    total = np.pad(pixels, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)  # (H + 1, W + 1)
+    r = block_size_px
+    return total[r:, r:] - total[:-r, r:] - total[r:, :-r] + total[:-r, :-r]
+
+
+def histogram(counts: Iterable[np.ndarray]) -> np.ndarray:
+    """How many blocks hold 0, 1, 2, … people, over any number of count arrays.
+
+    Returns
+    -------
+    int64 array, shape (largest count + 1,)
+
+    >>> histogram([np.array([[0, 2]]), np.array([[0, 1]])])
+    array([2, 1, 1])
+    """
+    total = np.zeros(1, dtype=np.int64)
+    for count in counts:
+        one = np.bincount(np.ravel(count))
+        longer = max(len(total), len(one))
+        total = np.pad(total, (0, longer - len(total))) + np.pad(one, (0, longer - len(one)))
+    return total
+
+
+def max_count(block_size_px: int, min_person_px: int = 4) -> int:
+    """The most people a block can show, m = (r // s)² (paper, Sec. III-A2, label correction).
+
+    ``min_person_px`` is s, the side of the smallest person one can recognise; 4 in the paper.
+
+    >>> [max_count(r) for r in (8, 16, 32)]
+    [4, 16, 64]
+    """
+    if not 1 <= min_person_px <= block_size_px:
+        raise ValueError(
+            f"min_person_px is {min_person_px}; it must lie between 1 and the block's {block_size_px} px."
+        )
+    return (block_size_px // min_person_px) ** 2
+
+
+def smoothed_counts(
+    points: np.ndarray, height: int, width: int, block_size_px: int, sigma_px: float
+) -> np.ndarray:
+    """Block counts after Gaussian smoothing, which the paper argues against (Sec. III-A1, Fig. 2).
+
+    Each person becomes a Gaussian of standard deviation ``sigma_px``, mirrored at the picture's border
+    so that its mass stays inside, and every block sums what falls into it.
+
+    Returns
+    -------
+    float64 array, shape (⌈H/r⌉, ⌈W/r⌉); its sum is n up to rounding
+    """
+    if sigma_px <= 0:
+        raise ValueError(f"sigma_px is {sigma_px}; a Gaussian needs a width above 0.")
+    h, w = grid_shape(height, width, block_size_px)
+    density = block_counts(points, height, width, 1).astype(np.float64)  # (H, W)
+    density = ndimage.gaussian_filter(density, sigma_px, mode="reflect")
+    density = np.pad(density, ((0, h * block_size_px - height), (0, w * block_size_px - width)))
+    return density.reshape(h, block_size_px, w, block_size_px).sum(axis=(1, 3))

@@ -1,0 +1,110 @@
+"""The workbook from a shell: `ebc prepare | train | evaluate | report`, the notebooks' own code."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+
+from .config import RECIPES, Config, make_config
+from .runs import Run, open_run
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command; 0 when it did what was asked, 1 with a message on stderr when it could not."""
+    given = parser().parse_args(words)
+    try:
+        given.command(given)
+    except (ValueError, FileNotFoundError, FloatingPointError) as problem:
+        print(f"ebc {given.verb}: {problem}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped. `--resume` goes on from the last epoch.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their options; a training option for every field of `Config`."""
+    top = argparse.ArgumentParser(prog="ebc", description="Blockwise crowd counting with CLIP-EBC.")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="command")
+
+    prepare = verbs.add_parser("prepare", help="check a data set and write what training reads")
+    prepare.add_argument(
+        "dataset", nargs="+", help="sha, shb, qnrf, nwpu, jhu, synthetic, or a folder of yours"
+    )
+    prepare.add_argument(
+        "--skip-bad", action="store_true", help="leave unreadable files out (they are named)"
+    )
+    prepare.set_defaults(command=_prepare)
+
+    train = verbs.add_parser(
+        "train", help="train, select on held-out pictures, evaluate on the test split"
+    )
+    train.add_argument("dataset", nargs="?", default="synthetic")
+    train.add_argument("--recipe", help=f"where the defaults come from: {', '.join(RECIPES)}")
+    train.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    for field in dataclasses.fields(Config):
+        if field.name not in {"dataset", "recipe"}:
+            option = "--" + field.name.replace("_", "-")
+            train.add_argument(
+                option, dest=field.name, metavar=str(field.type).removeprefix("Literal")
+            )
+    train.set_defaults(command=_train)
+
+    evaluate = verbs.add_parser("evaluate", help="measure a run's weights again")
+    evaluate.add_argument("run", help="a name in results/runs, or the run's folder")
+    evaluate.add_argument("--split", help="default: the split that the data set's papers report")
+    evaluate.set_defaults(command=_evaluate)
+
+    report = verbs.add_parser("report", help="tables of all finished runs")
+    report.set_defaults(command=_report)
+    return top
+
+
+def _prepare(given: argparse.Namespace) -> None:
+    from . import datasets
+
+    for name in given.dataset:
+        report = datasets.prepare(name, skip_bad=given.skip_bad)
+        print(datasets.format_report(report))
+
+
+def _train(given: argparse.Namespace) -> None:
+    from .training import train
+
+    names = [field.name for field in dataclasses.fields(Config)]
+    config = make_config(**{name: getattr(given, name) for name in names})
+    _show(train(config, resume=given.resume))
+
+
+def _evaluate(given: argparse.Namespace) -> None:
+    from .training import evaluate
+
+    _show(evaluate(open_run(given.run), split=given.split), given.split)
+
+
+def _report(given: argparse.Namespace) -> None:
+    from .tables import write_tables
+
+    tables = write_tables()
+    if not tables:
+        raise FileNotFoundError(
+            "There is no finished run yet: `make reproduce` or `ebc train` makes one."
+        )
+    for dataset, table in tables.items():
+        print(
+            f"\n{dataset}: {len(table)} run(s); errors in people\n{table.round(2).to_string(index=False)}"
+        )
+
+
+def _show(run: Run, split: str | None = None) -> None:
+    suffix = f"-{split}" if split and (run.path / f"metrics-{split}.json").is_file() else ""
+    metrics = json.loads((run.path / f"metrics{suffix}.json").read_text())
+    print(
+        f"{run.path}\n{metrics['dataset']} {metrics['split']}, {metrics['images']} pictures: "
+        f"MAE {metrics['mae']:.1f}, RMSE {metrics['rmse']:.1f} "
+        f"(always saying the training mean: MAE {metrics['mean_predictor_mae']:.1f})"
+    )

@@ -1,0 +1,238 @@
+"""What a run is: one frozen dataclass, the recipes that fill it, and where files lie."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+
+def project_root(start: Path | None = None) -> Path:
+    """The nearest folder at or above ``start`` (default: the working folder) that holds `notebooks/`.
+
+    A notebook runs in `notebooks/`, papermill and `ebc` where they are called; all of them mean the
+    same `data/` and `results/`. Outside a checkout it is the working folder itself.
+    """
+    here = Path(start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / "notebooks").is_dir() and (folder / "pyproject.toml").is_file():
+            return folder
+    return here
+
+
+def data_root() -> Path:
+    """Where data sets lie as published: ``$EBC_DATA``, or `data/` of the project."""
+    return Path(os.environ.get("EBC_DATA") or project_root() / "data").expanduser().resolve()
+
+
+def prepared_root() -> Path:
+    """Where `ebc prepare` writes: ``$EBC_PREPARED``, or `data/prepared/` of the project."""
+    return (
+        Path(os.environ.get("EBC_PREPARED") or project_root() / "data" / "prepared")
+        .expanduser()
+        .resolve()
+    )
+
+
+def results_root() -> Path:
+    """Where runs, tables and figures go: ``$EBC_RESULTS``, or `results/` of the project."""
+    return Path(os.environ.get("EBC_RESULTS") or project_root() / "results").expanduser().resolve()
+
+
+def choose(what: str, value: str, options: Iterable[str]) -> str:
+    """``value`` if it is one of ``options``; otherwise a ValueError that names the nearest one.
+
+    >>> choose("head", "text", ["text", "linear"])
+    'text'
+    """
+    options = list(options)
+    if value in options:
+        return value
+    near = difflib.get_close_matches(str(value), options, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"{what} {value!r} is not known.{hint} Choose from: {', '.join(options)}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Every parameter of a training run; two equal configs on one machine give equal runs.
+
+    Units are in the names: ``_px`` picture pixels, ``epochs`` passes over the training pictures.
+    ``None`` stands for "derived": ``max_count`` from the block's size, ``name`` from the rest.
+    """
+
+    dataset: str = "synthetic"  # a name known to `ebclib.datasets`, or a folder below the data root
+    model: str = "clip_lite"  # a row of `encoders.VARIANTS`
+    head: Literal["text", "linear"] = "text"
+    block_size_px: Literal[8, 16, 32] = 8  # r
+    max_count: int | None = None  # m; None: (r // 4)², the label correction's rule
+    bins: Literal["fine"] = "fine"
+    representatives: Literal["grid", "windows", "scaled", "middle"] = "grid"
+    count_loss: Literal["l1"] = "l1"
+    count_weight: float = 1.0  # λ of Eq. 3
+    epochs: int = 2600
+    batch_size: int = 8
+    crop_px: int = 448
+    max_scale: float = 2.0  # σ ~ U(1, max_scale): a crop shows σ·crop_px pixels
+    learning_rate: float = 1e-4
+    weight_decay: float = 1e-4
+    schedule: Literal["restarts", "cosine"] = "restarts"
+    warmup_epochs: float = 50
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    evaluate_every: int = 5  # epochs between two looks at the held-out pictures
+    workers: int | Literal["auto"] = "auto"  # processes that read crops
+    seed: int = 0
+    recipe: str = "paper"  # where the values above started from
+    name: str | None = None  # the run's folder; None: made from the rest
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            value = _fit(field.name, getattr(self, field.name), hints[field.name])
+            object.__setattr__(self, field.name, value)
+        for name in ("epochs", "batch_size", "crop_px", "evaluate_every"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("count_weight", "weight_decay", "warmup_epochs", "seed"):
+            _at_least(name, getattr(self, name), 0)
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate is {self.learning_rate}; it must be above 0.")
+        if self.workers != "auto":
+            _at_least("workers", self.workers, 0)
+        if self.max_scale < 1:
+            raise ValueError(
+                f"max_scale is {self.max_scale}; crops show at least crop_px: give 1 or more."
+            )
+        if self.max_count is not None and self.max_count < 1:
+            raise ValueError(
+                f"max_count is {self.max_count}; a block holds at least 1 person (m ≥ 1)."
+            )
+        if self.crop_px % self.block_size_px:
+            near = round(self.crop_px / 32) * 32 or 32
+            raise ValueError(
+                f"crop_px {self.crop_px} is no multiple of block_size_px {self.block_size_px}; "
+                f"the nearest that fits every block is {near}."
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as `config.json` stores them."""
+        return dataclasses.asdict(self)
+
+
+PAPER: dict[str, Any] = {}
+"""The paper's training (Sec. IV-2) with the released schedule: the defaults of `Config`."""
+
+TWO_CORES_20MIN: dict[str, Any] = {
+    "epochs": 40,
+    "crop_px": 256,
+    "max_scale": 1.25,
+    "learning_rate": 1e-3,
+    "count_weight": 0.1,
+    "schedule": "cosine",
+    "warmup_epochs": 1,
+    "evaluate_every": 4,
+}
+"""ShanghaiTech B in 20 minutes on two cores that multiply bf16; not the paper's training.
+
+Small crops, so that there are many steps; hardly shrunk, so that they look like the test pictures;
+λ = 0.1, because L1 on blocks at λ = 1 pulls every doubtful block to nobody.
+"""
+
+DEMO: dict[str, Any] = {
+    **TWO_CORES_20MIN,
+    "crop_px": 224,
+    "epochs": 6,
+    "evaluate_every": 3,
+}
+"""The drawn crowds in about a minute on two cores: the notebooks' default, and so their test."""
+
+RECIPES = {"paper": PAPER, "two_cores_20min": TWO_CORES_20MIN, "demo": DEMO}
+
+
+def make_config(dataset: str = "synthetic", recipe: str | None = None, **given: Any) -> Config:
+    """A config: the recipe's values, and over them whatever is given and not None.
+
+    Parameters
+    ----------
+    dataset : name of the data set
+    recipe : a key of `RECIPES`; None takes ``demo`` for ``synthetic`` and ``paper`` for the others
+    given : any field of `Config`; None leaves the recipe's value
+
+    Raises
+    ------
+    ValueError : an unknown field or recipe (the nearest is named), or a value out of range
+
+    >>> make_config(epochs=2).crop_px
+    224
+    """
+    recipe = recipe or ("demo" if dataset == "synthetic" else "paper")
+    values = dict(RECIPES[choose("recipe", recipe, RECIPES)])
+    fields = [field.name for field in dataclasses.fields(Config)]
+    for name, value in given.items():
+        choose("parameter", name, fields)
+        if value is not None:
+            values[name] = value
+    config = Config(dataset=dataset, recipe=recipe, **values)
+    return dataclasses.replace(config, name=config.name or default_name(config, given))
+
+
+def default_name(config: Config, given: Mapping[str, Any]) -> str:
+    """A run's folder name: data set, model, head, recipe, then what was changed, then the seed.
+
+    >>> make_config("shb", seed=3, epochs=300).name
+    'shb-clip_lite-text-paper-epochs300-seed3'
+    """
+    own = {"dataset", "model", "head", "recipe", "name", "seed", "workers"}
+    base = Config(dataset=config.dataset, recipe=config.recipe, **RECIPES[config.recipe])
+    changed = [
+        f"{key}{getattr(config, key)}"
+        for key in sorted(given)
+        if key not in own and getattr(config, key) != getattr(base, key)
+    ]
+    parts = [
+        config.dataset,
+        config.model,
+        config.head,
+        config.recipe,
+        *changed,
+        f"seed{config.seed}",
+    ]
+    return "-".join(parts).replace("/", "_")
+
+
+def _fit(name: str, value: Any, hint: Any) -> Any:
+    """``value`` as its field's type has it ("3" from a shell becomes 3), or a ValueError."""
+    origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        for option in options:
+            if value == option or str(value) == str(option):
+                return option
+        choose(name, str(value), [str(option) for option in options])
+    if origin is types.UnionType or origin is typing.Union:
+        if value is None and type(None) in options:
+            return None
+        problems = []
+        for option in (option for option in options if option is not type(None)):
+            try:
+                return _fit(name, value, option)
+            except ValueError as problem:
+                problems.append(str(problem))
+        raise ValueError(" or: ".join(problems))
+    try:
+        fitted = hint(value)
+    except (TypeError, ValueError):
+        fitted = None
+    exact = fitted is not None and not isinstance(value, bool)
+    if not exact or (hint is int and float(value) != fitted):
+        raise ValueError(f"{name} is {value!r}; a value of type {hint.__name__} is expected.")
+    return fitted
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if not value >= least:
+        raise ValueError(f"{name} is {value}; the least allowed is {least}.")

@@ -1,0 +1,31 @@
+"""Published layouts and any folder in; pictures and points, checked, out.
+
+>>> from ebclib.datasets import prepared
+>>> train = prepared("shb", "train")              # doctest: +SKIP
+>>> train.counts.sum(), train[0].picture.shape    # doctest: +SKIP
+
+`read` gives a split as published, `prepare` checks it and writes what training reads, `prepared`
+opens that. A split is a sequence of `Sample` (picture, points, name).
+"""
+
+from ebclib.datasets.catalogue import DATASETS, Dataset
+from ebclib.datasets.holdout import hold_out
+from ebclib.datasets.preparation import prepare, prepared
+from ebclib.datasets.prepared_split import PreparedSplit
+from ebclib.datasets.reading import describe, read
+from ebclib.datasets.report import format_report
+from ebclib.datasets.sample import ReadSplit, Sample
+
+__all__ = [
+    "DATASETS",
+    "Dataset",
+    "PreparedSplit",
+    "ReadSplit",
+    "Sample",
+    "describe",
+    "format_report",
+    "hold_out",
+    "prepare",
+    "prepared",
+    "read",
+]

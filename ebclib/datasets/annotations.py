@@ -1,0 +1,235 @@
+"""The points of one picture from one file: .mat, .csv, .json, .txt."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.io
+
+MAT_KEYS = ("image_info", "annPoints", "points")
+"""Variables that hold points in a .mat: ShanghaiTech's; UCF-QNRF's and NWPU's; anybody's own."""
+
+
+def read_mat(path: Path, keys: Sequence[str] = MAT_KEYS) -> np.ndarray:
+    """Points (N, 2) of a MATLAB file: an N x 2 matrix under one of ``keys``.
+
+    ShanghaiTech nests it, `image_info[0][0][0][0][0]` (a struct with the field `location`).
+
+    Raises
+    ------
+    ValueError : none of the keys, another shape, not finite, or no .mat that scipy reads
+    """
+    expected = " or ".join(repr(key) for key in keys)
+    data = path.read_bytes()
+    try:
+        content = scipy.io.loadmat(io.BytesIO(data))
+    except NotImplementedError as problem:
+        raise ValueError(
+            f"{path}: a MATLAB 7.3 (HDF5) file. Save it again in MATLAB with "
+            "`save(name, 'points', '-v7')`."
+        ) from problem
+    except Exception as problem:  # scipy has many ways to trip over a file that is no .mat
+        raise ValueError(
+            f"{path}: not a .mat file, or a damaged one ({problem}). Expected is a MATLAB "
+            f"file with the variable {expected}."
+        ) from problem
+    found = [key for key in content if not key.startswith("__")]
+    for key in keys:
+        if key in content:
+            return _finite(_matrix(content[key], path, key), path)
+    raise ValueError(
+        f"{path}: a .mat of another kind. It has {', '.join(map(repr, found)) or 'no variables'}; "
+        f"expected is {expected}, an N x 2 matrix of x and y in pixels."
+    )
+
+
+def read_jhu(path: Path) -> np.ndarray:
+    """Points (N, 2) of JHU-Crowd++: a head a line, ``x y w h o b`` (x and y its centre).
+
+    Raises
+    ------
+    ValueError : a line that is not numbers, or too short; file and line are named
+    """
+    points = []
+    for number, line in enumerate(_text(path).splitlines(), start=1):
+        fields = line.split()
+        if not fields:
+            continue
+        if len(fields) < 2:
+            raise ValueError(f"{path}, line {number}: {line!r}; expected is `x y w h o b`.")
+        pair = zip(("x", "y"), fields, strict=False)
+        points.append(
+            [_number(value, f"{path}, line {number}, column {name}") for name, value in pair]
+        )
+    return as_points(points, path)
+
+
+def read_csv(path: Path) -> np.ndarray:
+    """Points (N, 2) of a CSV file of one picture, with the columns x and y (others are ignored).
+
+    Raises
+    ------
+    ValueError : a column missing, or text in a number; file, line and column are named
+    """
+    points = [[x, y] for _, x, y in csv_rows(path, ()) if x is not None]
+    return as_points(points, path)
+
+
+def read_json(path: Path) -> np.ndarray:
+    """Points (N, 2) of a JSON file of one picture: ``[[x, y], …]``, or that under "points".
+
+    A point may also be ``{"x": 1, "y": 2}``.
+
+    Raises
+    ------
+    ValueError : not JSON, or of another shape; the file is named
+    """
+    content = load_json(path)
+    if isinstance(content, dict) and "points" in content:
+        content = content["points"]
+    return json_points(content, path)
+
+
+def csv_rows(path: Path, names: Sequence[str]) -> Iterator[tuple[str, float | None, float | None]]:
+    """(image, x, y) of each row of a CSV file; x and y are None where a row leaves both empty.
+
+    Parameters
+    ----------
+    path : UTF-8 text; commas, semicolons or tabs; the first line names the columns
+    names : what the image's column may be called; empty: no such column is looked for
+
+    Raises
+    ------
+    ValueError : a column missing, a row cut short, or text in a number
+    """
+    lines = _text(path).splitlines()
+    header = next((line for line in lines if line.strip()), "")
+    delimiter = next((mark for mark in ",;\t" if mark in header), ",")
+    reader = csv.reader(lines, delimiter=delimiter)
+    columns = [name.strip().lower() for name in next((row for row in reader if row), [])]
+    places = [_column(path, columns, ("x",)), _column(path, columns, ("y",))]
+    image_at = _column(path, columns, names) if names else None
+    for row in reader:
+        if not any(cell.strip() for cell in row):
+            continue
+        where = f"{path}, line {reader.line_num}"
+        if len(row) <= max(*places, image_at or 0):
+            raise ValueError(f"{where}: {len(row)} columns; expected are {', '.join(columns)}.")
+        cells = [row[at].strip() for at in places]
+        image = row[image_at].strip() if image_at is not None else ""
+        if not any(cells):
+            yield image, None, None
+            continue
+        x, y = (_number(cell, f"{where}, column {n}") for cell, n in zip(cells, "xy", strict=True))
+        yield image, x, y
+
+
+def load_json(path: Path) -> Any:
+    """What a JSON file holds; ValueError with line and column where it is none."""
+    try:
+        return json.loads(_text(path))
+    except json.JSONDecodeError as problem:
+        raise ValueError(
+            f"{path}, line {problem.lineno}, column {problem.colno}: not JSON ({problem.msg})."
+        ) from problem
+
+
+def json_points(items: Any, where: Path | str) -> np.ndarray:
+    """Points (N, 2) of a parsed list of ``[x, y]`` or ``{"x": x, "y": y}``.
+
+    Raises
+    ------
+    ValueError : anything else; ``where`` and the point's number are named
+    """
+    if not isinstance(items, list):
+        raise ValueError(f"{where}: a list of points [[x, y], …] is expected, not {_kind(items)}.")
+    points = []
+    for number, item in enumerate(items, start=1):
+        pair = [item.get("x"), item.get("y")] if isinstance(item, dict) else item
+        numbers = isinstance(pair, list) and len(pair) == 2
+        if not numbers or not all(type(value) in (int, float) for value in pair):
+            raise ValueError(f"{where}, point {number}: {item!r}; expected is [x, y], two numbers.")
+        points.append(pair)
+    return as_points(points, where)
+
+
+def as_points(values: Any, where: Path | str) -> np.ndarray:
+    """``values`` as float64 (N, 2); ValueError naming the first that is not finite."""
+    points = np.asarray(values, dtype=np.float64)
+    if points.size == 0:
+        return np.empty((0, 2))
+    return _finite(points, where)
+
+
+def _finite(points: np.ndarray, where: Path | str) -> np.ndarray:
+    good = np.isfinite(points).all(axis=1)
+    if not good.all():
+        first = int(np.argmin(good))
+        x, y = points[first]
+        raise ValueError(
+            f"{where}: point {first + 1} of {len(points)} is ({x}, {y}); x and y must be finite "
+            f"numbers ({int((~good).sum())} such points)."
+        )
+    return points
+
+
+def _matrix(value: np.ndarray, path: Path, key: str) -> np.ndarray:
+    """The numeric N x 2 matrix inside nested MATLAB cells and structs."""
+    while value.dtype.names or value.dtype == object:
+        if value.dtype.names:
+            field = "location" if "location" in value.dtype.names else value.dtype.names[0]
+            value = value[field]
+        elif value.size == 1:
+            value = np.asarray(value.item())
+        else:
+            break
+    if value.size == 0 and value.dtype != object:
+        return np.empty((0, 2))
+    if value.ndim != 2 or value.shape[1] != 2 or not np.issubdtype(value.dtype, np.number):
+        raise ValueError(
+            f"{path}: {key!r} holds {value.dtype} of shape {value.shape}; expected is an N x 2 "
+            "matrix of numbers, x and y in pixels."
+        )
+    return value.astype(np.float64)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as problem:
+        raise ValueError(
+            f"{path}: not UTF-8 text ({problem.reason}). Save it as UTF-8."
+        ) from problem
+
+
+def _column(path: Path, columns: Sequence[str], names: Sequence[str]) -> int:
+    for name in names:
+        if name in columns:
+            return columns.index(name)
+    raise ValueError(
+        f"{path}: no column {' or '.join(map(repr, names))} in its first line, which has "
+        f"{', '.join(map(repr, columns)) or 'nothing'}."
+    )
+
+
+def _number(text: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"{where}: {text!r} is not a number.") from None
+    if not math.isfinite(value):
+        raise ValueError(f"{where}: {text!r} is not a finite number.")
+    return value
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"an object with the keys {', '.join(map(repr, list(value)[:6])) or '(none)'}"
+    return f"{type(value).__name__} {value!r:.60}"

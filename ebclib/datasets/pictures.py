@@ -1,0 +1,173 @@
+"""Any picture file as an upright RGB array, or an error that names the file."""
+
+from __future__ import annotations
+
+import io
+import threading
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageCms
+
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif"}
+)
+"""Files taken for pictures, by their ending in lower case."""
+
+MAX_FILE_PIXELS = 500_000_000
+"""The largest picture decoded (1.5 GB as uint8). Pillow's own guard stops at a third of it."""
+
+_ORIENTATION = 274  # the EXIF tag
+_UPRIGHT = {  # what undoes each orientation; CIPA DC-008, 4.6.4.A
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+_guard = threading.Lock()
+
+
+def decode(data: bytes, source: Path | str) -> tuple[np.ndarray, int]:
+    """A picture from the bytes of its file.
+
+    Greyscale is repeated over the channels, 16-bit grey scaled to 8 bits (not clipped), what is
+    transparent laid over white; of several frames the first is taken; EXIF turning is applied.
+
+    Parameters
+    ----------
+    data : the file, whole
+    source : its name, for errors
+
+    Returns
+    -------
+    picture : uint8 (H, W, 3), RGB, upright
+    orientation : what EXIF said, 1 to 8; 1 where it says nothing
+
+    Raises
+    ------
+    ValueError : not a picture, cut off, empty, or above `MAX_FILE_PIXELS`; ``source`` is named
+    """
+    with _open(data, source) as image:
+        try:
+            image.load()
+        except Exception as problem:  # each of Pillow's plugins has its own kinds
+            raise ValueError(
+                f"{source}: the picture cannot be decoded ({problem}). It may be cut off or "
+                "damaged: get the file again, or leave it out (--skip-bad)."
+            ) from problem
+        orientation = _orientation(image)
+        upright = image.transpose(_UPRIGHT[orientation]) if orientation != 1 else image
+        try:
+            return np.array(_rgb(upright)), orientation
+        except ValueError as problem:
+            raise ValueError(
+                f"{source}: a picture of mode {image.mode} that cannot be made RGB ({problem}). "
+                "Save it as an 8-bit PNG or JPEG."
+            ) from problem
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """(H, W) as the file's header has it, before turning; nothing is decoded.
+
+    Raises
+    ------
+    ValueError : no picture, or above `MAX_FILE_PIXELS`
+    """
+    with open(path, "rb") as file, _open(file, path) as image:
+        return image.height, image.width
+
+
+def is_grey(picture: np.ndarray) -> bool:
+    """Whether the three channels of a picture (H, W, 3) are the same everywhere."""
+    few = picture[::16, ::16]  # enough to know most coloured pictures
+    return all((part == part[..., :1]).all() for part in (few, picture))
+
+
+def resize(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """``picture`` (H, W, 3) at ``size`` (H, W), by an antialiased Lanczos filter."""
+    if picture.shape[:2] == tuple(size):
+        return picture
+    height, width = size
+    image = Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS)
+    return np.asarray(image)
+
+
+def _open(data: bytes | BinaryIO, source: Path | str) -> Image.Image:
+    if isinstance(data, bytes):
+        if not data:
+            raise ValueError(f"{source}: the file is empty (0 bytes). Get it again.")
+        data = io.BytesIO(data)
+    try:
+        # Pillow's limit is a global; ours is checked below, from the header, before decoding
+        with _guard:
+            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                image = Image.open(data)
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
+    except (OSError, SyntaxError, ValueError, EOFError) as problem:
+        reason = "" if isinstance(problem, Image.UnidentifiedImageError) else f" ({problem})"
+        raise ValueError(
+            f"{source}: this is no picture{reason}, or of a kind that Pillow cannot read. Look at "
+            "what the file holds (a saved web page?) and get it again."
+        ) from problem
+    if image.width * image.height > MAX_FILE_PIXELS:
+        raise ValueError(
+            f"{source}: {image.width} x {image.height} is {image.width * image.height / 1e6:.0f} "
+            f"megapixels; at most {MAX_FILE_PIXELS / 1e6:.0f} are read. Cut the picture into parts."
+        )
+    return image
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # a damaged EXIF block says nothing; the pixels may still be good
+        return 1
+    return value if value in _UPRIGHT else 1
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    """uint8 (H, W, 3) of an image of any mode."""
+    mode = image.mode
+    if mode == "RGB" and "transparency" not in image.info:
+        return np.asarray(image)
+    if mode.startswith(("I", "F")):
+        grey = _eight_bits(image)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if mode == "LAB":
+        to_rgb = ImageCms.buildTransform(
+            ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB"
+        )
+        return np.asarray(ImageCms.applyTransform(image, to_rgb))
+    if mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
+        if mode == "La":
+            image = image.convert("LA")
+        over = image.convert("RGBA")
+        white = Image.new("RGBA", over.size, "white")
+        return np.asarray(Image.alpha_composite(white, over).convert("RGB"))
+    return np.asarray(image.convert("RGB"))
+
+
+def _eight_bits(image: Image.Image) -> np.ndarray:
+    """uint8 (H, W) of integers of 16 or 32 bits, or of floats: the format's range to 0..255."""
+    values = np.asarray(image).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("it holds values that are not finite")
+    low, high = values.min(), values.max()
+    if low < 0:
+        raise ValueError(f"it holds negative values (down to {low:g})")
+    if image.mode == "F":
+        top = 1.0 if high <= 1 else 255.0 if high <= 255 else 65535.0
+    elif image.mode == "I" and high <= 255:
+        top = 255.0
+    else:
+        bits = getattr(image, "tag_v2", {}).get(258, (16,))[0]  # TIFF's BitsPerSample
+        top = 2.0 ** (bits if 8 < bits < 16 else 16) - 1
+    return np.rint(values * (255 / max(top, high))).astype(np.uint8)

@@ -1,0 +1,123 @@
+"""Geometry of preparation: turning points with their picture, and scaling both."""
+
+from __future__ import annotations
+
+import numpy as np
+
+MAX_PIXELS = 100_000_000
+"""A prepared picture holds at most so many pixels (300 MB as uint8)."""
+
+
+def inside(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Which of ``points`` (N, 2) lie in [0, W) x [0, H), as bools (N,); ``size`` is (H, W)."""
+    height, width = size
+    x, y = points[:, 0], points[:, 1]
+    return (x >= 0) & (x < width) & (y >= 0) & (y < height)
+
+
+def clamp(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """``points`` with what lies on or beyond an edge moved just inside [0, W) x [0, H)."""
+    height, width = size
+    return np.clip(points, 0.0, [np.nextafter(width, 0.0), np.nextafter(height, 0.0)])
+
+
+def turn(points: np.ndarray, size: tuple[int, int], orientation: int) -> np.ndarray:
+    """Points of a stored picture where they are once it is upright.
+
+    Parameters
+    ----------
+    points : (N, 2), x and y in the picture as stored
+    size : (H, W) of the picture as stored
+    orientation : EXIF tag 274, 1 (upright) to 8; CIPA DC-008, 4.6.4.A
+    """
+    height, width = size
+    x, y = points[:, 0], points[:, 1]
+    x_back, y_back = width - x, height - y
+    new_x, new_y = {
+        1: (x, y),
+        2: (x_back, y),
+        3: (x_back, y_back),
+        4: (x, y_back),
+        5: (y, x),
+        6: (y_back, x),
+        7: (y_back, x_back),
+        8: (y, x_back),
+    }[orientation]
+    return np.stack([new_x, new_y], axis=1)
+
+
+def place(
+    points: np.ndarray, size: tuple[int, int], orientation: int = 1
+) -> tuple[np.ndarray, int, bool]:
+    """The annotated points on the upright picture.
+
+    Where EXIF swaps the sides and more points fit the picture as stored than the upright one, they
+    were annotated on the stored one and are turned along.
+
+    Parameters
+    ----------
+    points : (N, 2) as annotated
+    size : (H, W) of the upright picture
+    orientation : EXIF orientation of its file
+
+    Returns
+    -------
+    points : (M, 2), inside [0, W) x [0, H)
+    outside : how many were dropped because they lie outside, N - M
+    turned : whether the points were turned along
+    """
+    keep, turned = inside(points, size), False
+    if orientation >= 5:
+        stored = size[::-1]
+        keep_stored = inside(points, stored)
+        if keep_stored.sum() > keep.sum():
+            # x = 0 becomes x = W, just outside the half-open rectangle: clamp
+            upright = clamp(turn(points[keep_stored], stored, orientation), size)
+            return upright, int((~keep_stored).sum()), True
+    return points[keep], int((~keep).sum()), turned
+
+
+def prepared_size(
+    size: tuple[int, int], least_side: int = 448, longest_side: int | None = None
+) -> tuple[int, int]:
+    """(H, W) of a picture after preparation, its aspect kept up to rounding.
+
+    The longest side shrinks to ``longest_side`` where it is longer; then, and with priority, the
+    least side grows to ``least_side`` where it is shorter. Never more than is needed.
+
+    Raises
+    ------
+    ValueError : more than `MAX_PIXELS` pixels would come out
+
+    >>> prepared_size((182, 300)), prepared_size((3000, 6000), longest_side=2048)
+    ((448, 738), (1024, 2048))
+    """
+    least, longest = min(size), max(size)
+    scale = min(1.0, longest_side / longest) if longest_side else 1.0
+    if least * scale < least_side:
+        new_least, new_longest = least_side, round(longest * least_side / least)
+    elif scale < 1:
+        new_least, new_longest = max(least_side, round(least * scale)), longest_side
+    else:
+        new_least, new_longest = least, longest
+    if new_least * new_longest > MAX_PIXELS:
+        grown = new_longest > longest
+        advice = (
+            "cut it into parts" if grown else "give the data set a `longest_side`, or cut it up"
+        )
+        raise ValueError(
+            f"a picture of {size[1]} x {size[0]} would be {new_longest} x {new_least} once "
+            f"prepared (least side {least_side}), {new_least * new_longest / 1e6:.0f} megapixels; at "
+            f"most {MAX_PIXELS / 1e6:.0f} are allowed: {advice}."
+        )
+    return (new_least, new_longest) if size[0] <= size[1] else (new_longest, new_least)
+
+
+def scale_points(
+    points: np.ndarray, size: tuple[int, int], new_size: tuple[int, int]
+) -> np.ndarray:
+    """``points`` (N, 2) of a picture of ``size`` (H, W) resized to ``new_size``; none falls out."""
+    if size == new_size:
+        return points
+    ratio = np.array([new_size[1] / size[1], new_size[0] / size[0]])
+    return clamp(points * ratio, new_size)

@@ -1,0 +1,191 @@
+"""What a run leaves behind, and reading it back.
+
+A run is a folder `results/runs/<name>/`; every table and figure is made from its files:
+
+    config.json        every parameter
+    metrics.json       MAE, RMSE, pictures, split, duration
+    history.csv        a row an epoch
+    predictions.csv    image, points, count, lower, upper
+    provenance.json    commit, versions, device, hash of the data
+    model.safetensors  the weights (not committed)
+    checkpoint/        what `--resume` reads; removed when the run is done
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from .config import Config, choose, results_root
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder. Reading a part that is not there yet raises FileNotFoundError and says so."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def config(self) -> Config:
+        """Every parameter it was trained with."""
+        return Config(**self._json("config.json"))
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Its numbers on the reported split (`evaluation.summarise`), and how long it was trained."""
+        return self._json("metrics.json")
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Where the numbers come from (`provenance`)."""
+        return self._json("provenance.json")
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """A row an epoch: learning rate, loss and its parts, held-out errors where measured, seconds."""
+        return pd.read_csv(self._file("history.csv"))
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """A row a picture: image, points, count, lower, upper."""
+        return pd.read_csv(self._file("predictions.csv"), dtype={"image": str})
+
+    @property
+    def weights(self) -> Path:
+        """The file of the selected weights."""
+        return self._file("model.safetensors")
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the state to resume from is kept; it need not exist."""
+        return self.path / "checkpoint" / "state.pt"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it was trained and evaluated to the end."""
+        return (self.path / "metrics.json").is_file()
+
+    def _file(self, name: str) -> Path:
+        path = self.path / name
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"Run {self.name!r} has no {name} ({path}). Weights are not committed and an unfinished "
+                "run has no metrics: train it, or continue it with --resume."
+            )
+        return path
+
+    def _json(self, name: str) -> dict[str, Any]:
+        return json.loads(self._file(name).read_text())
+
+
+def open_run(name: str | Path, root: Path | None = None) -> Run:
+    """A run by its name below ``root`` (default: `results/runs`), or by its folder.
+
+    Raises
+    ------
+    FileNotFoundError : no run there; the nearest name is given
+    """
+    path = Path(name)
+    if (path / "config.json").is_file():
+        return Run(path)
+    root = root or results_root() / "runs"
+    if not (root / name / "config.json").is_file():
+        try:
+            choose("run", str(name), [run.name for run in all_runs(root)])
+        except ValueError as unknown:
+            raise FileNotFoundError(f"{unknown} (Runs are looked for in {root}.)") from None
+    return Run(root / name)
+
+
+def all_runs(root: Path | None = None) -> list[Run]:
+    """Every run below ``root`` (default: `results/runs`), finished or not, by name."""
+    return [
+        Run(path.parent) for path in sorted((root or results_root() / "runs").glob("*/config.json"))
+    ]
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, then put it in place in one step.
+
+    After a crash at any moment ``path`` holds the old content or the new, never a part.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    write(part)
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Readable JSON, written whole."""
+    write_whole(path, lambda part: part.write_text(json.dumps(values, indent=2) + "\n"))
+
+
+def write_csv(path: Path, frame: pd.DataFrame, digits: int = 6) -> None:
+    """A CSV of ``digits`` significant digits, written whole."""
+    write_whole(path, lambda part: frame.to_csv(part, index=False, float_format=f"%.{digits}g"))
+
+
+def provenance(device: torch.device, precision: str, data_digest: str) -> dict[str, Any]:
+    """Where a run's numbers come from: commit, versions, device, hash of the data."""
+    import torch
+
+    packages = ("ebclib", "torch", "torchvision", "open_clip_torch", "timm", "accelerate", "numpy")
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "uncommitted_changes": bool(
+            _git("status", "--porcelain", "--untracked-files=no", "--", "ebclib")
+        ),
+        "versions": {"python": platform.python_version(), **{p: _version(p) for p in packages}},
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "threads": torch.get_num_threads(),
+        "precision": precision,
+        "data_sha256": data_digest,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git(*words: str) -> str | None:
+    """What git says of the folder this package lies in; None where it is no checkout."""
+    try:
+        done = subprocess.run(
+            ["git", *words],
+            cwd=Path(__file__).parent.parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names and names[0] else platform.processor() or platform.machine()

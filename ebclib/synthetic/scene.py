@@ -1,0 +1,181 @@
+"""A drawn crowd before and after it is painted: what stands where, and the picture of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+from ebclib.synthetic import clutter, people
+from ebclib.synthetic.camera import Camera, choose_camera
+from ebclib.synthetic.ground import GROUNDS, paint_ground
+from ebclib.synthetic.places import stand
+from ebclib.synthetic.sprites import Sprite, paste
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A sprite with its colours and its upper left corner; ``depth`` is the row it stands on."""
+
+    sprite: Sprite
+    left: int
+    top: int
+    palette: np.ndarray
+    depth: float
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything that is in a picture, before it is painted.
+
+    seed : of the ground and of the light, so that the same place can be painted without people.
+    ground : one of ``GROUNDS``.
+    clutter, crowd : what stands about and who; the crowd is in the order of ``points``.
+    points : the centres of the heads, float64 (N, 2), x and y in pixels.
+    heads_px : the diameters of the heads, (N,).
+    """
+
+    seed: int
+    camera: Camera
+    ground: str
+    clutter: tuple[Figure, ...]
+    crowd: tuple[Figure, ...]
+    points: np.ndarray = field(repr=False)
+    heads_px: np.ndarray = field(repr=False)
+
+
+def plan(rng: np.random.Generator, count: int, height: int, width: int) -> Scene:
+    """Choose a place, a camera, clutter, and ``count`` people in it."""
+    kind = str(rng.choice(list(GROUNDS)))
+    camera = choose_camera(rng, count, height, width, headroom=rng.random() < 0.6)
+    things = _set_out(rng, camera, kind)
+    heads = stand(rng, count, camera, _hidden(camera, things))
+    crowd, points, sizes = _dress(rng, camera, heads)
+    seed = int(rng.integers(2**31))
+    return Scene(seed, camera, kind, tuple(things), tuple(crowd), points, sizes)
+
+
+def _set_out(rng: np.random.Generator, camera: Camera, kind: str) -> list[Figure]:
+    """Clutter on the ground; nothing that would fill the picture."""
+    names = [
+        name for name in clutter.THINGS if not (kind == "hall" and name in ("tree", "car", "bush"))
+    ]
+    shares = rng.dirichlet(np.full(len(names), 0.4))
+    number = int(rng.choice([2, 5, 10, 20, 45], p=[0.25, 0.3, 0.25, 0.15, 0.05]))
+    figures, first = [], float(camera.feet(np.float64(camera.first)))
+    for name in rng.choice(names, number, p=shares):
+        row = first + (camera.height * 1.05 - first) * rng.random() ** 1.3
+        metre_px = float(camera.metre_slope * (row - camera.horizon))
+        sprite = clutter.thing(str(name), int(rng.integers(3)), metre_px)
+        tall, wide = sprite.size
+        if tall > 0.5 * camera.height or wide > 0.4 * camera.width:
+            continue
+        x = float(rng.uniform(0, camera.width))
+        figures.append(_figure(sprite, x, row, clutter.palette(rng), row))
+    return figures
+
+
+def _figure(sprite: Sprite, x: float, y: float, palette: np.ndarray, depth: float) -> Figure:
+    return Figure(sprite, round(x - sprite.x), round(y - sprite.y), palette, depth)
+
+
+def _hidden(camera: Camera, things: list[Figure]) -> np.ndarray:
+    """The places of heads that would be covered by what stands in front of them, bool (H, W)."""
+    hidden = np.zeros((camera.height, camera.width), bool)
+    for thing in things:
+        last = int(camera.head_row(thing.depth)) + 1
+        tall, wide = thing.sprite.size
+        y0, x0 = max(thing.top, 0), max(thing.left, 0)
+        y1, x1 = min(thing.top + tall, last, camera.height), min(thing.left + wide, camera.width)
+        if y0 < y1 and x0 < x1:
+            solid = thing.sprite.layers[-1] > 100
+            inside = solid[y0 - thing.top : y1 - thing.top, x0 - thing.left : x1 - thing.left]
+            hidden[y0:y1, x0:x1] |= inside
+    return hidden
+
+
+def _dress(
+    rng: np.random.Generator, camera: Camera, heads: np.ndarray
+) -> tuple[list[Figure], np.ndarray, np.ndarray]:
+    """Figures with heads near ``heads``, on whole pixels; their exact centres; their diameters."""
+    count = len(heads)
+    wanted = camera.head_px(heads[:, 1]) * np.exp(rng.normal(0, 0.07, count))
+    ladder = np.array(people.HEAD_SIZES)
+    sizes = np.abs(np.log(wanted[:, None] / ladder)).argmin(1)
+    view = int(np.abs(np.array(people.UPRIGHT) - camera.upright).argmin())
+    looks, mirrored = rng.integers(people.LOOKS, size=count), rng.random(count) < 0.5
+    uniform = float(rng.choice([0.0, 0.0, 0.0, 0.3, 0.8]))
+    palettes = people.palettes(rng, count, uniform)
+    far = 1 - (heads[:, 1] - camera.first) / (camera.height - camera.first)
+    haze = (far * rng.uniform(0, 0.3))[:, None, None].astype(np.float32)
+    palettes = palettes * (1 - haze) + np.float32(190) * haze
+    depths = camera.feet(heads[:, 1]) + rng.normal(0, 0.35, count) * ladder[sizes]
+    crowd, points = [], np.empty((count, 2))
+    for i, (x, y) in enumerate(heads.tolist()):
+        sprite = people.person(int(looks[i]), view, int(sizes[i]), bool(mirrored[i]))
+        left = _whole(x, sprite.x, camera.width)
+        top = _whole(y, sprite.y, camera.height)
+        points[i] = left + sprite.x, top + sprite.y
+        crowd.append(Figure(sprite, left, top, palettes[i], float(depths[i])))
+    return crowd, points, ladder[sizes]
+
+
+def _whole(wanted: float, offset: float, side: int) -> int:
+    """The whole number nearest to ``wanted - offset`` for which offset + it lies in [0, side)."""
+    number = round(wanted - offset)
+    number += number + offset < 0
+    number -= number + offset >= side
+    return number
+
+
+def paint(scene: Scene) -> np.ndarray:
+    """The picture of a scene, uint8 (H, W, 3)."""
+    rng = np.random.default_rng(scene.seed)
+    canvas = paint_ground(rng, scene.camera, scene.ground)
+    sun, strength = rng.uniform(-1, 1), rng.uniform(0.0, 0.55)
+    figures = sorted(scene.clutter + scene.crowd, key=lambda figure: figure.depth)
+    canvas *= _shadows(scene.camera, figures, sun, strength)
+    for figure in figures:
+        paste(canvas, figure.sprite, figure.left, figure.top, figure.palette, -0.3 * sun)
+    return _develop(rng, canvas)
+
+
+def _shadows(camera: Camera, figures: list[Figure], sun: float, strength: float) -> np.ndarray:
+    """How much light falls on the ground, float32 (H, W): less where somebody stands before it."""
+    shade = Image.new("L", ((camera.width + 1) // 2, (camera.height + 1) // 2))
+    draw = ImageDraw.Draw(shade)
+    flat = 0.2 + 0.5 * math.sqrt(1 - camera.upright**2)
+    for figure in figures:
+        tall, wide = figure.sprite.size
+        x, y = (figure.left + figure.sprite.x) / 2, (figure.top + tall) / 2
+        length, thick = tall * 0.3, max(1.0, min(wide, tall * 0.4) * 0.16)
+        end = x + 1.3 * sun * length, y - 0.8 * flat * length
+        draw.ellipse([x - 1.8 * thick, y - thick, x + 1.8 * thick, y + 0.8 * thick], fill=200)
+        draw.line([(x, y), end], fill=255, width=max(1, round(2 * thick)))
+        draw.ellipse([end[0] - thick, end[1] - thick, end[0] + thick, end[1] + thick], fill=255)
+    soft = shade.filter(ImageFilter.BoxBlur(1)).resize((camera.width, camera.height))
+    return 1 - np.asarray(soft, np.float32) * np.float32(strength / 255)
+
+
+def _develop(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
+    """Light, colour cast, grain, softness and tone of a photograph."""
+    height, width = canvas.shape[1:]
+    y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+    x = np.linspace(-1, 1, width, dtype=np.float32)[None]
+    tilt, vignette = rng.normal(0, 0.1, 2), np.float32(rng.uniform(0, 0.16))
+    light = 1 + np.float32(tilt[0]) * x + np.float32(tilt[1]) * y - vignette * (x * x + y * y)
+    grain = np.frombuffer(rng.bytes(height * width), np.uint8).reshape(height, width)
+    canvas *= light
+    canvas += grain * np.float32(rng.uniform(1, 9) / 74)
+    np.clip(canvas, 0, 255, out=canvas)
+    image = Image.fromarray(np.ascontiguousarray(canvas.astype(np.uint8).transpose(1, 2, 0)))
+    image = image.filter(ImageFilter.BoxBlur(float(rng.uniform(0.1, 0.55))))
+    tone, cast = np.linspace(0, 1, 256), rng.normal(1, 0.05, 3)
+    gain, gamma, lift = rng.uniform(0.75, 1.15), math.exp(rng.normal(0, 0.18)), rng.uniform(0, 0.08)
+    curves = [np.clip(255 * (lift + (1 - lift) * gain * c * tone**gamma), 0, 255) for c in cast]
+    image = image.point(np.concatenate(curves).round().astype(int).tolist())
+    if rng.random() < 0.05:
+        image = image.convert("L").convert("RGB")
+    return np.array(image)

@@ -1,0 +1,128 @@
+"""Splits of drawn crowds: how many people are in which picture, and the pictures one by one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import overload
+
+import numpy as np
+
+from ebclib.config import choose
+from ebclib.datasets.sample import Sample
+from ebclib.synthetic.scene import Scene, paint, plan
+
+SPLITS = {"train": 160, "val": 40, "test": 60}
+"""The splits and how many pictures they have if nothing else is asked for."""
+
+MAX_COUNT = 1500
+"""The most people that are drawn unless more are asked for."""
+
+_EMPTY, _MEDIAN, _SPREAD = 0.04, 72.0, 1.15
+_SIZES = [(480, 640), (448, 600), (512, 512), (480, 720), (450, 800), (560, 640), (576, 768)]
+_GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+def count_at(quantile: float) -> int:
+    """How many people are in a picture at this ``quantile`` (in 0…1) of the distribution.
+
+    Four in a hundred are empty; the others are log-normal around 72, up to `MAX_COUNT`.
+    """
+    if not 0 <= quantile <= 1:
+        raise ValueError(f"quantile is {quantile!r}; give a number from 0 to 1.")
+    if quantile < _EMPTY:
+        return 0
+    rest = min(max((quantile - _EMPTY) / (1 - _EMPTY), 1e-6), 1 - 1e-6)
+    people = _MEDIAN * math.exp(_SPREAD * NormalDist().inv_cdf(rest))
+    return min(max(round(people), 1), MAX_COUNT)
+
+
+def plan_picture(
+    rng: np.random.Generator, count: int | None, height: int | None, width: int | None
+) -> Scene:
+    """Choose what was left open, and plan the scene."""
+    for what, value, least in (("count", count, 0), ("height", height, 64), ("width", width, 64)):
+        if value is not None and (int(value) != value or value < least):
+            raise ValueError(
+                f"{what} is {value!r}; give a whole number of {least} or more, or None."
+            )
+    quantile, sides = float(rng.random()), _SIZES[rng.integers(len(_SIZES))]
+    tall = sides[:: -1 if rng.random() < 0.3 else 1]
+    count = count_at(quantile) if count is None else int(count)
+    return plan(rng, count, int(height or tall[0]), int(width or tall[1]))
+
+
+def draw(
+    rng: np.random.Generator | int,
+    count: int | None = None,
+    height: int | None = None,
+    width: int | None = None,
+) -> Sample:
+    """Draw one crowd with exactly known people.
+
+    Parameters
+    ----------
+    rng : a generator, or a seed.
+    count : how many people; by default drawn from the long tail of `count_at`.
+    height, width : pixels, at least 64 each; by default one of several usual shapes, sides 448…800.
+
+    Returns
+    -------
+    A `Sample` whose points are the centres of the heads, one for each person drawn.
+
+    Raises
+    ------
+    ValueError : a negative or fractional count, or a picture of less than 64 pixels.
+
+    >>> draw(0, count=12).points.shape
+    (12, 2)
+    """
+    scene = plan_picture(np.random.default_rng(rng), count, height, width)
+    return Sample(paint(scene), scene.points, f"drawn_{scene.seed:010d}")
+
+
+class SyntheticSplit(Sequence[Sample]):
+    """A split of drawn crowds; picture i depends on nothing but (seed, split, i).
+
+    Parameters
+    ----------
+    split : one of `SPLITS`; no two share a picture.
+    seed : another seed, other pictures.
+    size : how many pictures; by default that of `SPLITS`. The first n are the same for any size.
+
+    Attributes
+    ----------
+    names : of the pictures, as ``train_0007``.
+    counts : how many people are in each, int64 (size,), known without drawing. Any run of pictures
+        is spread evenly over the distribution (a golden-ratio sequence of its quantiles).
+    """
+
+    def __init__(self, split: str, seed: int = 0, size: int | None = None) -> None:
+        self.split = choose("split of synthetic", split, SPLITS)
+        for what, value in (("seed", seed), ("size", size or 0)):
+            if int(value) != value or value < 0:
+                raise ValueError(f"{what} is {value!r}; give a whole number of 0 or more.")
+        self.seed, size = int(seed), SPLITS[split] if size is None else int(size)
+        self.names = [f"{split}_{index:04d}" for index in range(size)]
+        start = self._rng(0).random()
+        quantiles = (start + _GOLDEN * np.arange(size)) % 1
+        self.counts = np.array([count_at(float(q)) for q in quantiles], np.int64)
+
+    def _rng(self, *key: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, list(SPLITS).index(self.split), *key])
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        """Draw picture ``index``; a slice gives a list of pictures. IndexError outside."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        number = range(len(self))[index]
+        scene = plan_picture(self._rng(1, number), int(self.counts[number]), None, None)
+        return Sample(paint(scene), scene.points, self.names[number])

@@ -1,0 +1,129 @@
+"""Training crops: where to cut, and the picture and its points together through scale, flip and colour.
+
+The box is drawn before a pixel is read, so that reading costs the crop and not the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+from torchvision.transforms.v2 import functional as vision
+
+from .blocks import block_counts
+from .datasets import PreparedSplit
+
+
+class Box(NamedTuple):
+    """A square of a picture, in whole pixels."""
+
+    top: int
+    left: int
+    side: int
+
+
+def random_box(
+    rng: np.random.Generator, height: int, width: int, crop_px: int, max_scale: float
+) -> Box:
+    """A square of side σ·crop_px, σ ~ U(1, ``max_scale``), anywhere inside the picture (Sec. IV-2).
+
+    Where the picture is smaller than that, the square is as large as fits: no crop shows padding.
+    """
+    side = min(round(crop_px * rng.uniform(1, max_scale)), height, width)
+    return Box(int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1)), side)
+
+
+def crop_points(points: np.ndarray, box: Box, crop_px: int, flip: bool = False) -> np.ndarray:
+    """The points inside ``box``, in the pixels of the crop scaled to ``crop_px``.
+
+    Parameters
+    ----------
+    points : array, shape (n, 2), columns x, y in pixels of the picture
+    flip : mirror left and right
+
+    Returns
+    -------
+    float64 array, shape (k, 2), 0 ≤ x, y < crop_px; k is exactly the number of points in the box
+    """
+    moved = points - (box.left, box.top)
+    moved = moved[((moved >= 0) & (moved < box.side)).all(axis=1)] * (crop_px / box.side)
+    if flip:  # [0, r) mirrors to (crop − r, crop]; the step down makes it half-open again
+        moved[:, 0] = np.nextafter(crop_px - moved[:, 0], 0)
+    return np.minimum(moved, np.nextafter(crop_px, 0))
+
+
+def light_jitter(rng: np.random.Generator, picture: Tensor, strength: float = 0.2) -> Tensor:
+    """Brightness, contrast and saturation, each scaled by U(1 − s, 1 + s); uint8 (3, H, W) in and out."""
+    brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, size=3)
+    picture = vision.adjust_brightness(picture, brightness)
+    picture = vision.adjust_contrast(picture, contrast)
+    return vision.adjust_saturation(picture, saturation)
+
+
+class Crop(NamedTuple):
+    """What training sees of a picture: uint8 (3, crop_px, crop_px), and int64 (h, w) people per block."""
+
+    picture: Tensor
+    counts: Tensor
+
+
+class TrainingCrops(Dataset):
+    """Random crops of a prepared split's pictures.
+
+    Keys are *draws*: number ``epoch · len(indices) + position``. A draw's randomness comes from the
+    seed and its key alone, so a crop is the same in whatever process, order or session it is read.
+    """
+
+    def __init__(
+        self,
+        split: PreparedSplit,
+        indices: Sequence[int],
+        crop_px: int,
+        block_size_px: int,
+        max_scale: float = 2.0,
+        seed: int = 0,
+    ) -> None:
+        self.split, self.indices, self.seed = split, np.asarray(indices), seed
+        self.crop_px, self.block_size_px, self.max_scale = crop_px, block_size_px, max_scale
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, draw: int) -> Crop:
+        rng = np.random.default_rng((self.seed, draw))
+        index = int(self.indices[draw % len(self)])
+        box = random_box(rng, *self.split.sizes[index], self.crop_px, self.max_scale)
+        flip = bool(rng.random() < 0.5)
+        pixels = self.split.crop(index, box.top, box.left, box.side, box.side)
+        picture = torch.from_numpy(pixels).permute(
+            2, 0, 1
+        )  # (3, side, side), channels last in memory
+        if box.side != self.crop_px:
+            picture = vision.resize(picture, [self.crop_px, self.crop_px], antialias=True)
+        if flip:
+            picture = vision.horizontal_flip(picture)
+        points = crop_points(self.split.points[index], box, self.crop_px, flip)
+        counts = block_counts(points, self.crop_px, self.crop_px, self.block_size_px)
+        return Crop(light_jitter(rng, picture), torch.from_numpy(counts))
+
+
+class EpochSampler(Sampler[int]):
+    """The draws of one epoch after another, each epoch in an order of its own.
+
+    Set ``epoch`` before iterating; the order depends on the seed and the epoch alone, which is what
+    lets a run go on after a stop as if there had been none.
+    """
+
+    def __init__(self, length: int, seed: int = 0) -> None:
+        self.length, self.seed, self.epoch = length, seed, 0
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[int]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
+        return iter((self.epoch * self.length + order).tolist())

@@ -1,0 +1,66 @@
+"""What every test has: its own places to write to, no network, real data where there is any."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ebclib.config import data_root
+from ebclib.synthetic import SyntheticSplit
+
+_SESSION_FOLDER = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Set for the whole session, and so for notebooks, what `_own_places` sets for each test.
+
+    It happens here because a notebook's kernel takes no fixture, and because the Hugging Face
+    libraries read their variables when they are imported.
+    """
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["TRANSFORMERS_OFFLINE"] = "1"
+    folder = tempfile.mkdtemp(prefix="ebc-test-")
+    os.environ["EBC_PREPARED"] = str(Path(folder, "prepared"))
+    os.environ["EBC_RESULTS"] = str(Path(folder, "results"))
+    config.stash[_SESSION_FOLDER] = folder
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the session's folder."""
+    shutil.rmtree(config.stash.get(_SESSION_FOLDER, ""), ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prepared data and runs of a test go to its own folders, never into the checkout."""
+    monkeypatch.setenv("EBC_PREPARED", str(tmp_path / "prepared"))
+    monkeypatch.setenv("EBC_RESULTS", str(tmp_path / "results"))
+
+
+@pytest.fixture(scope="session")
+def ebc_data() -> Path:
+    """The folder that holds ShanghaiTech as published; a test that asks for it skips without."""
+    root = data_root()
+    if not (root / "ShanghaiTech").is_dir():
+        pytest.skip("needs ShanghaiTech in $EBC_DATA")
+    return root
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root that holds `drawn`: a folder of somebody's own, 12 pictures to train on and 5 to test."""
+    root = tmp_path_factory.mktemp("data")
+    for split, pictures in (("train", 12), ("test", 5)):
+        folder = root / "drawn" / split
+        folder.mkdir(parents=True)
+        lines = ["image,x,y"]
+        for sample in SyntheticSplit(split, size=pictures):
+            Image.fromarray(sample.picture).save(folder / f"{sample.name}.png")
+            lines += [f"{sample.name}.png,{x:.3f},{y:.3f}" for x, y in sample.points]
+        (folder / "points.csv").write_text("\n".join(lines) + "\n")
+    return root

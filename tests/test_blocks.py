@@ -1,0 +1,105 @@
+"""People are conserved, and stand where they stand."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ebclib import blocks
+
+SIDES = st.integers(1, 120)
+
+
+@st.composite
+def crowds(draw, least=1):
+    """A picture's sides and points inside it, ends of the half-open range included."""
+    height, width = draw(st.integers(least, 120)), draw(st.integers(least, 120))
+    inside = st.floats(0, 1, exclude_max=True)
+    shares = draw(st.lists(st.tuples(inside, inside), max_size=40))
+    points = np.array(shares).reshape(-1, 2) * (width, height)
+    return np.minimum(points, np.nextafter((width, height), 0.0)), height, width
+
+
+@given(crowds(), st.sampled_from([1, 3, 8, 16, 32]))
+def test_every_person_is_in_exactly_one_block(crowd, block_size_px):
+    points, height, width = crowd
+    counts = blocks.block_counts(points, height, width, block_size_px)
+    assert counts.shape == (-(-height // block_size_px), -(-width // block_size_px))
+    assert counts.sum() == len(points)
+
+
+@given(crowds(least=8))
+def test_grid_blocks_are_windows_at_multiples_of_r(crowd):
+    points, height, width = crowd
+    windows = blocks.window_counts(points, height, width, 8)
+    grid = blocks.block_counts(points, height, width, 8)
+    assert (windows[::8, ::8] == grid[: height // 8, : width // 8]).all()
+
+
+@given(crowds(), st.floats(0.5, 30))
+def test_smoothing_moves_people_and_loses_none(crowd, sigma_px):
+    points, height, width = crowd
+    smoothed = blocks.smoothed_counts(points, height, width, 8, sigma_px)
+    assert smoothed.sum() == pytest.approx(len(points), rel=1e-6, abs=1e-9)
+
+
+def test_two_people_on_one_pixel_are_two_unless_asked_otherwise():
+    points = np.array([[4.2, 4.7], [4.9, 4.1], [20.0, 4.0]])
+    assert blocks.window_counts(points, 8, 24, 8).max() == 2
+    assert blocks.window_counts(points, 8, 24, 8, distinct_pixels=True).max() == 1
+    assert blocks.block_counts(points, 8, 24, 8).tolist() == [[2, 0, 1]]
+
+
+def test_a_point_outside_is_named():
+    with pytest.raises(ValueError, match=r"1 of 2 points .* x=16, y=3.*0 ≤ x < 16"):
+        blocks.block_counts(np.array([[1.0, 1.0], [16.0, 3.0]]), 8, 16, 8)
+    with pytest.raises(ValueError, match="outside"):
+        blocks.block_counts(np.array([[np.nan, 1.0]]), 8, 16, 8)
+
+
+def test_label_correction_follows_the_paper():
+    assert [blocks.max_count(r) for r in (8, 16, 32)] == [4, 16, 64]
+    with pytest.raises(ValueError, match="min_person_px is 9"):
+        blocks.max_count(8, 9)
+
+
+def test_shapes_that_cannot_be():
+    with pytest.raises(ValueError, match="at least 1"):
+        blocks.grid_shape(0, 5, 8)
+    with pytest.raises(ValueError, match="holds no window of 8 px"):
+        blocks.window_counts(np.zeros((0, 2)), 7, 30, 8)
+    with pytest.raises(ValueError, match="width above 0"):
+        blocks.smoothed_counts(np.zeros((0, 2)), 8, 8, 8, 0)
+
+
+def test_the_released_statistics_of_shanghaitech_b(ebc_data):
+    """With people on one pixel counted once: the released code's numbers, to the last digit."""
+    from ebclib import datasets
+
+    released = blocks.histogram(_windows(datasets, distinct_pixels=True))
+    assert released.tolist() == [306656205, 2810354, 95231, 10591, 1751, 440, 147, 68, 11, 2]
+
+
+def test_the_default_loses_nobody_on_shanghaitech_b(ebc_data):
+    """All windows that lie inside a picture, every person counted: weighted by 64 windows each."""
+    from ebclib import datasets
+
+    everyone = blocks.histogram(_windows(datasets, distinct_pixels=False))
+    assert everyone.sum() == 400 * 761 * 1017
+    released_people = sum(
+        c * n for c, n in enumerate([306656205, 2810354, 95231, 10591, 1751, 440, 147, 68, 11, 2])
+    )
+    assert (everyone * np.arange(len(everyone))).sum() > released_people
+    grid = blocks.histogram(
+        blocks.block_counts(points, 768, 1024, 8) for points in _points(datasets)
+    )
+    assert (grid * np.arange(len(grid))).sum() == sum(len(p) for p in _points(datasets))
+
+
+def _points(datasets):
+    return [sample.points for sample in datasets.read("shb", "train")]
+
+
+def _windows(datasets, distinct_pixels):
+    for points in _points(datasets):
+        yield blocks.window_counts(points, 768, 1024, 8, distinct_pixels)

@@ -1,0 +1,98 @@
+import dataclasses
+
+import pytest
+
+from ebclib.config import Config, choose, make_config, project_root
+
+
+def test_the_paper_s_training_is_the_default_for_published_data():
+    config = make_config("qnrf")
+    assert (config.recipe, config.batch_size, config.crop_px, config.max_scale) == (
+        "paper",
+        8,
+        448,
+        2,
+    )
+    assert (config.learning_rate, config.weight_decay, config.count_weight) == (1e-4, 1e-4, 1)
+    assert (config.schedule, config.warmup_epochs, config.block_size_px) == ("restarts", 50, 8)
+    assert make_config().recipe == "demo"
+
+
+def test_values_from_a_shell_get_their_types():
+    config = make_config("shb", epochs="3", learning_rate="2e-4", block_size_px="16", workers="2")
+    assert (config.epochs, config.learning_rate, config.block_size_px) == (3, 2e-4, 16)
+    assert config.workers == 2 and make_config("shb", workers="auto").workers == "auto"
+    assert make_config("shb", max_count="8").max_count == 8
+
+
+def test_a_config_survives_its_own_dictionary():
+    config = make_config("shb", "two_cores_20min", head="linear", seed=4)
+    assert Config(**config.to_dict()) == config
+
+
+def test_names_tell_runs_apart():
+    names = {
+        make_config("shb", **given).name
+        for given in (
+            {},
+            {"seed": 1},
+            {"head": "linear"},
+            {"count_weight": 0.1},
+            {"recipe": "two_cores_20min"},
+        )
+    }
+    assert len(names) == 5
+    assert make_config("shb", epochs=make_config("shb").epochs).name == make_config("shb").name
+    assert make_config("shb", workers=3).name == make_config("shb").name
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"epoch": 3}, "parameter 'epoch' is not known. Did you mean 'epochs'"),
+        ({"recipe": "papr"}, "Did you mean 'paper'"),
+        ({"head": "txt"}, "head 'txt' is not known. Did you mean 'text'"),
+        ({"block_size_px": 12}, "Choose from: 8, 16, 32"),
+        ({"epochs": 0}, "epochs is 0; the least allowed is 1"),
+        ({"epochs": 2.5}, "type int"),
+        ({"epochs": "many"}, "epochs is 'many'"),
+        ({"epochs": True}, "epochs is True"),
+        ({"learning_rate": -1}, "above 0"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan"),
+        ({"max_scale": 0.5}, "give 1 or more"),
+        ({"max_count": 0}, "m ≥ 1"),
+        ({"crop_px": 100}, "the nearest that fits every block is 96"),
+        ({"workers": -1}, "workers is -1"),
+    ],
+)
+def test_what_cannot_be_is_named(given, message):
+    with pytest.raises(ValueError, match=message):
+        make_config("shb", **given)
+
+
+def test_choose_lists_what_there_is():
+    with pytest.raises(ValueError, match=r"Choose from: a, b\."):
+        choose("letter", "zzz", ["a", "b"])
+
+
+def test_the_project_is_found_from_its_notebooks(tmp_path):
+    (tmp_path / "notebooks" / "deep").mkdir(parents=True)
+    (tmp_path / "pyproject.toml").touch()
+    assert project_root(tmp_path / "notebooks" / "deep") == tmp_path
+    assert project_root(tmp_path.parent) == tmp_path.parent
+
+
+def test_every_field_has_a_flag_and_a_parameter():
+    """The command line and notebook 04 take every field of the recipe."""
+    import json
+
+    from ebclib.cli import parser
+
+    flags = vars(parser().parse_args(["train", "shb"]))
+    notebook = json.loads((project_root() / "notebooks" / "04_train.ipynb").read_text())
+    (cell,) = [c for c in notebook["cells"] if "parameters" in c["metadata"].get("tags", [])]
+    scope: dict = {}
+    exec("".join(cell["source"]), scope)
+    for field in dataclasses.fields(Config):
+        assert field.name in flags
+        assert field.name in scope

@@ -1,0 +1,241 @@
+"""A folder of anybody's own: what is understood, and what is said of the rest."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import fake_datasets as fake
+import pytest
+import scipy.io
+
+from ebclib.datasets import describe, prepare, read
+
+
+@pytest.fixture
+def birds(tmp_path: Path) -> Path:
+    """`birds/` with train (a, b) and test (c), without points."""
+    folder = tmp_path / "birds"
+    for seed, name in enumerate(("train/a.jpg", "train/b.png", "test/c.jpg")):
+        fake.save_picture(folder / name, seed)
+    return folder
+
+
+def write(path: Path, content: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return path
+
+
+def points(folder: Path, split: str) -> dict[str, list]:
+    samples = read(folder.name, split, root=folder.parent)
+    return {sample.name: sample.points.tolist() for sample in samples}
+
+
+EXPECTED = {"a": [[1, 2], [3, 4.5]], "b": []}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("train/points.csv", "image,x,y\na.jpg,1,2\na.jpg,3,4.5\nb.png,,\n"),
+        (
+            "train/points.csv",
+            "image,x,y\nsomewhere/else/a.jpg,1,2\nsomewhere/else/a.jpg,3,4.5\nb,,\n",
+        ),
+        ("train/points.json", {"a.jpg": EXPECTED["a"], "b.png": []}),
+        ("points.json", {"train/a.jpg": EXPECTED["a"], "train/b.png": [], "test/c.jpg": []}),
+        ("annotations/instances_train.json", {"a.jpg": EXPECTED["a"], "b.png": []}),
+        (
+            "train/_annotations.coco.json",
+            {
+                "images": [{"id": 0, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.png"}],
+                "annotations": [
+                    {"image_id": 0, "category_id": 1, "bbox": [0, 1, 2, 2]},
+                    {"image_id": 0, "category_id": 1, "keypoints": [3, 4.5, 2]},
+                ],
+                "categories": [{"id": 1, "name": "bird"}],
+            },
+        ),
+    ],
+)
+def test_one_file_for_many_pictures(birds: Path, name: str, content: object):
+    write(birds / name, content)
+    assert points(birds, "train") == EXPECTED
+
+
+@pytest.mark.parametrize("place", ["train", "train/labels"])
+@pytest.mark.parametrize("form", ["{}", "GT_{}", "{}_ann"])
+def test_a_file_for_each_picture(birds: Path, place: str, form: str):
+    write(birds / place / f"{form.format('a')}.csv", "x,y\n1,2\n3,4.5\n")
+    write(birds / place / f"{form.format('b')}.json", [])
+    assert points(birds, "train") == EXPECTED
+
+
+def test_a_mat_for_each_picture(birds: Path):
+    scipy.io.savemat(birds / "test" / "c.mat", {"points": [[5.0, 6.0]]})
+    assert points(birds, "test") == {"c": [[5, 6]]}
+
+
+def test_pictures_in_folders_of_their_own(tmp_path: Path):
+    folder = tmp_path / "cars"
+    for seed, name in enumerate(("images/day/1.jpg", "images/night/1.jpg")):
+        fake.save_picture(folder / "train" / name, seed)
+        write(folder / "train" / name.replace(".jpg", ".csv"), f"x,y\n{seed},{seed}\n")
+    assert points(folder, "train") == {"day/1": [[0, 0]], "night/1": [[1, 1]]}
+
+
+def test_yaml_says_what_is_counted_and_how(birds: Path):
+    write(
+        birds / "dataset.yaml",
+        "title: Birds of the shore\nnoun: bird\nlongest_side: 1000\nunlabelled: test\n"
+        "splits: {train: train, test: test}\n",
+    )
+    about = describe("birds", birds.parent)
+    assert about.title == "Birds of the shore" and about.noun == ("bird", "birds")
+    assert about.longest_side == 1000 and list(about.splits) == ["train", "test"]
+    test = read("birds", "test", root=birds.parent)
+    assert not test.is_labelled and test.noun == ("bird", "birds") and len(test[0].points) == 0
+
+
+def test_without_yaml_people_are_counted(birds: Path):
+    assert describe("birds", birds.parent).noun == ("person", "people")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nuon: bird", "'nuon' is not known. Did you mean 'noun'"),
+        ("noun: 3", "noun is 3; a word"),
+        ("longest_side: big", "longest_side is 'big'; a whole number"),
+        ("longest_side: 0", "longest_side is 0"),
+        ("noun: [bird", "not YAML"),
+        ("just text", "lines such as"),
+        ("splits: [train]", "splits is"),
+        ("splits: {train: trian}", "trian, which is not there"),
+        ("splits: {train: train, test: 0.5}", "not both"),
+        ("splits: {train: 0}", "a part above 0"),
+        ("unlabelled: [tset]", "Did you mean 'test'"),
+        ("unlisted: nobody", "unlisted 'nobody' is not known"),
+    ],
+)
+def test_yaml_that_is_off(birds: Path, text: str, message: str):
+    write(birds / "dataset.yaml", text)
+    with pytest.raises(ValueError, match=message) as caught:
+        read("birds", "train", root=birds.parent)
+    assert "dataset.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, r"train has pictures but no points"),
+        ({"train/points.csv": "image,x,y\na.jpg,1,2\n"}, r"does not name 1 of the 2 .*: b\.png"),
+        (
+            {"train/points.csv": "image,x,y\na.jpg,1,2\nb.pgn,1,1\n"},
+            r"b\.pgn.*meant to be 'b\.png'",
+        ),
+        ({"train/points.csv": "image,x,y\na.jpg,1,x2\n"}, r"points\.csv, line 2, column y: 'x2'"),
+        ({"train/points.csv": "image,x,y\na.jpg,1,2\na,1,1\nb,,\n"}, r"is named in two ways"),
+        ({"train/a.csv": "x,y\n"}, r"1 of 2 pictures have no points.*: b\.png"),
+        ({"train/a.csv": "x,y\n", "train/a.json": []}, r"a\.jpg has several files of points"),
+        ({"train/p.csv": "image,x,y\n", "train/q.csv": "image,x,y\n"}, r"several files could list"),
+        ({"p.csv": "image,x,y\n", "q.csv": "image,x,y\n"}, r"several files could list"),
+    ],
+)
+def test_points_that_are_off(birds: Path, files: dict, message: str):
+    for name, content in files.items():
+        write(birds / name, content)
+    with pytest.raises(ValueError, match=message):
+        read("birds", "train", root=birds.parent)
+
+
+def test_a_picture_not_listed_may_mean_nobody(birds: Path):
+    write(birds / "dataset.yaml", "unlisted: empty")
+    write(birds / "train/points.csv", "image,x,y\na.jpg,1,2\na.jpg,3,4.5\n")
+    assert points(birds, "train") == EXPECTED
+    assert "1 pictures" in read("birds", "train", root=birds.parent).notes[0]
+
+
+def test_a_name_for_two_pictures(birds: Path):
+    fake.save_picture(birds / "train" / "a.png")
+    with pytest.raises(ValueError, match="would both be called 'a'"):
+        read("birds", "train", root=birds.parent)
+
+
+def test_a_name_that_could_be_either_of_two(tmp_path: Path):
+    folder = tmp_path / "cars"
+    for seed, name in enumerate(("day/1.jpg", "night/1.jpg")):
+        fake.save_picture(folder / "train" / name, seed)
+    write(folder / "train/points.csv", "image,x,y\n1.jpg,1,1\n")
+    with pytest.raises(ValueError, match=r"'1\.jpg' could be .*day.*night"):
+        read("cars", "train", root=tmp_path)
+
+
+def test_a_folder_without_pictures(tmp_path: Path):
+    (tmp_path / "cars").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"holds no pictures. Expected is"):
+        read("cars", "train", root=tmp_path)
+
+
+def flat(folder: Path, number: int) -> dict[str, list[str]]:
+    listing = {}
+    for i in range(number):
+        fake.save_picture(folder / f"{i}.png", i, 4, 4)
+        listing[f"{i}.png"] = [[i % 4, 1]]
+    write(folder / "points.json", listing)
+    splits = describe(folder.name, folder.parent).splits
+    return {split: read(folder.name, split, root=folder.parent).names for split in splits}
+
+
+@pytest.mark.parametrize("number", [2, 3, 7, 40])
+def test_pictures_without_folders_are_divided(tmp_path: Path, number: int):
+    parts = flat(tmp_path / "cars", number)
+    assert sorted(parts["train"] + parts["test"], key=int) == [str(i) for i in range(number)]
+    assert len(parts["test"]) == min(number - 1, max(1, round(0.2 * number)))
+    assert parts == flat(tmp_path / "cars", number)
+
+
+def test_parts_and_seed_can_be_given(tmp_path: Path):
+    parts = []
+    for seed in (0, 1):
+        text = f"seed: {seed}\nsplits: {{train: 60, val: 20, test: 20}}\n"
+        write(tmp_path / "cars" / "dataset.yaml", text)
+        parts.append(flat(tmp_path / "cars", 20))
+        assert [len(names) for names in parts[-1].values()] == [12, 4, 4]
+    assert parts[0] != parts[1]
+
+
+def test_a_picture_added_moves_few_others(tmp_path: Path):
+    before, after = flat(tmp_path / "cars", 40), flat(tmp_path / "cars", 41)
+    assert len(set(before["test"]) - set(after["test"])) <= 1
+
+
+def test_too_few_pictures_to_divide(tmp_path: Path):
+    with pytest.raises(ValueError, match="1 pictures; they cannot be divided"):
+        flat(tmp_path / "cars", 1)
+
+
+def test_it_is_prepared_like_the_others(birds: Path, tmp_path: Path):
+    write(birds / "dataset.yaml", "noun: goose\nplural: geese\n")
+    write(birds / "points.csv", "image,x,y\na.jpg,31.9,23.9\nb.png,32,1\nc.jpg,,\n")
+    report = prepare("birds", root=tmp_path, out=tmp_path / "out", progress=False)
+    assert report["noun"] == ["goose", "geese"]
+    assert report["splits"]["train"]["points"] == 1 and report["splits"]["train"]["outside"] == 1
+    assert report["splits"]["test"]["empty"] == 1
+    write(birds / "points.csv", "image,x,y\na.jpg,1,1\nb.png,1,1\nc.jpg,1,1\n")
+    again = prepare("birds", root=tmp_path, out=tmp_path / "out", progress=False)
+    assert [part["points"] for part in again["splits"].values()] == [2, 1]
+
+
+def test_the_worked_example_of_the_readme(tmp_path: Path):
+    text = (Path(__file__).parents[1] / "data" / "README.md").read_text(encoding="utf-8")
+    csv, yaml = (re.search(f"```{kind}\n(.*?)```", text, re.DOTALL)[1] for kind in ("csv", "yaml"))
+    for seed, name in enumerate(("shore.jpg", "island.png")):
+        fake.save_picture(tmp_path / "birds/train" / name, seed, 400, 500)
+    write(tmp_path / "birds/train/points.csv", csv)
+    write(tmp_path / "birds/dataset.yaml", yaml)
+    train = read("birds", "train", root=tmp_path)
+    assert train.noun == ("bird", "birds")
+    assert {sample.name: len(sample.points) for sample in train} == {"shore": 2, "island": 0}

@@ -1,0 +1,49 @@
+"""The held-out part: disjoint, complete, alike, and the same again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ebclib.datasets import hold_out
+
+counts_of = st.lists(st.integers(0, 5000), min_size=2, max_size=400)
+
+
+@given(counts_of, st.floats(0.01, 0.99), st.integers(0, 1000))
+def test_disjoint_complete_deterministic(counts: list[int], fraction: float, seed: int):
+    train, held = hold_out(counts, fraction, seed)
+    assert sorted([*train, *held]) == list(range(len(counts)))
+    assert len(train) >= 1 and len(held) >= 1
+    for part, again in zip((train, held), hold_out(counts, fraction, seed), strict=True):
+        assert np.array_equal(part, again) and np.array_equal(part, np.sort(part))
+
+
+def test_a_tenth_is_held_and_the_seed_matters():
+    counts = np.random.default_rng(0).geometric(0.01, 400)
+    draws = [hold_out(counts, seed=seed)[1] for seed in range(5)]
+    assert all(len(held) == 40 for held in draws)
+    assert len({tuple(held) for held in draws}) == 5
+
+
+def test_the_long_tail_is_in_both_parts():
+    counts = np.random.default_rng(1).geometric(0.01, 400)
+    top = set(np.argsort(counts)[-10:])
+    for seed in range(20):
+        _, held = hold_out(counts, seed=seed)
+        assert len(top & set(held)) == 1
+        assert abs(counts[held].mean() / counts.mean() - 1) < 0.1
+
+
+@pytest.mark.parametrize("counts", [[], [3], [[1, 2], [3, 4]]])
+def test_too_few_pictures(counts: list):
+    with pytest.raises(ValueError, match="at least 2 pictures"):
+        hold_out(counts)
+
+
+@pytest.mark.parametrize("fraction", [0, 1, -0.1, 10])
+def test_a_fraction_that_is_none(fraction: float):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        hold_out([1, 2, 3], fraction)

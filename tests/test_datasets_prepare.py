@@ -1,0 +1,365 @@
+"""Preparation: what it writes, what it reports, and that it goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import fake_datasets as fake
+import numpy as np
+import pytest
+from PIL import Image
+
+import ebclib.datasets.preparation as module
+from ebclib.datasets import PreparedSplit, format_report, prepare, prepared, read
+from ebclib.datasets.duplicates import NEAR_BITS, near_pairs, picture_hash
+from ebclib.datasets.prepared_split import INDEX
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A data root with a tiny ShanghaiTech A."""
+    fake.shanghaitech(tmp_path / "data")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the pictures that are really prepared, as they are."""
+    names, real = [], module.prepare_picture
+    monkeypatch.setattr(
+        module, "prepare_picture", lambda s, *rest: (names.append(s.name), real(s, *rest))[1]
+    )
+    return names
+
+
+def images(root: Path, split: str = "train") -> Path:
+    return root / "ShanghaiTech/part_A" / f"{split}_data/images"
+
+
+def run(root: Path, out: Path, **options) -> dict:
+    return prepare("sha", root=root, out=out, progress=False, **options)
+
+
+def open_split(root: Path, out: Path, split: str = "train") -> PreparedSplit:
+    return prepared("sha", split, root=root, out=out, progress=False)
+
+
+def test_a_prepared_split_is_the_published_one_scaled(root: Path, out: Path):
+    train, source = open_split(root, out), read("sha", "train", root=root)
+    assert train.names == source.names and len(train) == 3
+    assert train.counts.tolist() == [1, 2, 3] and train.sizes == [(448, 597)] * 3
+    assert train.noun == ("person", "people") and train.is_labelled
+    for sample, original in zip(train, source, strict=True):
+        assert sample.picture.shape == (448, 597, 3) and sample.picture.dtype == np.uint8
+        assert sample.points == pytest.approx(original.points * [597 / 32, 448 / 24])
+        assert np.array_equal(sample.points, train.points[train.names.index(sample.name)])
+
+
+def test_pictures_that_need_no_scaling_keep_every_pixel(root: Path, out: Path):
+    fake.save_picture(images(root) / "IMG_1.png", 5, 500, 600)
+    (images(root) / "IMG_1.jpg").unlink()
+    assert np.array_equal(open_split(root, out)[0].picture, fake.picture(5, 500, 600))
+
+
+def test_the_report(root: Path, out: Path):
+    points = [[31.99, 23.99], [32, 1], [1, -2]]
+    fake.save_shanghaitech_mat(
+        root / "ShanghaiTech/part_A/train_data/ground-truth/GT_IMG_1.mat", points
+    )
+    Image.fromarray(fake.picture(9)).convert("L").save(images(root) / "IMG_2.jpg")
+    fake.save_picture(images(root) / "IMG_3.jpg", 30, 460, 470)
+    report = run(root, out)
+    train, test = report["splits"]["train"], report["splits"]["test"]
+    assert (train["pictures"], train["points"], train["published"]) == (3, 6, 300)
+    assert (train["least"], train["mean"], train["most"]) == (1, 2.0, 3)
+    assert train["outside"] == 2 and train["outside_pictures"] == {"IMG_1": 2}
+    assert (train["greyscale"], train["resized"], train["exif_turned"]) == (1, 2, 0)
+    assert test["points"] == 3 and test["unreadable"] == []
+    assert json.loads((out / "sha" / "report.json").read_text()) == report
+    text = format_report(report)
+    assert "near-duplicates across splits: none" in text and "300 were published" in text
+    assert all(len(line) <= 100 for line in text.splitlines())
+
+
+def test_exif_is_in_the_report(root: Path, out: Path):
+    exif = Image.Exif()
+    exif[274] = 6
+    for name, point in (("IMG_1", [30, 2]), ("IMG_2", [2, 30])):
+        Image.fromarray(fake.picture(7)).save(images(root) / f"{name}.jpg", exif=exif)
+        truth = images(root).parent / "ground-truth" / f"GT_{name}.mat"
+        fake.save_shanghaitech_mat(truth, [point])
+    train = run(root, out)["splits"]["train"]
+    assert (train["exif_turned"], train["points_turned"], train["outside"]) == (2, 1, 0)
+    assert open_split(root, out).sizes[0] == (597, 448)
+
+
+def test_the_second_time_nothing_is_done(root: Path, out: Path, made: list[str]):
+    first, digest = run(root, out), open_split(root, out).digest
+    assert len(made) == 5
+    assert run(root, out) == first and open_split(root, out).digest == digest
+    assert len(made) == 5
+
+
+def test_only_what_changed_is_done_again(root: Path, out: Path, made: list[str]):
+    before = open_split(root, out)
+    made.clear()
+    truth = images(root).parent / "ground-truth" / "GT_IMG_2.mat"
+    fake.save_shanghaitech_mat(truth, [[5, 5]])
+    fake.save_picture(images(root) / "IMG_4.jpg", 77)
+    fake.save_shanghaitech_mat(truth.with_name("GT_IMG_4.mat"), [])
+    (images(root) / "IMG_3.jpg").unlink()
+    after = open_split(root, out)
+    assert sorted(made) == ["IMG_2", "IMG_4"]
+    assert after.names == ["IMG_1", "IMG_2", "IMG_4"] and after.counts.tolist() == [1, 1, 0]
+    assert after.digest != before.digest
+    assert not (out / "sha/train/IMG_3.npy").exists()
+
+
+def test_it_goes_on_where_it_was_stopped(
+    root: Path, out: Path, made: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    digest = open_split(root, out).digest
+    shutil.rmtree(out)
+    monkeypatch.setattr(module, "ThreadPoolExecutor", lambda _: ThreadPoolExecutor(1))
+    real = module.write_array
+
+    def fail_at_third(path: Path, array: np.ndarray) -> None:
+        if path.stem == "IMG_3":
+            raise KeyboardInterrupt
+        real(path, array)
+
+    monkeypatch.setattr(module, "write_array", fail_at_third)
+    with pytest.raises(KeyboardInterrupt):
+        open_split(root, out)
+    assert not (out / "sha/train" / INDEX).exists()
+    (journal,) = (out / "sha/train").glob("journal.*.jsonl")
+    journal.write_bytes(journal.read_bytes() + b'{"settings": {"least')  # cut off by a kill
+    monkeypatch.setattr(module, "write_array", real)
+    made.clear()
+    assert open_split(root, out).digest == digest
+    assert made == ["IMG_3"]
+    assert sorted(path.name for path in (out / "sha/train").iterdir()) == [
+        *(f"IMG_{i}.npy" for i in (1, 2, 3)),
+        INDEX,
+    ]
+
+
+def test_a_prepared_file_that_is_gone_is_made_again(root: Path, out: Path, made: list[str]):
+    split = open_split(root, out)
+    made.clear()
+    (out / "sha/train/IMG_2.npy").unlink()
+    with pytest.raises(FileNotFoundError, match=r"IMG_2\.npy is gone. Run `ebc prepare sha`"):
+        split[1]
+    assert open_split(root, out)[1].name == "IMG_2" and made == ["IMG_2"]
+
+
+def break_two(root: Path) -> None:
+    path = images(root) / "IMG_1.jpg"
+    path.write_bytes(path.read_bytes()[:-200])
+    (images(root) / "IMG_2.jpg").write_text("<html>")
+
+
+def test_all_unreadable_files_are_named(root: Path, out: Path, made: list[str]):
+    break_two(root)
+    with pytest.raises(ValueError, match="2 of 3 pictures cannot be used") as caught:
+        run(root, out)
+    assert "IMG_1.jpg" in str(caught.value) and "IMG_2.jpg" in str(caught.value)
+    assert "--skip-bad" in str(caught.value)
+    with pytest.raises(ValueError, match="cannot be used"):
+        open_split(root, out)
+    assert made.count("IMG_3") == 1
+
+
+def test_skip_bad_leaves_them_out_and_says_so(root: Path, out: Path):
+    break_two(root)
+    report = run(root, out, skip_bad=True)
+    assert report["splits"]["train"]["pictures"] == 1
+    assert [bad["name"] for bad in report["splits"]["train"]["unreadable"]] == ["IMG_1", "IMG_2"]
+    assert "left out of train: " in format_report(report)
+    assert open_split(root, out).names == ["IMG_3"]  # known: stays out
+    with pytest.raises(ValueError, match="cannot be used"):
+        run(root, out)
+    fake.save_picture(images(root) / "IMG_1.jpg", 1)
+    fake.save_picture(images(root) / "IMG_2.jpg", 2)
+    assert run(root, out)["splits"]["train"]["unreadable"] == []
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_mat_of_another_kind_is_a_bad_file(root: Path, out: Path, split: str):
+    import scipy.io
+
+    truth = images(root, split).parent / "ground-truth" / "GT_IMG_1.mat"
+    scipy.io.savemat(truth, {"density": np.eye(3)})
+    with pytest.raises(ValueError, match=r"GT_IMG_1\.mat: a \.mat of another kind.*'density'"):
+        run(root, out)
+
+
+def test_an_absurd_picture_is_refused_before_it_is_decoded(root: Path, out: Path):
+    fake.save_picture(images(root) / "IMG_1.png", 0, 1, 30000)
+    (images(root) / "IMG_1.jpg").unlink()
+    with pytest.raises(ValueError, match=r"IMG_1\.png: a picture of 30000 x 1 would be"):
+        run(root, out)
+
+
+@pytest.mark.parametrize(("height", "width"), [(20, 20), (30, 1), (1, 1)])
+def test_tiny_pictures(root: Path, out: Path, height: int, width: int):
+    fake.save_picture(images(root) / "IMG_1.png", 0, height, width)
+    (images(root) / "IMG_1.jpg").unlink()
+    truth = images(root).parent / "ground-truth" / "GT_IMG_1.mat"
+    fake.save_shanghaitech_mat(truth, [[width - 0.001, height - 0.001]])
+    split = open_split(root, out)
+    assert min(split.sizes[0]) == 448 and split.counts[0] == 1
+
+
+def test_a_picture_of_nobody(root: Path, out: Path):
+    fake.save_shanghaitech_mat(images(root).parent / "ground-truth/GT_IMG_2.mat", [])
+    split = open_split(root, out)
+    assert split.counts.tolist() == [1, 0, 3] and split[1].points.shape == (0, 2)
+
+
+def test_no_space_on_the_disk(root: Path, out: Path, monkeypatch: pytest.MonkeyPatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(9, 9, 1000))
+    with pytest.raises(OSError, match=r"3 pictures, 0.00 GB to be written .*EBC_PREPARED"):
+        run(root, out)
+
+
+def test_the_space_needed_is_said(root: Path, out: Path, capfd: pytest.CaptureFixture):
+    prepare("sha", ["train"], root=root, out=out)
+    printed = capfd.readouterr()
+    assert "sha train: 3 pictures, 0.00 GB ->" in printed.err and printed.out == ""
+    prepare("sha", ["train"], root=root, out=out)
+    assert capfd.readouterr().err == ""
+
+
+def test_near_duplicates_within_and_across(root: Path, out: Path):
+    picture = Image.fromarray(fake.picture(10, 300, 400))
+    picture.save(images(root) / "IMG_1.jpg", quality=95)
+    picture.resize((200, 150)).convert("L").save(images(root) / "IMG_3.jpg", quality=60)
+    shutil.copy(images(root) / "IMG_1.jpg", images(root, "test") / "IMG_2.jpg")
+    pairs = run(root, out)["near_duplicates"]
+    found = {
+        tuple(
+            sorted((side["split"], side["name"]) for side in (pair["first"], pair["second"]))
+        ): pair
+        for pair in pairs
+    }
+    one, three, two = ("train", "IMG_1"), ("train", "IMG_3"), ("test", "IMG_2")
+    assert set(found) == {(one, three), (two, one), (two, three)}
+    assert found[two, one]["identical"] and not found[one, three]["identical"]
+
+
+def test_hashes_are_compared_over_all_pairs():
+    hashes = [picture_hash(fake.picture(seed, 100, 130)) for seed in range(30)]
+    assert near_pairs(hashes) == []
+    pairs = near_pairs([*hashes, hashes[4]])
+    assert pairs == [(4, 30, 0)]
+    bits = [bin(int(hashes[0], 16) ^ int(other, 16)).count("1") for other in hashes[1:]]
+    assert [p.bits for p in near_pairs(hashes, 256) if p.first == 0] == sorted(bits)
+    assert min(bits) > NEAR_BITS
+    assert near_pairs([]) == near_pairs(hashes[:1]) == []
+
+
+def test_unlabelled_splits_are_prepared_too(tmp_path: Path, out: Path):
+    fake.nwpu(tmp_path / "data")
+    report = prepare("nwpu", root=tmp_path / "data", out=out, progress=False)
+    assert report["splits"]["test"]["least"] is None
+    test = prepared("nwpu", "test", root=tmp_path / "data", out=out, progress=False)
+    assert not test.is_labelled and test.counts.tolist() == [0] and "no labels" in repr(test)
+    assert "-" in format_report(report)
+
+
+def test_synthetic_is_prepared_like_the_others(out: Path, monkeypatch: pytest.MonkeyPatch):
+    synthetic = pytest.importorskip("ebclib.synthetic")
+    real = synthetic.SyntheticSplit
+    monkeypatch.setattr(synthetic, "SyntheticSplit", lambda split: real(split, size=3))
+    drawn, kept = real("val", size=3), prepared("synthetic", "val", out=out, progress=False)
+    for one, other in zip(drawn, kept, strict=True):
+        assert one.name == other.name
+        assert np.array_equal(one.picture, other.picture)
+        assert np.array_equal(one.points, other.points)
+
+
+def test_crops_are_copies_of_the_part(root: Path, out: Path):
+    split = open_split(root, out)
+    crop = split.crop(1, 10, 20, 30, 40)
+    assert np.array_equal(crop, split[1].picture[10:40, 20:60])
+    assert crop.flags["C_CONTIGUOUS"] and crop.flags["WRITEABLE"] and type(crop) is np.ndarray
+    assert split.crop(-1, 0, 0, 448, 597).shape == (448, 597, 3)
+    for box in [(-1, 0, 5, 5), (0, 590, 5, 8), (0, 0, 449, 5), (0, 0, 0, 5), (3, 3, 5, -1)]:
+        with pytest.raises(ValueError, match=r"crop of .* 'IMG_2', which has 448 rows and 597 col"):
+            split.crop(1, *box)
+
+
+def test_pictures_are_read_only_maps(root: Path, out: Path):
+    picture = open_split(root, out)[0].picture
+    assert isinstance(picture, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        picture[0, 0] = 0
+
+
+def test_a_split_can_be_pickled_and_leaves_no_file_open(root: Path, out: Path):
+    split = pickle.loads(pickle.dumps(open_split(root, out)))
+    before = len(os.listdir("/dev/fd"))
+    for _ in range(50):
+        for index in range(len(split)):
+            split.crop(index, 0, 0, 8, 8)
+    assert len(os.listdir("/dev/fd")) <= before
+    assert [sample.name for sample in split[:2]] == ["IMG_1", "IMG_2"]
+    with pytest.raises(IndexError):
+        split[3]
+
+
+def test_what_is_prepared_opens_without_the_source(root: Path, out: Path):
+    digest = open_split(root, out).digest
+    shutil.rmtree(root)
+    assert open_split(root, out).digest == digest
+    with pytest.raises(FileNotFoundError, match="Get it:"):
+        open_split(root, out, "test")
+
+
+def test_a_split_that_is_not_prepared(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"not prepared\. Run `ebc prepare sha`"):
+        PreparedSplit(tmp_path / "sha" / "train")
+
+
+def test_another_version_is_an_error_and_prepared_again(
+    root: Path, out: Path, monkeypatch: pytest.MonkeyPatch, made: list[str]
+):
+    folder = open_split(root, out).folder
+    made.clear()
+    monkeypatch.setattr("ebclib.datasets.prepared_split.FORMAT", 99)
+    with pytest.raises(
+        ValueError, match=r"has format 1; this version reads format 99. Run `ebc prep"
+    ):
+        PreparedSplit(folder)
+    assert len(open_split(root, out)) == 3 and len(made) == 3
+
+
+def test_a_damaged_index_is_an_error_and_prepared_again(root: Path, out: Path):
+    split = open_split(root, out)
+    path = split.folder / INDEX
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"is damaged .* Run `ebc prepare sha`"):
+        PreparedSplit(split.folder)
+    assert open_split(root, out).digest == split.digest
+
+
+def test_the_digest_is_of_sources_and_points(root: Path, out: Path):
+    digest = open_split(root, out).digest
+    assert len(digest) == 64
+    os.utime(images(root) / "IMG_1.jpg")
+    assert open_split(root, out).digest == digest
+    fake.save_shanghaitech_mat(images(root).parent / "ground-truth/GT_IMG_1.mat", [[1.6, 2.5]])
+    assert open_split(root, out).digest != digest

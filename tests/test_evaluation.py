@@ -1,0 +1,91 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ebclib import evaluation
+from ebclib.datasets import Sample
+from ebclib.encoders import Encoder
+from ebclib.models import EBC
+
+
+def test_mae_and_rmse_by_hand():
+    assert evaluation.errors([10, 20, 30], [13, 16, 30]) == pytest.approx(
+        {"mae": 7 / 3, "rmse": math.sqrt(25 / 3)}
+    )
+    with pytest.raises(ValueError, match="no picture"):
+        evaluation.errors([], [])
+
+
+def test_errors_keep_large_counts_exact():
+    assert evaluation.errors([2**25 + 1], [2**25])["mae"] == 1
+
+
+class OneSplit(list):
+    """Two pictures of different sizes in memory."""
+
+    names: tuple = ("a", "b")
+
+
+@pytest.fixture
+def always_one():
+    """A model sure that every block holds one person."""
+    encoder = Encoder(torch.nn.Conv2d(3, 2, 8, 8), 2, 8, 2, (0.5,) * 3, (0.5,) * 3, None)
+    model = EBC(encoder, [0, 1], 8, "linear")
+    model.head.classify.weight.data.zero_()
+    model.head.classify.bias.data = torch.tensor([0.0, 30.0])
+    return model
+
+
+def test_predictions_of_whole_pictures(always_one):
+    split = OneSplit(
+        Sample(np.zeros((h, w, 3), np.uint8), np.zeros((n, 2)), name)
+        for h, w, n, name in ((16, 24, 3, "a"), (17, 8, 0, "b"))
+    )
+    always_one.train()
+    found = evaluation.predict(always_one, split)
+    assert found["image"].tolist() == ["a", "b"]
+    assert found["points"].tolist() == [3, 0]
+    assert found["count"].tolist() == pytest.approx([6, 3], abs=1e-4)
+    assert (found["deviation"] < 1e-3).all()
+    assert always_one.training, "the model is left as it was found"
+    assert evaluation.predict(always_one, split, [1])["image"].tolist() == ["b"]
+
+
+def test_conformal_intervals_hold_what_they_promise():
+    """Exchangeable errors: intervals of 90 % hold 90 % of new pictures, within sampling error."""
+    rng = np.random.default_rng(0)
+
+    def pictures(n):
+        deviation = rng.uniform(1, 20, n)
+        count = rng.uniform(50, 500, n)
+        points = count + rng.standard_t(3, n) * (deviation + 1) * 2.5
+        return pd.DataFrame(
+            {"image": "x", "points": points, "count": count, "deviation": deviation}
+        )
+
+    factor = evaluation.conformal_factor(pictures(2000))
+    found = evaluation.with_intervals(pictures(4000), factor)
+    assert found.columns.tolist() == ["image", "points", "count", "lower", "upper"]
+    assert found["points"].between(found["lower"], found["upper"]).mean() == pytest.approx(
+        0.9, abs=0.02
+    )
+    assert (found["lower"] >= 0).all()
+
+
+def test_too_few_held_out_pictures_promise_nothing():
+    few = pd.DataFrame({"points": [1.0] * 8, "count": [2.0] * 8, "deviation": [1.0] * 8})
+    assert evaluation.conformal_factor(few) == math.inf
+    nine = pd.DataFrame({"points": [1.0] * 9, "count": [2.0] * 9, "deviation": [1.0] * 9})
+    assert evaluation.conformal_factor(nine) == 0.5
+
+
+def test_the_summary_compares_with_the_mean_predictor():
+    found = pd.DataFrame(
+        {"points": [10, 30], "count": [12, 30], "lower": [11, 20], "upper": [20, 40]}
+    )
+    summary = evaluation.summarise(found, [10, 20])
+    assert summary["mae"] == 1 and summary["mean_predictor_mae"] == 10
+    assert summary["inside_interval"] == 0.5 and summary["images"] == 2

@@ -1,0 +1,139 @@
+"""The notebooks' contract, and their behaviour under papermill; nbval compares their stored outputs."""
+
+import json
+import subprocess
+import sys
+
+import nbformat
+import papermill
+import pytest
+
+from ebclib.config import project_root
+from ebclib.notebooks import check_parameters, store
+
+NOTEBOOKS = sorted((project_root() / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def code(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS
+
+
+@each
+def test_a_notebook_opens_as_the_contract_says(path):
+    notebook = nbformat.read(path, as_version=4)
+    first, imports = notebook.cells[0], notebook.cells[1]
+    assert first.source.startswith(f"# {path.stem[:2]} · ")
+    for row in ("Question", "Paper item", "Inputs", "Outputs", "Time at default"):
+        assert f"**{row}**" in first.source
+    assert imports.source.startswith(("import ", "from "))
+    tagged = [k for k, c in enumerate(notebook.cells) if "parameters" in c.metadata.get("tags", [])]
+    assert tagged == [2]
+    for line in notebook.cells[2].source.splitlines():
+        assert "#" in line, f"no allowed values: {line}"
+    assert "check_parameters" in notebook.cells[3].source
+    assert "assert" in notebook.cells[-1].source
+
+
+@each
+def test_a_notebook_is_stored_run_and_without_stderr(path):
+    notebook = nbformat.read(path, as_version=4)
+    assert [c.execution_count for c in code(notebook)] == list(range(1, len(code(notebook)) + 1))
+    outputs = [out for cell in code(notebook) for out in cell.outputs]
+    assert not [out for out in outputs if out.get("name") == "stderr" or out.output_type == "error"]
+    assert any("image/png" in out.get("data", {}) for out in outputs)
+
+
+@each
+def test_cells_hold_one_idea_and_no_place_of_somebody_s(path):
+    for cell in code(nbformat.read(path, as_version=4)):
+        assert len(cell.source.splitlines()) <= 20
+    text = path.read_text()
+    assert not any(
+        f'"{folder}' in text or f" {folder}" in text for folder in ("/home/", "/tmp/", "/root/")
+    )
+
+
+def test_a_mistyped_parameter_is_an_error_that_names_the_nearest(tmp_path):
+    notebook = project_root() / "notebooks" / "04_train.ipynb"
+    with pytest.raises(papermill.PapermillExecutionError, match="Did you mean 'dataset'"):
+        papermill.execute_notebook(
+            notebook, tmp_path / "out.ipynb", {"datset": "qnrf"}, progress_bar=False, cwd=tmp_path
+        )
+
+
+def test_a_missing_data_set_stops_the_notebook_at_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("EBC_DATA", str(tmp_path))
+    out = tmp_path / "out.ipynb"
+    words = [
+        sys.executable,
+        "-m",
+        "papermill",
+        str(project_root() / "notebooks" / "04_train.ipynb"),
+    ]
+    done = subprocess.run(
+        [*words, str(out), "-p", "dataset", "qnrf"], capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    for part in ("UCF-QNRF", "is not there", "crcv.ucf.edu", "img_0001_ann.mat", "EBC_DATA"):
+        assert part in done.stderr
+
+
+def test_notebook_04_trains_on_somebody_s_own_folder(drawn, tmp_path, monkeypatch):
+    """Other parameters than the stored ones: another data set, the linear head, larger blocks."""
+    monkeypatch.setenv("EBC_DATA", str(drawn))
+    given = {
+        "dataset": "drawn",
+        "recipe": "two_cores_20min",
+        "head": "linear",
+        "block_size_px": 16,
+        "epochs": 1,
+        "crop_px": 64,
+        "name": "own",
+    }
+    papermill.execute_notebook(
+        project_root() / "notebooks" / "04_train.ipynb",
+        tmp_path / "out.ipynb",
+        given,
+        progress_bar=False,
+    )
+    metrics = json.loads((tmp_path / "results" / "runs" / "own" / "metrics.json").read_text())
+    assert metrics["dataset"] == "drawn" and metrics["images"] == 5
+    assert len(metrics["representatives"]) == 17
+    assert (tmp_path / "results" / "figures" / "drawn" / "04_maps_own.pdf").is_file()
+
+
+def test_notebook_01_at_another_block_size(drawn, tmp_path, monkeypatch):
+    monkeypatch.setenv("EBC_DATA", str(drawn))
+    papermill.execute_notebook(
+        project_root() / "notebooks" / "01_count_distribution.ipynb",
+        tmp_path / "out.ipynb",
+        {"dataset": "drawn", "block_size_px": 16},
+        progress_bar=False,
+    )
+    assert (tmp_path / "results" / "tables" / "01_block_counts_drawn.csv").is_file()
+
+
+def test_parameters_are_told_from_a_notebook_s_other_variables():
+    namespace = {"dataset": "shb", "np": pytest, "In": [], "_i1": "x", "exit": print}
+    assert check_parameters(namespace, ["dataset", "seed"]) == {"dataset": "shb"}
+    with pytest.raises(ValueError, match=r"parameter 'sed' is not known\. Did you mean 'seed'"):
+        check_parameters({"sed": 3}, ["dataset", "seed"])
+
+
+def test_storing_runs_a_notebook_and_drops_stderr(tmp_path):
+    path = tmp_path / "small.ipynb"
+    source = "import sys\nprint('noise', file=sys.stderr)\n1 + 1"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)]), path)
+    store(path)
+    (cell,) = nbformat.read(path, as_version=4).cells
+    assert [out.output_type for out in cell.outputs] == ["execute_result"]
+    assert cell.execution_count == 1 and [p.name for p in tmp_path.iterdir()] == ["small.ipynb"]
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")]), path)
+    with pytest.raises(papermill.PapermillExecutionError, match="division by zero"):
+        store(path)
+    assert "1 / 0" in path.read_text() and "Traceback" not in path.read_text()

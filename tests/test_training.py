@@ -1,0 +1,169 @@
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
+
+from ebclib import training
+from ebclib.config import make_config
+from ebclib.runs import open_run
+from ebclib.training import Task, count_histogram, rate_factor
+
+SMALL = {"crop_px": 64, "batch_size": 4, "epochs": 2, "evaluate_every": 1, "precision": "fp32"}
+
+
+@pytest.fixture
+def config(drawn, monkeypatch):
+    """Two quick epochs on twelve drawn pictures."""
+    monkeypatch.setenv("EBC_DATA", str(drawn))
+    return make_config("drawn", "two_cores_20min", **SMALL, name="small")
+
+
+def test_the_rate_follows_the_paper_s_schedule():
+    """Warm-up from 1e-6 over 50 epochs, restarts at 50, 55, 65, 85, 125, …, as torch has them."""
+    config = make_config("shb")
+    rate = [config.learning_rate * rate_factor(epoch, config) for epoch in range(400)]
+    assert rate[0] == pytest.approx(1e-6)
+    assert rate[25] == pytest.approx((1e-6 + 1e-4) / 2)
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=1e-4)
+    reference = CosineAnnealingWarmRestarts(optimizer, T_0=5, T_mult=2, eta_min=1e-7)
+    for epoch in range(50, 400):
+        assert rate[epoch] == pytest.approx(reference.get_last_lr()[0]), epoch
+        optimizer.step()
+        reference.step()
+    assert [e for e in range(400) if rate[e] == pytest.approx(1e-4)] == [
+        50,
+        55,
+        65,
+        85,
+        125,
+        205,
+        365,
+    ]
+
+
+def test_the_short_schedule_falls_to_a_thousandth_at_the_end():
+    config = make_config("shb", "two_cores_20min", epochs=10, warmup_epochs=1)
+    assert rate_factor(1, config) == 1 and rate_factor(10, config) == pytest.approx(1e-3)
+    rates = [rate_factor(e, config) for e in np.linspace(1, 10, 50)]
+    assert (np.diff(rates) < 0).all()
+    assert rate_factor(0, make_config("shb", "two_cores_20min", warmup_epochs=0)) == 1
+
+
+def test_a_run_leaves_what_the_contract_says(config):
+    run = training.train(config, progress=False)
+    names = {path.name for path in run.path.iterdir()}
+    assert {
+        "config.json",
+        "metrics.json",
+        "history.csv",
+        "predictions.csv",
+        "provenance.json",
+        "model.safetensors",
+        "tensorboard",
+    } == names
+    assert run.config == config
+    assert run.predictions.columns.tolist() == ["image", "points", "count", "lower", "upper"]
+    assert len(run.predictions) == run.metrics["images"] == 5
+    error = (run.predictions["points"] - run.predictions["count"]).abs().mean()
+    assert run.metrics["mae"] == pytest.approx(error, rel=1e-4)
+    assert run.history["epoch"].tolist() == [1, 2]
+    assert {"commit", "versions", "device", "data_sha256"} <= run.provenance.keys()
+    assert run.metrics["interval_factor"] is None, "two held-out pictures promise nothing"
+    again = training.train(config, resume=True, progress=False)
+    assert again.metrics == run.metrics
+    with pytest.raises(ValueError, match="seed was 0, now 1"):
+        training.train(
+            make_config("drawn", "two_cores_20min", **SMALL, name="small", seed=1), resume=True
+        )
+
+
+def test_the_stored_weights_are_the_ones_measured(config):
+    run = training.train(config, progress=False)
+    before = run.predictions
+    training.evaluate(run, progress=False)
+    assert np.allclose(run.predictions["count"], before["count"], rtol=1e-5)
+    training.evaluate(run, split="train", progress=False)
+    assert (run.path / "metrics-train.json").is_file()
+    assert np.allclose(run.predictions["count"], before["count"], rtol=1e-5), "the test's stay"
+
+
+def test_representatives_at_each_scale(config):
+    task = Task.of(config, progress=False)
+    grid = count_histogram(task.split, task.train, config)
+    assert (grid * np.arange(len(grid))).sum() == task.split.counts[task.train].sum()
+    by = {
+        how: Task.of(make_config("drawn", "two_cores_20min", crop_px=224, representatives=how), False)
+        for how in ("grid", "windows", "scaled", "middle")
+    }
+    assert by["middle"].representatives.tolist() == [0, 1, 2, 3, 4]
+    assert by["scaled"].representatives[-1] >= 4 and by["windows"].representatives[-1] >= 4
+    assert by["grid"].representatives.tolist() == task.representatives.tolist()
+
+
+def test_a_loss_that_is_no_number_stops_with_advice(config):
+    task = Task.of(config, progress=False)
+    trainer = training.Trainer(config, task, open_or_new(config), progress=False)
+    with torch.no_grad():
+        trainer.network.head.project.bias.fill_(math.nan)
+    with pytest.raises(FloatingPointError, match="Lower learning_rate"):
+        trainer.fit()
+
+
+def open_or_new(config):
+    from ebclib.config import results_root
+    from ebclib.runs import Run, write_json
+
+    run = Run(results_root() / "runs" / config.name)
+    write_json(run.path / "config.json", config.to_dict())
+    return run
+
+
+def test_killed_and_resumed_is_as_if_never_stopped(drawn, tmp_path):
+    """kill -9 between two epochs or inside one; then --resume gives the same pictures the same counts."""
+    environment = os.environ | {"EBC_DATA": str(drawn), "EBC_RESULTS": str(tmp_path / "results")}
+    options = {**SMALL, "epochs": 8, "evaluate_every": 2}
+    words = [sys.executable, "-m", "ebclib", "train", "drawn", "--recipe", "two_cores_20min"]
+    words += [
+        word
+        for key, value in options.items()
+        for word in (f"--{key.replace('_', '-')}", str(value))
+    ]
+
+    def start(name, *more):
+        return subprocess.Popen(
+            [*words, "--name", name, *more], env=environment, stderr=subprocess.PIPE, text=True
+        )
+
+    first = start("whole")
+    first.communicate()
+    assert first.returncode == 0
+    victim = start("killed")
+    history = tmp_path / "results" / "runs" / "killed" / "history.csv"
+    deadline = time.monotonic() + 120
+    while not (history.is_file() and len(history.read_text().splitlines()) > 3):
+        assert victim.poll() is None and time.monotonic() < deadline, (
+            "finished before it was killed"
+        )
+        time.sleep(0.01)
+    victim.send_signal(signal.SIGKILL)
+    victim.communicate()
+    stopped_at = len(history.read_text().splitlines()) - 1
+    assert stopped_at < 8 and not (history.parent / "metrics.json").exists()
+
+    resumed = start("killed", "--resume")
+    resumed.communicate()
+    assert resumed.returncode == 0
+    whole, killed = (open_run(name, tmp_path / "results" / "runs") for name in ("whole", "killed"))
+    assert killed.history["epoch"].tolist() == list(range(1, 9))
+    for column in ("loss", "held_out_mae"):
+        assert np.allclose(whole.history[column], killed.history[column], rtol=1e-4, equal_nan=True)
+    assert killed.metrics["mae"] == pytest.approx(whole.metrics["mae"], rel=1e-4)
+    assert np.allclose(whole.predictions["count"], killed.predictions["count"], rtol=1e-3)

@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ebclib import datasets, synthetic
+from ebclib.blocks import block_counts
+from ebclib.transforms import (
+    Box,
+    EpochSampler,
+    TrainingCrops,
+    crop_points,
+    light_jitter,
+    random_box,
+)
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+@given(seeds, st.integers(1, 900), st.integers(1, 900))
+def test_a_box_lies_inside_whatever_the_picture(seed, height, width):
+    box = random_box(np.random.default_rng(seed), height, width, 448, 2.0)
+    assert 1 <= box.side <= min(height, width, 896)
+    assert 0 <= box.top <= height - box.side and 0 <= box.left <= width - box.side
+    if min(height, width) >= 896:
+        assert box.side >= 448
+
+
+@given(seeds, st.integers(64, 200), st.booleans())
+def test_nobody_inside_a_crop_is_lost(seed, side, flip):
+    rng = np.random.default_rng(seed)
+    points = rng.uniform(0, 200, (50, 2))
+    box = Box(*rng.integers(0, 201 - side, 2), side)
+    inside = ((points >= (box.left, box.top)) & (points < (box.left + side, box.top + side))).all(1)
+    cropped = crop_points(points, box, 64, flip)
+    assert len(cropped) == inside.sum() == block_counts(cropped, 64, 64, 8).sum()
+
+
+@given(seeds)
+def test_a_flip_mirrors_the_blocks_even_of_whole_pixels(seed):
+    points = np.random.default_rng(seed).integers(0, 64, (40, 2)).astype(float)
+    box = Box(0, 0, 64)
+    straight = block_counts(crop_points(points, box, 64), 64, 64, 8)
+    mirrored = block_counts(crop_points(points, box, 64, flip=True), 64, 64, 8)
+    assert (mirrored == straight[:, ::-1]).all()
+
+
+def test_scaling_keeps_a_person_on_the_same_spot():
+    box = Box(top=10, left=20, side=100)
+    assert crop_points(np.array([[45.0, 60.0]]), box, 200).tolist() == [[50.0, 100.0]]
+    assert crop_points(np.array([[45.0, 60.0]]), box, 200, flip=True)[0] == pytest.approx(
+        [150, 100]
+    )
+
+
+def test_jitter_is_light_and_repeats():
+    picture = torch.full((3, 8, 8), 100, dtype=torch.uint8)
+    once, again = (light_jitter(np.random.default_rng(1), picture) for _ in range(2))
+    assert torch.equal(once, again) and once.dtype == torch.uint8
+    assert (once.float() - 100).abs().max() < 50
+
+
+def test_an_epoch_shows_every_picture_once_in_its_own_order():
+    sampler = EpochSampler(10, seed=3)
+    orders = []
+    for sampler.epoch in (0, 1):
+        draws = list(sampler)
+        assert sorted(d % 10 for d in draws) == list(range(10))
+        assert all(d // 10 == sampler.epoch for d in draws)
+        orders.append([d % 10 for d in draws])
+    assert orders[0] != orders[1]
+    assert list(EpochSampler(10, seed=3)) == orders[0]
+
+
+@pytest.fixture
+def prepared(tmp_path, monkeypatch):
+    """Six drawn pictures, prepared."""
+    monkeypatch.setattr(synthetic, "SyntheticSplit", _six)
+    return datasets.prepared("synthetic", "train", out=tmp_path, progress=False)
+
+
+def _six(split, seed=0, size=None):
+    return synthetic.split.SyntheticSplit(split, seed=seed, size=6)
+
+
+def test_a_crop_is_what_it_says_and_repeats(prepared):
+    crops = TrainingCrops(prepared, [0, 2, 5], crop_px=128, block_size_px=16, seed=7)
+    crop = crops[4]
+    assert crop.picture.shape == (3, 128, 128) and crop.picture.dtype == torch.uint8
+    assert crop.counts.shape == (8, 8) and crop.counts.dtype == torch.int64
+    again = TrainingCrops(prepared, [0, 2, 5], crop_px=128, block_size_px=16, seed=7)[4]
+    assert torch.equal(crop.picture, again.picture) and torch.equal(crop.counts, again.counts)
+    assert not torch.equal(crop.picture, crops[1].picture)
