@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from .config import RECIPES, Config, make_config
+from .config import FIELDS, RECIPES, Config, make_config
 from .runs import Run, open_run
 
 
@@ -75,8 +75,7 @@ def _prepare(given: argparse.Namespace) -> None:
 def _train(given: argparse.Namespace) -> None:
     from .training import train
 
-    names = [field.name for field in dataclasses.fields(Config)]
-    config = make_config(**{name: getattr(given, name) for name in names})
+    config = make_config(**{name: getattr(given, name) for name in FIELDS})
     _show(train(config, resume=given.resume))
 
 

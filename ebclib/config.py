@@ -124,6 +124,9 @@ class Config:
         return dataclasses.asdict(self)
 
 
+FIELDS = tuple(field.name for field in dataclasses.fields(Config))
+"""The names of all parameters of a run."""
+
 PAPER: dict[str, Any] = {}
 """The paper's training (Sec. IV-2) with the released schedule: the defaults of `Config`."""
 
@@ -172,9 +175,8 @@ def make_config(dataset: str = "synthetic", recipe: str | None = None, **given: 
     """
     recipe = recipe or ("demo" if dataset == "synthetic" else "paper")
     values = dict(RECIPES[choose("recipe", recipe, RECIPES)])
-    fields = [field.name for field in dataclasses.fields(Config)]
     for name, value in given.items():
-        choose("parameter", name, fields)
+        choose("parameter", name, FIELDS)
         if value is not None:
             values[name] = value
     config = Config(dataset=dataset, recipe=recipe, **values)
