@@ -33,7 +33,7 @@ NOTEBOOKS := $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb))
 EXECUTED := $(NOTEBOOKS:notebooks/%=results/notebooks/%)
 SOURCES := $(shell find ebclib -type f ! -name '*.pyc' ! -path '*/.*')
 
-.PHONY: help setup reproduce test lab lint clean
+.PHONY: help setup reproduce test store lab lint clean
 
 help: ## List these commands
 	@echo "Usage: make COMMAND   (environment: $(ENVIRONMENT))"
@@ -44,6 +44,10 @@ reproduce: setup $(EXECUTED) ## Run every notebook that is out of date, offline,
 
 test: setup ## Run the whole test: examples, tests and notebooks, offline
 	@"$(PYTHON)" -m pytest --nbval
+
+store: setup ## Run the notebooks and save their outputs in them, before a change of them is committed
+	@"$(PYTHON)" -m ebclib store $(NOTEBOOKS)
+	@cp results/figures/synthetic/04_maps_synthetic-clip_lite-text-demo-seed0.png results/figures/overview.png
 
 lab: setup ## Open the notebooks in JupyterLab
 	@"$(PYTHON)" -m jupyter lab notebooks
@@ -57,8 +61,8 @@ clean: ## Remove caches and executed notebooks; keeps .venv, data/ and the runs 
 	@find ebclib tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
 
 # The demo and its test fetch nothing.
-test reproduce: export HF_HUB_OFFLINE := 1
-test reproduce: export TRANSFORMERS_OFFLINE := 1
+test reproduce store: export HF_HUB_OFFLINE := 1
+test reproduce store: export TRANSFORMERS_OFFLINE := 1
 
 # A notebook that fails leaves its output under the .part name, to be read; it counts as not run.
 .SECONDEXPANSION:

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 import numpy as np
 from scipy import ndimage
 
+from .datasets.scaling import inside
+
 
 def grid_shape(height: int, width: int, block_size_px: int) -> tuple[int, int]:
     """The number of block rows and columns (h, w) that cover a picture of ``height`` × ``width`` pixels."""
@@ -45,21 +47,21 @@ def block_counts(points: np.ndarray, height: int, width: int, block_size_px: int
     array([[2, 1]])
     """
     h, w = grid_shape(height, width, block_size_px)
-    points = inside(points, height, width)
+    points = _all_inside(points, height, width)
     column, row = (points // block_size_px).astype(np.int64).T
     return np.bincount(row * w + column, minlength=h * w).reshape(h, w)
 
 
-def inside(points: np.ndarray, height: int, width: int) -> np.ndarray:
-    """``points`` as a float64 array (n, 2), or a ValueError that names the first one outside the picture."""
+def _all_inside(points: np.ndarray, height: int, width: int) -> np.ndarray:
+    """``points`` as a float64 array (n, 2), or a ValueError that names the first one outside."""
     points = np.asarray(points, dtype=np.float64).reshape(-1, 2)
-    within = (points >= 0).all(axis=1) & (points < (width, height)).all(axis=1)
+    within = inside(points, (height, width))
     if not within.all():
         x, y = points[np.argmin(within)]
         raise ValueError(
             f"{np.count_nonzero(~within)} of {len(points)} points lie outside the {height}×{width} "
-            f"(H×W) picture, the first at x={x:g}, y={y:g}. Expected 0 ≤ x < {width}, 0 ≤ y < {height}; "
-            "`ebc prepare` drops and counts such points."
+            f"(H×W) picture, the first at x={x:g}, y={y:g}. Expected 0 ≤ x < {width}, "
+            f"0 ≤ y < {height}; `ebc prepare` drops and counts such points."
         )
     return points
 

@@ -1,4 +1,4 @@
-"""The workbook from a shell: `ebc prepare | train | evaluate | report`, the notebooks' own code."""
+"""The workbook from a shell: `ebc prepare | train | evaluate | report | store`, the notebooks' own code."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from .config import FIELDS, RECIPES, Config, make_config
 from .runs import Run, open_run
@@ -61,6 +62,10 @@ def parser() -> argparse.ArgumentParser:
 
     report = verbs.add_parser("report", help="tables of all finished runs")
     report.set_defaults(command=_report)
+
+    store = verbs.add_parser("store", help="run notebooks and save their outputs in place")
+    store.add_argument("notebook", nargs="+", type=Path)
+    store.set_defaults(command=_store)
     return top
 
 
@@ -97,6 +102,13 @@ def _report(given: argparse.Namespace) -> None:
         print(
             f"\n{dataset}: {len(table)} run(s); errors in people\n{table.round(2).to_string(index=False)}"
         )
+
+
+def _store(given: argparse.Namespace) -> None:
+    from .notebooks import store
+
+    for path in given.notebook:
+        store(path)
 
 
 def _show(run: Run, split: str | None = None) -> None:

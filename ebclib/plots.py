@@ -11,6 +11,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter
 
 from .blocks import block_counts
@@ -121,10 +122,18 @@ def plot_block_labels(
         text = f"{value:.2f}" if values.dtype.kind == "f" else str(value)
         weight = "bold" if value >= 0.5 else "normal"
         ax.text(
-            (j + 0.5) * r, (i + 0.5) * r, text, ha="center", va="center", fontsize=7, weight=weight
+            (j + 0.5) * r,
+            (i + 0.5) * r,
+            text,
+            ha="center",
+            va="center",
+            fontsize=7.5,
+            weight=weight,
+            path_effects=[withStroke(linewidth=2.2, foreground="white")],
         )
     ax.plot(*points.T, "o", ms=4, mfc="none", mec="black", mew=1)
     ax.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[], title=title)
+    sns.despine(ax=ax, left=True, bottom=True)
     return ax
 
 

@@ -21,14 +21,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from .config import Config, choose, results_root
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True)
@@ -144,8 +141,14 @@ def write_csv(path: Path, frame: pd.DataFrame, digits: int = 6) -> None:
     write_whole(path, lambda part: frame.to_csv(part, index=False, float_format=f"%.{digits}g"))
 
 
-def provenance(device: torch.device, precision: str, data_digest: str) -> dict[str, Any]:
-    """Where a run's numbers come from: commit, versions, device, hash of the data."""
+def provenance(precision: str, data_digest: str) -> dict[str, Any]:
+    """Where a run's numbers will come from, asked as it begins: commit, versions, device, data.
+
+    Parameters
+    ----------
+    precision : fp32, bf16 or fp16
+    data_digest : sha256 of the training split (`PreparedSplit.digest`)
+    """
     import torch
 
     packages = ("ebclib", "torch", "torchvision", "open_clip_torch", "timm", "accelerate", "numpy")
@@ -155,7 +158,7 @@ def provenance(device: torch.device, precision: str, data_digest: str) -> dict[s
             _git("status", "--porcelain", "--untracked-files=no", "--", "ebclib")
         ),
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in packages}},
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(),
         "threads": torch.get_num_threads(),
         "precision": precision,
         "data_sha256": data_digest,

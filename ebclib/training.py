@@ -164,6 +164,9 @@ def train(config: Config, resume: bool = False, progress: bool = True) -> Run:
     else:
         shutil.rmtree(run.path, ignore_errors=True)
         write_json(run.path / "config.json", config.to_dict())
+        write_json(
+            run.path / "provenance.json", provenance(precision_of(config), task.split.digest)
+        )
     Trainer(config, task, run, progress).fit()
     return evaluate(run, progress=progress, task=task)
 
@@ -309,7 +312,7 @@ class Trainer:
 def evaluate(
     run: Run, split: str | None = None, progress: bool = True, task: Task | None = None
 ) -> Run:
-    """Measure a run's weights, and write predictions, metrics and provenance into its folder.
+    """Measure a run's weights, and write predictions and metrics into its folder.
 
     Parameters
     ----------
@@ -348,8 +351,6 @@ def evaluate(
         "representatives": task.representatives.round(4).tolist(),
     }
     write_csv(run.path / f"predictions{suffix}.csv", found)
-    source = provenance(accelerator.device, precision, task.split.digest)
-    write_json(run.path / f"provenance{suffix}.json", source)
     write_json(run.path / f"metrics{suffix}.json", metrics)
     if not suffix:
         shutil.rmtree(run.checkpoint.parent, ignore_errors=True)

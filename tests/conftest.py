@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from ebclib.config import data_root
+from ebclib.config import data_root, make_config, results_root
+from ebclib.runs import write_json
 from ebclib.synthetic import SyntheticSplit
 
 _SESSION_FOLDER = pytest.StashKey[str]()
@@ -64,3 +66,19 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
             lines += [f"{sample.name}.png,{x:.3f},{y:.3f}" for x, y in sample.points]
         (folder / "points.csv").write_text("\n".join(lines) + "\n")
     return root
+
+
+@pytest.fixture
+def make_run() -> Callable[..., None]:
+    """Write the small files of a finished run into this test's results."""
+
+    def write(name: str, dataset: str = "shb", mae: float = 10.0) -> None:
+        folder = results_root() / "runs" / name
+        write_json(folder / "config.json", make_config(dataset, name=name).to_dict())
+        write_json(folder / "provenance.json", {"device": "a processor"})
+        metrics = {"mae": mae, "rmse": 12.0, "mean_predictor_mae": 40.0, "inside_interval": 0.9}
+        length = {"images": 3, "epochs": 2, "training_minutes": 1.0}
+        facts = {"dataset": dataset, "split": "test"}
+        write_json(folder / "metrics.json", facts | metrics | length)
+
+    return write

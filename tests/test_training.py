@@ -100,7 +100,9 @@ def test_representatives_at_each_scale(config):
     grid = count_histogram(task.split, task.train, config)
     assert (grid * np.arange(len(grid))).sum() == task.split.counts[task.train].sum()
     by = {
-        how: Task.of(make_config("drawn", "two_cores_20min", crop_px=224, representatives=how), False)
+        how: Task.of(
+            make_config("drawn", "two_cores_20min", crop_px=224, representatives=how), False
+        )
         for how in ("grid", "windows", "scaled", "middle")
     }
     assert by["middle"].representatives.tolist() == [0, 1, 2, 3, 4]
