@@ -149,8 +149,10 @@ Small crops, so that there are many steps; hardly shrunk, so that they look like
 DEMO: dict[str, Any] = {
     **TWO_CORES_20MIN,
     "crop_px": 224,
-    "epochs": 6,
-    "evaluate_every": 3,
+    "epochs": 5,
+    "learning_rate": 2e-3,
+    "warmup_epochs": 0.5,
+    "evaluate_every": 5,
 }
 """The drawn crowds in about a minute on two cores: the notebooks' default, and so their test."""
 

@@ -12,9 +12,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator
 
-from .blocks import block_counts
+from .blocks import smoothed_counts
 from .config import results_root
 
 COLOURS = sns.color_palette("colorblind")
@@ -146,8 +146,9 @@ def plot_history(
         history["epoch"], history["loss"], color=COLOURS[0], lw=1.4, label="training loss"
     )
     ax.set(xlabel="Epoch", ylabel="Training loss", yscale="log")
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+    ax.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+    for set_formatter in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
+        set_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     right = ax.twinx()
     seen = history.dropna(subset="held_out_mae")
     (mae,) = right.plot(
@@ -197,7 +198,9 @@ def plot_maps(
     block_size_px: int,
     axes: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Picture, true blocks and predicted blocks side by side, on one scale (paper, Fig. 6).
+    """Picture, truth and prediction side by side, the maps on one scale (paper, Fig. 6).
+
+    The annotated people are smoothed for the eye, as in the paper, by a Gaussian of two blocks.
 
     Parameters
     ----------
@@ -214,13 +217,13 @@ def plot_maps(
         size = (PAGE_INCHES, PAGE_INCHES / 3 * height / width + 0.35)
         axes = plt.subplots(1, 3, figsize=size)[1]
     height, width = picture.shape[:2]
-    truth = block_counts(points, height, width, block_size_px)
+    truth = smoothed_counts(points, height, width, block_size_px, 2 * block_size_px)
     h, w = truth.shape
-    top = max(truth.max(), density.max(), 1)
+    top = max(truth.max(), density.max(), 0.05)
     axes[0].imshow(picture, interpolation="bilinear")
     axes[0].set_title("Picture")
     for ax, values, title in (
-        (axes[1], truth, f"Annotated: {len(points)}"),
+        (axes[1], truth, f"Annotated: {len(points)} (smoothed)"),
         (axes[2], density, f"Predicted: {density.sum():.1f}"),
     ):
         extent = (0, w * block_size_px, h * block_size_px, 0)

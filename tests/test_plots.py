@@ -62,8 +62,13 @@ def test_predictions_show_intervals_only_where_there_are_any():
 def test_maps_share_one_scale_and_state_their_counts():
     picture = np.zeros((20, 30, 3), np.uint8)
     axes = plots.plot_maps(picture, np.array([[1.0, 1.0], [2.0, 2.0]]), np.full((3, 4), 0.25), 8)
-    assert [ax.get_title() for ax in axes] == ["Picture", "Annotated: 2", "Predicted: 3.0"]
-    assert axes[1].images[0].get_clim() == axes[2].images[0].get_clim() == (0, 2)
+    assert [ax.get_title() for ax in axes] == [
+        "Picture",
+        "Annotated: 2 (smoothed)",
+        "Predicted: 3.0",
+    ]
+    assert axes[1].images[0].get_clim() == axes[2].images[0].get_clim()
+    assert axes[1].images[0].get_clim() == (0, 0.25)
 
 
 def test_a_figure_is_saved_for_print_and_for_the_screen():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -189,3 +190,16 @@ def test_importing_does_nothing(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "ebclib.config" in result.stdout.split()
     assert not any((tmp_path / name).exists() for name in ("results", "data", "runs", "prepared"))
+
+
+def test_the_readme_s_results_are_those_of_recorded_runs() -> None:
+    """Each row of the measured table names a run in results/, and repeats its files' numbers."""
+    rows = [
+        line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `shb-")
+    ]
+    assert rows
+    for row in rows:
+        run, _, mae, rmse, mean, *_ = (part.strip(" `") for part in row.strip("|").split("|"))
+        metrics = json.loads((ROOT / "results" / "runs" / run / "metrics.json").read_text())
+        assert (mae, rmse) == (f"{metrics['mae']:.1f}", f"{metrics['rmse']:.1f}")
+        assert mean == f"{metrics['mean_predictor_mae']:.1f}"

@@ -14,8 +14,8 @@ def test_the_paper_s_sentences_for_blocks_of_8_px():
 
 def test_ranges_and_other_objects():
     assert sentence(Bin(4, 5)) == "There are between four and five people."
-    assert sentence(Bin(0, 0), "car") == "There is no car."
-    assert sentence(Bin(21, 21), "car") == "There are twenty-one cars."
+    assert sentence(Bin(0, 0), "car", "cars") == "There is no car."
+    assert sentence(Bin(21, 21), "car", "cars") == "There are twenty-one cars."
     assert sentence(Bin(2, 2), "octopus", "octopodes") == "There are two octopodes."
 
 
