@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -40,13 +39,12 @@ def use_style() -> None:
     )
 
 
-def save(figure: Figure, name: str, dataset: str) -> Path:
-    """Write a figure as PDF and PNG to `results/figures/<dataset>/<name>`; the PNG's path is returned."""
+def save(figure: Figure, name: str, dataset: str) -> None:
+    """Write a figure as PDF and PNG to `results/figures/<dataset>/<name>`."""
     folder = results_root() / "figures" / dataset
     folder.mkdir(parents=True, exist_ok=True)
     for kind in ("pdf", "png"):
         figure.savefig(folder / f"{name}.{kind}")
-    return folder / f"{name}.png"
 
 
 def plot_long_tail(

@@ -73,6 +73,6 @@ def test_maps_share_one_scale_and_state_their_counts():
 
 def test_a_figure_is_saved_for_print_and_for_the_screen():
     figure = plots.plot_picture_counts(np.array([1, 2])).figure
-    path = plots.save(figure, "counts", "drawn")
-    assert path == results_root() / "figures" / "drawn" / "counts.png"
+    plots.save(figure, "counts", "drawn")
+    path = results_root() / "figures" / "drawn" / "counts.png"
     assert path.is_file() and path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")

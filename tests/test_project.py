@@ -133,12 +133,7 @@ def test_continuous_integration_calls_make_test():
 
 
 def test_no_large_file_data_set_or_weights_is_tracked():
-    listing = subprocess.run(
-        ["git", "-C", ROOT, "ls-files", "-z"], capture_output=True, text=True, check=False
-    )
-    if listing.returncode:
-        pytest.skip("needs a git checkout")
-    files = [ROOT / name for name in listing.stdout.split("\0") if name]
+    files = [ROOT / name for name in git_or_skip("ls-files", "-z").split("\0") if name]
     files = [path for path in files if path.is_file()]
     large = [path.name for path in files if path.stat().st_size > 1_000_000]
     kinds = [path.name for path in files if path.suffix.lower() in NEVER_TRACKED]
@@ -193,13 +188,34 @@ def test_importing_does_nothing(tmp_path):
 
 
 def test_the_readme_s_results_are_those_of_recorded_runs() -> None:
-    """Each row of the measured table names a run in results/, and repeats its files' numbers."""
+    """The measured table and the demo's printed line repeat the files of the runs they name."""
     rows = [
-        line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `shb-")
+        [part.strip(" `") for part in line.strip("|").split("|")]
+        for line in (ROOT / "README.md").read_text().splitlines()
+        if line.startswith("| `shb-")
     ]
     assert rows
-    for row in rows:
-        run, _, mae, rmse, mean, *_ = (part.strip(" `") for part in row.strip("|").split("|"))
+    for run, _, mae, rmse, mean, *_ in rows:
         metrics = json.loads((ROOT / "results" / "runs" / run / "metrics.json").read_text())
         assert (mae, rmse) == (f"{metrics['mae']:.1f}", f"{metrics['rmse']:.1f}")
         assert mean == f"{metrics['mean_predictor_mae']:.1f}"
+
+
+def test_the_readme_s_demo_is_a_recorded_run() -> None:
+    """The line that `make reproduce` is said to print, against the run as committed."""
+    name = "synthetic-clip_lite-text-demo-seed0"
+    (line,) = [
+        line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith(name)
+    ]
+    metrics = json.loads(git_or_skip("show", f"HEAD:results/runs/{name}/metrics.json"))
+    _, split, images, mae, rmse, *_ = line.split()
+    assert (split, int(images)) == (metrics["split"], metrics["images"])
+    assert (float(mae), float(rmse)) == (round(metrics["mae"], 2), round(metrics["rmse"], 2))
+
+
+def git_or_skip(*words: str) -> str:
+    """What git says of this checkout; the test skips where it is none."""
+    done = subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip("needs a git checkout")
+    return done.stdout

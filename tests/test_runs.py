@@ -1,6 +1,7 @@
 import pandas as pd
 import pytest
 
+from ebclib.config import results_root
 from ebclib.runs import open_run, write_csv, write_whole
 
 
@@ -22,12 +23,12 @@ def test_csv_keeps_the_digits_asked_for(tmp_path):
     assert (tmp_path / "a.csv").read_text() == "x\n1.23\n"
 
 
-def test_what_is_not_there_is_said(tmp_path, make_run):
+def test_what_is_not_there_is_said(make_run):
     make_run("shb-one")
-    run = open_run("shb-one", tmp_path / "runs")
+    run = open_run("shb-one")
     assert run.is_finished and run.config.dataset == "shb"
     with pytest.raises(FileNotFoundError, match=r"no model\.safetensors.*train it"):
         run.weights  # noqa: B018
     with pytest.raises(FileNotFoundError, match="Did you mean 'shb-one'"):
-        open_run("shb-on", tmp_path / "runs")
-    assert open_run(tmp_path / "runs" / "shb-one").name == "shb-one"
+        open_run("shb-on")
+    assert open_run(results_root() / "runs" / "shb-one").name == "shb-one"
