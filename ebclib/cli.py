@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import sys
+import typing
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,15 +45,14 @@ def parser() -> argparse.ArgumentParser:
     train = verbs.add_parser(
         "train", help="train, select on held-out pictures, evaluate on the test split"
     )
-    train.add_argument("dataset", nargs="?", default="synthetic")
+    train.add_argument("dataset", nargs="?", default="synthetic", help="default: synthetic")
     train.add_argument("--recipe", help=f"where the defaults come from: {', '.join(RECIPES)}")
     train.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    fields = train.add_argument_group("the recipe's values, each changed by giving it")
     for field in dataclasses.fields(Config):
         if field.name not in {"dataset", "recipe"}:
             option = "--" + field.name.replace("_", "-")
-            train.add_argument(
-                option, dest=field.name, metavar=str(field.type).removeprefix("Literal")
-            )
+            fields.add_argument(option, dest=field.name, metavar=_values(field.name))
     train.set_defaults(command=_train)
 
     evaluate = verbs.add_parser("evaluate", help="measure a run's weights again")
@@ -67,6 +67,17 @@ def parser() -> argparse.ArgumentParser:
     store.add_argument("notebook", nargs="+", type=Path)
     store.set_defaults(command=_store)
     return top
+
+
+def _values(field: str) -> str:
+    """What a field takes, for the help: its choices, or its type."""
+    hint = typing.get_type_hints(Config)[field]
+    options = [part for part in typing.get_args(hint) or (hint,) if part is not type(None)]
+    names = []
+    for option in options:
+        inner = typing.get_args(option) or (getattr(option, "__name__", option),)
+        names += [str(name) for name in inner]
+    return "|".join(names).upper() if names[0] in {"int", "float", "str"} else "|".join(names)
 
 
 def _prepare(given: argparse.Namespace) -> None:
