@@ -55,7 +55,7 @@ def test_cells_hold_one_idea_and_no_place_of_somebody_s(path):
         assert is_list or len(cell.source.splitlines()) <= 20
     text = path.read_text()
     assert not any(
-        f'"{folder}' in text or f" {folder}" in text for folder in ("/home/", "/tmp/", "/root/")
+        f'"{folder}' in text or f" {folder}" in text for folder in ("/home/", "/tmp/", "/Users/")
     )
 
 
