@@ -188,7 +188,7 @@ def test_importing_does_nothing(tmp_path):
 
 
 def test_the_readme_s_results_are_those_of_recorded_runs() -> None:
-    """The measured table and the demo's printed line repeat the files of the runs they name."""
+    """The measured table repeats the files of the runs it names."""
     rows = [
         [part.strip(" `") for part in line.strip("|").split("|")]
         for line in (ROOT / "README.md").read_text().splitlines()
