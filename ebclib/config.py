@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from .choices import choose
+from .variants import find_variant
 
 
 def project_root(start: Path | None = None) -> Path:
@@ -31,6 +33,15 @@ def data_root() -> Path:
     return Path(os.environ.get("EBC_DATA") or project_root() / "data").expanduser().resolve()
 
 
+def weights_root() -> Path:
+    """Where pretrained weights lie as files: ``$EBC_WEIGHTS``, or `data/weights/` of the project."""
+    return (
+        Path(os.environ.get("EBC_WEIGHTS") or project_root() / "data" / "weights")
+        .expanduser()
+        .resolve()
+    )
+
+
 def prepared_root() -> Path:
     """Where `ebc prepare` writes: ``$EBC_PREPARED``, or `data/prepared/` of the project."""
     return (
@@ -45,40 +56,33 @@ def results_root() -> Path:
     return Path(os.environ.get("EBC_RESULTS") or project_root() / "results").expanduser().resolve()
 
 
-def choose(what: str, value: str, options: Iterable[str]) -> str:
-    """``value`` if it is one of ``options``; otherwise a ValueError that names the nearest one.
-
-    >>> choose("head", "text", ["text", "linear"])
-    'text'
-    """
-    options = list(options)
-    if value in options:
-        return value
-    near = difflib.get_close_matches(str(value), options, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"{what} {value!r} is not known.{hint} Choose from: {', '.join(options)}.")
-
-
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Every parameter of a training run; two equal configs on one machine give equal runs.
 
     Units are in the names: ``_px`` picture pixels, ``epochs`` passes over the training pictures.
-    ``None`` stands for "derived": ``max_count`` from the block's size, ``name`` from the rest.
+    ``None`` stands for "derived". ``head`` and ``crop_px`` are filled in from the model's row at once,
+    ``max_count`` when the bins are made, ``name`` by `make_config`.
     """
 
     dataset: str = "synthetic"  # a name known to `ebclib.datasets`, or a folder below the data root
-    model: str = "clip_lite"  # a row of `encoders.VARIANTS`
-    head: Literal["text", "linear"] = "text"
+    model: str = "clip_lite"  # a row of `variants.VARIANTS`, or timm:NAME, open_clip:NAME
+    pretrained: str = "default"  # the row's weights; another tag; a file; none
+    head: Literal["text", "linear", "random_text", "regression"] | None = None
+    residual_block: bool = False  # one before the text head's projection, as in the release
+    visual_prompts: Literal["none", "shallow", "deep"] = "none"  # on a frozen ViT (VPT)
+    prompt_tokens: int = 32  # of them in a layer
+    numerals: Literal["words", "digits"] = "words"  # "three people" or "3 people"
     block_size_px: Literal[8, 16, 32] = 8  # r
-    max_count: int | None = None  # m; None: (r // 4)², the label correction's rule
-    bins: Literal["fine"] = "fine"
+    max_count: int | Literal["largest"] | None = None  # m; None: (r // 4)²; "largest": no correction
+    bins: Literal["fine", "dynamic", "coarse", "interval"] = "fine"
     representatives: Literal["grid", "windows", "scaled", "middle"] = "grid"
-    count_loss: Literal["l1"] = "l1"
+    smoothing_px: float = 4.0  # Gaussian on the labels of ``interval`` bins (Blockwise)
+    count_loss: Literal["l1", "l2"] = "l1"
     count_weight: float = 1.0  # λ of Eq. 3
     epochs: int = 2600
     batch_size: int = 8
-    crop_px: int = 448
+    crop_px: int | None = None  # None: 448, or 224 for a ViT
     max_scale: float = 2.0  # σ ~ U(1, max_scale): a crop shows σ·crop_px pixels
     learning_rate: float = 1e-4
     weight_decay: float = 1e-4
@@ -96,19 +100,32 @@ class Config:
         for field in dataclasses.fields(self):
             value = _fit(field.name, getattr(self, field.name), hints[field.name])
             object.__setattr__(self, field.name, value)
-        for name in ("epochs", "batch_size", "crop_px", "evaluate_every"):
+        variant = find_variant(self.model)
+        for name, derived in (
+            ("head", "text" if variant.has_text else "linear"),
+            ("crop_px", variant.input_px),
+        ):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, derived)
+        if self.head == "text" and not variant.has_text:
+            raise ValueError(
+                f"{self.model} has no text tower, so no text head. Choose from: linear, random_text, "
+                "regression; or a model with text, such as clip_rn50 or clip_lite."
+            )
+        for name in ("epochs", "batch_size", "crop_px", "evaluate_every", "prompt_tokens"):
             _at_least(name, getattr(self, name), 1)
         for name in ("count_weight", "weight_decay", "warmup_epochs", "seed"):
             _at_least(name, getattr(self, name), 0)
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate is {self.learning_rate}; it must be above 0.")
+        for name in ("learning_rate", "smoothing_px"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0.")
         if self.workers != "auto":
             _at_least("workers", self.workers, 0)
         if self.max_scale < 1:
             raise ValueError(
                 f"max_scale is {self.max_scale}; crops show at least crop_px: give 1 or more."
             )
-        if self.max_count is not None and self.max_count < 1:
+        if isinstance(self.max_count, int) and self.max_count < 1:
             raise ValueError(
                 f"max_count is {self.max_count}; a block holds at least 1 person (m ≥ 1)."
             )
@@ -192,7 +209,12 @@ def default_name(config: Config, given: Mapping[str, Any]) -> str:
     'shb-clip_lite-text-paper-epochs300-seed3'
     """
     own = {"dataset", "model", "head", "recipe", "name", "seed", "workers"}
-    base = Config(dataset=config.dataset, recipe=config.recipe, **RECIPES[config.recipe])
+    base = Config(
+        dataset=config.dataset,
+        model=config.model,
+        recipe=config.recipe,
+        **RECIPES[config.recipe],
+    )
     changed = [
         f"{key}{getattr(config, key)}"
         for key in sorted(given)
@@ -206,7 +228,7 @@ def default_name(config: Config, given: Mapping[str, Any]) -> str:
         *changed,
         f"seed{config.seed}",
     ]
-    return "-".join(parts).replace("/", "_")
+    return "-".join(parts).replace("/", "_").replace(":", "_")
 
 
 def _fit(name: str, value: Any, hint: Any) -> Any:
@@ -227,6 +249,11 @@ def _fit(name: str, value: Any, hint: Any) -> Any:
             except ValueError as problem:
                 problems.append(str(problem))
         raise ValueError(" or: ".join(problems))
+    if hint is bool:
+        truth = {"true": True, "false": False}.get(str(value).lower())
+        if truth is None:
+            raise ValueError(f"{name} is {value!r}; True or False is expected.")
+        return truth
     try:
         fitted = hint(value)
     except (TypeError, ValueError):

@@ -13,7 +13,8 @@ from torchmetrics.functional import mean_absolute_error, mean_squared_error
 from tqdm import tqdm
 
 from .datasets import PreparedSplit
-from .models import EBC
+from .models import BlockwiseModel
+from .windows import predict_map
 
 COVERAGE = 0.9
 """The share of pictures that an interval is made to hold."""
@@ -24,17 +25,17 @@ def predict(
     model: nn.Module,
     split: PreparedSplit,
     indices: Sequence[int] | None = None,
-    network: EBC | None = None,
+    network: BlockwiseModel | None = None,
     progress: str | None = None,
 ) -> pd.DataFrame:
     """Count the people in whole pictures, one after the other.
 
     Parameters
     ----------
-    model : pictures → logits; an `EBC`, or one wrapped for a device or precision
+    model : pictures → logits; a `BlockwiseModel`, or one wrapped for a device or precision
     split : prepared pictures
     indices : which of them; None takes all
-    network : the `EBC` inside ``model`` where it is wrapped
+    network : the `BlockwiseModel` inside ``model`` where it is wrapped
     progress : what the progress bar says; None shows none
 
     Returns
@@ -50,14 +51,14 @@ def predict(
     chosen = range(len(split)) if indices is None else indices
     for index in tqdm(chosen, desc=progress, disable=progress is None, unit="picture", leave=False):
         sample = split[int(index)]
-        picture = torch.from_numpy(np.array(sample.picture)).permute(2, 0, 1)[None].to(device)
-        logits = model(picture).float()
+        picture = torch.from_numpy(np.array(sample.picture)).permute(2, 0, 1).to(device)
+        maps = predict_map(model, picture, network)
         rows.append(
             {
                 "image": sample.name,
                 "points": len(sample.points),
-                "count": network.density(logits).sum().item(),
-                "deviation": network.variance(logits).sum().sqrt().item(),
+                "count": maps.density.sum().item(),
+                "deviation": maps.variance.sum().sqrt().item(),
             }
         )
     model.train(was_training)

@@ -28,7 +28,7 @@ def dace(
     Parameters
     ----------
     logits : (B, N, h, w)
-    density : (B, 1, h, w), people per block as predicted (`EBC.density`)
+    density : (B, 1, h, w), people per block as predicted (`BlockwiseModel.density`)
     classes : int64 (B, h, w), the bin of each block's count
     counts : (B, h, w), people per block, not capped
     count_weight : λ

@@ -25,7 +25,8 @@ from typing import Any
 
 import pandas as pd
 
-from .config import Config, choose, results_root
+from .choices import choose
+from .config import Config, results_root
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -23,11 +24,12 @@ from . import datasets, evaluation, losses
 from .bins import Bins, make_bins
 from .blocks import block_counts, histogram, max_count, window_counts
 from .config import Config, results_root
-from .encoders import build_encoder
-from .models import EBC
+from .encoders import Encoder, build_encoder
+from .models import BlockwiseModel
 from .prompts import sentences
 from .runs import Run, provenance, write_csv, write_json, write_whole
 from .transforms import EpochSampler, TrainingCrops, crop_points, random_box
+from .variants import find_variant
 
 PAPER_RESTART_EPOCHS = 5  # T_0; each following period is twice as long (T_mult = 2)
 FIRST_RATE, LAST_RATE = 1e-2, 1e-3  # of the full learning rate: 1e-6 and 1e-7 in the paper
@@ -107,24 +109,47 @@ class Task:
         return cls(split, train, held_out, bins, values)
 
 
-def build_model(config: Config, task: Task) -> EBC:
-    """The model a config asks for, pretrained where its encoder is."""
-    encoder = build_encoder(config.model)
+def build_model(config: Config, task: Task) -> BlockwiseModel:
+    """The model a config asks for, with the pretrained weights it asks for."""
+    encoder = build_encoder(
+        config.model, config.pretrained, config.visual_prompts, config.prompt_tokens
+    )
     text = None
     if config.head == "text":
-        text = encoder.embed_text(sentences(task.bins, *task.split.noun))
-    return EBC(encoder, task.representatives, config.block_size_px, config.head, text)
+        if encoder.embed_text is None:
+            raise ValueError(f"{config.model} has no text tower; choose head linear or random_text.")
+        said = sentences(task.bins, *task.split.noun, numerals=config.numerals)
+        text = encoder.embed_text(said)
+    return _assemble(config, encoder, task.representatives, text)
 
 
-def load_model(run: Run, device: str | torch.device = "cpu") -> EBC:
+def load_model(run: Run, device: str | torch.device = "cpu") -> BlockwiseModel:
     """A run's trained model, in evaluation mode."""
     config, state = run.config, load_file(run.weights)
-    encoder = build_encoder(config.model, pretrained=False)
+    encoder = build_encoder(
+        config.model, config.pretrained, config.visual_prompts, config.prompt_tokens, load=False
+    )
     bins = len(state["representatives"])
     text = torch.zeros(bins, encoder.embedding) if config.head == "text" else None
-    model = EBC(encoder, [0.0] * bins, config.block_size_px, config.head, text)
+    model = _assemble(config, encoder, np.zeros(bins), text)
     model.load_state_dict(state)
     return model.to(device).eval()
+
+
+def _assemble(
+    config: Config, encoder: Encoder, representatives: np.ndarray, text: Tensor | None
+) -> BlockwiseModel:
+    variant = find_variant(config.model)
+    return BlockwiseModel(
+        encoder,
+        representatives,
+        config.block_size_px,
+        config.head,
+        text,
+        variant,
+        config.residual_block,
+        window_px=config.crop_px if variant.windows else None,
+    )
 
 
 def precision_of(config: Config) -> str:

@@ -8,7 +8,7 @@ import torch
 from ebclib import evaluation
 from ebclib.datasets import Sample
 from ebclib.encoders import Encoder
-from ebclib.models import EBC
+from ebclib.models import BlockwiseModel
 
 
 def test_mae_and_rmse_by_hand():
@@ -33,7 +33,7 @@ class OneSplit(list):
 def always_one():
     """A model sure that every block holds one person."""
     encoder = Encoder(torch.nn.Conv2d(3, 2, 8, 8), 2, 8, 2, (0.5,) * 3, (0.5,) * 3, None)
-    model = EBC(encoder, [0, 1], 8, "linear")
+    model = BlockwiseModel(encoder, [0, 1], 8, "linear")
     model.head.classify.weight.data.zero_()
     model.head.classify.bias.data = torch.tensor([0.0, 30.0])
     return model

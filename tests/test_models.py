@@ -9,7 +9,7 @@ from torch import nn
 
 from ebclib.encoders import Encoder, build_encoder
 from ebclib.losses import dace
-from ebclib.models import EBC, resize
+from ebclib.models import BlockwiseModel, resize
 
 SENTENCES = ["There is no person.", "There is one person.", "There are more than two people."]
 
@@ -22,7 +22,7 @@ def encoder():
 @pytest.fixture(scope="module", params=["text", "linear"])
 def model(request, encoder):
     torch.manual_seed(0)
-    return EBC(encoder, [0, 1, 2.5], 8, request.param, encoder.embed_text(SENTENCES))
+    return BlockwiseModel(encoder, [0, 1, 2.5], 8, request.param, encoder.embed_text(SENTENCES))
 
 
 @pytest.mark.parametrize("size", [(448, 448), (20, 20), (1, 1), (449, 300), (77, 501)])
@@ -43,7 +43,7 @@ def test_a_model_sure_of_one_person_a_block_counts_every_block(height, width, bl
     """Eq. 1 on a network that always says bin 1: the picture's count is its number of blocks."""
     stride = nn.Conv2d(3, 4, 16, 16)
     encoder = Encoder(stride, 4, 16, 2, (0.5,) * 3, (0.5,) * 3, None)
-    model = EBC(encoder, [0, 1, 2], block_size_px, "linear")
+    model = BlockwiseModel(encoder, [0, 1, 2], block_size_px, "linear")
     nn.init.zeros_(model.head.classify.weight)
     model.head.classify.bias.data = torch.tensor([0.0, 40.0, 0.0])
     density = model.density(model(torch.rand(1, 3, height, width)))
@@ -64,7 +64,7 @@ def test_density_and_variance_are_the_moments_of_the_bins(model):
 def test_the_text_head_is_a_cosine_at_the_learnt_temperature(encoder):
     torch.manual_seed(0)
     text = encoder.embed_text(SENTENCES)
-    head = EBC(encoder, [0, 1, 2], 8, "text", text).head
+    head = BlockwiseModel(encoder, [0, 1, 2], 8, "text", text).head
     features = torch.randn(1, encoder.channels, 3, 4)
     upsampled = head.project(F.interpolate(features, scale_factor=2, mode="bilinear"))
     expected = F.cosine_similarity(upsampled[:, None], text[None, :, :, None, None], dim=2) / 0.07
@@ -87,7 +87,7 @@ def test_four_crops_are_learnt_by_heart(encoder):
     """The loss falls to a tenth: the way from loss to weights is whole."""
     torch.manual_seed(0)
     fresh = build_encoder("clip_lite")
-    model = EBC(fresh, [0, 1, 2], 8, "text", encoder.embed_text(SENTENCES)).train()
+    model = BlockwiseModel(fresh, [0, 1, 2], 8, "text", encoder.embed_text(SENTENCES)).train()
     picture = torch.rand(4, 3, 64, 64)
     classes = torch.randint(0, 3, (4, 1, 1)).expand(4, 8, 8)
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
@@ -109,8 +109,8 @@ def test_resize_of_one_changes_nothing():
 
 def test_errors_say_what_to_do(encoder):
     with pytest.raises(ValueError, match="Choose from: text, linear"):
-        EBC(encoder, [0, 1], head="txt")
+        BlockwiseModel(encoder, [0, 1], head="txt")
     with pytest.raises(ValueError, match="give text_features"):
-        EBC(encoder, [0, 1])
+        BlockwiseModel(encoder, [0, 1])
     with pytest.raises(ValueError, match=r"need \(2, 384\)"):
-        EBC(encoder, [0, 1], text_features=torch.zeros(2, 7))
+        BlockwiseModel(encoder, [0, 1], text_features=torch.zeros(2, 7))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ebclib.config import choose
+from ebclib.choices import choose
 
 LEAST_SIDE = 448
 """The least side of a prepared picture, in pixels: a training crop fits into any of them."""
@@ -13,7 +13,7 @@ LEAST_SIDE = 448
 SHANGHAITECH = ("shanghaitech", "shanghaitech_crowd_counting_dataset")
 """What the folder above both parts of ShanghaiTech may be called, in whatever case."""
 
-RESERVED = frozenset({"prepared", "paper"})
+RESERVED = frozenset({"prepared", "paper", "weights"})
 """Folders of `data/` that are no data set."""
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ebclib.config import choose
+from ebclib.choices import choose
 from ebclib.datasets.catalogue import Dataset
 from ebclib.datasets.labels import labelled_entries
 from ebclib.datasets.pictures import SUFFIXES

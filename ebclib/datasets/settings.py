@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import yaml
 
-from ebclib.config import choose
+from ebclib.choices import choose
 
 FILE = "dataset.yaml"
 FRACTIONS = {"train": 0.8, "test": 0.2}

@@ -9,7 +9,7 @@ from typing import overload
 
 import numpy as np
 
-from ebclib.config import choose
+from ebclib.choices import choose
 from ebclib.datasets.sample import Sample
 from ebclib.synthetic.scene import Scene, paint, plan
 

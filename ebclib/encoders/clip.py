@@ -1,0 +1,161 @@
+"""CLIP's own encoders, and any other pair that open_clip knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from open_clip.convert import convert_state_dict
+from open_clip.model import CLIP, CustomTextCLIP, convert_to_custom_text_state_dict
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.pretrained import download_pretrained, get_pretrained_cfg
+from open_clip.timm_model import TimmModel
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+
+from ebclib.choices import choose
+from ebclib.variants import Variant
+
+from .encoder import Encoder
+from .networks import channels_and_stride, dense_timm
+from .strides import limit_stride
+from .vit import DenseViT
+from .weights import Weights, fetch, load_exactly, locate
+
+
+class DenseResNet(nn.Module):
+    """CLIP's ResNet up to its last stage, without attention pool: (B, 3, H, W) → (B, C, H/32, W/32)."""
+
+    patch_px = 32
+
+    def __init__(self, visual: ModifiedResNet) -> None:
+        super().__init__()
+        self.visual = visual
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """The last stage's map; at H/16 once `limit_stride` has been there."""
+        visual = self.visual
+        features = visual.stem(picture)
+        for stage in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
+            features = stage(features)
+        return features
+
+
+def build_clip(
+    variant: Variant, pretrained: str, prompts: tuple[str, int] = ("none", 32), load: bool = True
+) -> Encoder:
+    """The encoder of a row that open_clip builds; see `encoders.build_encoder`."""
+    tag = variant.weights if pretrained == "default" else pretrained
+    published = get_pretrained_cfg(variant.architecture, tag)
+    clip = build_towers(variant, tag)
+    source = "random"
+    if load and pretrained != "none":
+        weights = clip_weights(variant, tag)
+        load_clip(clip, weights)
+        source = weights.source
+    image, channels, stride_px = _dense(clip.visual, variant, prompts)
+    return Encoder(
+        image=image,
+        channels=channels,
+        stride_px=stride_px,
+        mean=tuple(published.get("mean", OPENAI_DATASET_MEAN)),
+        std=tuple(published.get("std", OPENAI_DATASET_STD)),
+        embedding=_embedding(variant),
+        embed_text=_text(clip, variant) if load else None,
+        source=source,
+    )
+
+
+def build_towers(variant: Variant, tag: str) -> CLIP | CustomTextCLIP:
+    """open_clip's model of a row, random.
+
+    Rows of CLIP's own encoders have the activation OpenAI trained with (QuickGELU) unless the tag's
+    weights were trained with another; a file under such a row is taken for OpenAI's. For weights of
+    others from a file there is ``open_clip:NAME``, which is what open_clip's config says.
+    """
+    config = _config(variant)
+    published = get_pretrained_cfg(variant.architecture, tag)
+    own = variant.name.startswith("clip_")
+    config["quick_gelu"] = published.get("quick_gelu", config.get("quick_gelu", own))
+    hugging_face = "hf_model_name" in config["text_cfg"]
+    if hugging_face:
+        config["text_cfg"]["hf_model_pretrained"] = False
+    make = CustomTextCLIP if config.pop("custom_text", False) or hugging_face else CLIP
+    return make(**config)
+
+
+def clip_weights(variant: Variant, tag: str) -> Weights:
+    """A file given or lying in the weights' folder (OpenAI's names too), or the registry's."""
+    name = variant.architecture
+    wanted = [f"{name}.{tag}", *([name] if tag == "openai" else [])]
+    path = locate(tag, wanted)
+    if path is None:
+        tags = open_clip.list_pretrained_tags_by_model(name)
+        choose(f"pretrained (of {name}: a tag, a file, or none)", tag, [*tags, "none"])
+        published = get_pretrained_cfg(name, tag)
+        hub = published.get("hf_hub", "")
+        address = f"https://huggingface.co/{hub}" if hub else published.get("url", "")
+        path = fetch(
+            f"{name}, {tag},", lambda: download_pretrained(published), wanted[0], address
+        )
+    return Weights.read(locate(str(path), ()))
+
+
+def load_clip(clip: CLIP | CustomTextCLIP, weights: Weights) -> None:
+    """Fill both towers, every key accounted for; names of other libraries are translated by open_clip."""
+    tensors = convert_state_dict(clip, dict(weights.tensors))
+    if isinstance(clip, CustomTextCLIP) and "positional_embedding" in tensors:
+        tensors = convert_to_custom_text_state_dict(tensors)
+    if "logit_scale" in tensors:
+        tensors["logit_scale"] = tensors["logit_scale"].reshape(clip.logit_scale.shape)
+    # Which position a token has: a constant that older transformers stored.
+    tensors.pop("text.transformer.embeddings.position_ids", None)
+    load_exactly(clip, Weights(tensors, weights.source))
+
+
+def _config(variant: Variant) -> dict[str, Any]:
+    choose("open_clip model", variant.architecture, open_clip.list_models())
+    return open_clip.get_model_config(variant.architecture)
+
+
+def _embedding(variant: Variant) -> int:
+    return _config(variant)["embed_dim"]
+
+
+def _dense(
+    visual: nn.Module, variant: Variant, prompts: tuple[str, int]
+) -> tuple[nn.Module, int, int]:
+    """The image tower without pooling and projection, its channels, and pixels to a feature."""
+    if isinstance(visual, VisionTransformer):
+        image = DenseViT(visual, *prompts)
+        return image, image.channels, image.patch_px
+    if prompts[0] != "none":
+        raise ValueError(
+            f"visual_prompts {prompts[0]!r} are tokens, and {variant.name} is no ViT; choose one, "
+            "such as clip_vit_b_16, or visual_prompts none."
+        )
+    if isinstance(visual, ModifiedResNet):
+        visual.attnpool = None
+        image: nn.Module = DenseResNet(visual)
+        limit_stride(image, variant.stride_px)
+    elif isinstance(visual, TimmModel):
+        image = dense_timm(visual.trunk, variant.stride_px)
+    else:
+        raise ValueError(f"{variant.name}: its image tower, {type(visual).__name__}, has no map.")
+    return image, *channels_and_stride(image)
+
+
+def _text(clip: CLIP | CustomTextCLIP, variant: Variant) -> Callable[[Sequence[str]], Tensor]:
+    """The frozen text tower with its tokenizer: sentences → (N, D), not normalised."""
+    clip.visual = None
+    clip.eval().requires_grad_(False)
+    tokenizer = open_clip.get_tokenizer(variant.architecture)
+
+    @torch.no_grad()
+    def embed_text(sentences: Sequence[str]) -> Tensor:
+        return clip.encode_text(tokenizer(list(sentences))).float()
+
+    return embed_text

