@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .config import choose
+from ebclib.config import choose
 
 
 @dataclass(frozen=True)
