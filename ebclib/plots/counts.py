@@ -12,6 +12,7 @@ from matplotlib.patheffects import withStroke
 
 from ebclib.plots.style import COLOURS, COLUMN_INCHES, MARKERS
 
+
 def plot_long_tail(
     histograms: Mapping[str, np.ndarray], ax: Axes | None = None, longest: int = 30
 ) -> Axes:

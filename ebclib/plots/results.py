@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 from ebclib.blocks import smoothed_counts
 from ebclib.plots.style import COLOURS, COLUMN_INCHES, DENSITY_MAP, PAGE_INCHES
 
+
 def plot_history(
     history: pd.DataFrame, mean_predictor: float | None = None, ax: Axes | None = None
 ) -> Axes:
