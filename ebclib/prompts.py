@@ -1,35 +1,69 @@
-"""Bins to sentences, in the paper's wording (Sec. III-B)."""
+"""Bins to sentences, in the paper's wording (Sec. III-B), for people or anything else one can count."""
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 from num2words import num2words
 
-from .bins import Bin, Bins
+from .bins import Bin, Bins, Interval
+from .config import choose
+
+Numerals = Literal["words", "digits"]
 
 
-def sentence(item: Bin, noun: str = "person", plural: str = "people") -> str:
+def sentence(
+    item: Bin | Interval,
+    noun: str = "person",
+    plural: str = "people",
+    numerals: Numerals = "words",
+) -> str:
     """What one bin says.
+
+    The first interval stands for nobody and says so, though it reaches a little above 0. In digits
+    nobody is "0 people": the count, as every other sentence of the set has it.
 
     Parameters
     ----------
     item : the bin
-    noun, plural : the object, in words
+    noun, plural : what is counted, one of it and several
+    numerals : "words" as in the paper, or "digits"
 
     >>> sentence(Bin(3, 3)), sentence(Bin(4, None))
     ('There are three people.', 'There are more than four people.')
+    >>> sentence(Bin(1, 2), "car", "cars", "digits")
+    'There are between 1 and 2 cars.'
     """
-    low = num2words(item.low)
+    choose("numerals", numerals, get_args(Numerals))
+
+    def number(value: float) -> str:
+        return num2words(value) if numerals == "words" else f"{value:g}"
+
     if item.high is None:
-        return f"There are more than {low} {noun if item.low == 1 else plural}."
-    if item.high > item.low:
-        return f"There are between {low} and {num2words(item.high)} {plural}."
-    if item.low == 0:
-        return f"There is no {noun}."
-    if item.low == 1:
-        return f"There is one {noun}."
-    return f"There are {low} {plural}."
+        is_one = item.low == 1
+        return f"There {_are(is_one)} more than {number(item.low)} {noun if is_one else plural}."
+    if item.low == 0 and (item.high == 0 or isinstance(item, Interval)):
+        return f"There is no {noun}." if numerals == "words" else f"There are 0 {plural}."
+    if item.high == item.low:
+        is_one = item.low == 1
+        return f"There {_are(is_one)} {number(item.low)} {noun if is_one else plural}."
+    return f"There are between {number(item.low)} and {number(item.high)} {plural}."
 
 
-def sentences(bins: Bins, noun: str = "person", plural: str = "people") -> list[str]:
-    """One sentence for each of the N bins, in order."""
-    return [sentence(item, noun, plural) for item in bins.items]
+def sentences(
+    bins: Bins, noun: str = "person", plural: str = "people", numerals: Numerals = "words"
+) -> list[str]:
+    """One sentence for each of the N bins, in order; no two are alike.
+
+    >>> from ebclib.bins import coarse
+    >>> for text in sentences(coarse(4)):
+    ...     print(text)
+    There is no person.
+    There are between one and two people.
+    There are more than three people.
+    """
+    return [sentence(item, noun, plural, numerals) for item in bins.items]
+
+
+def _are(is_one: bool) -> str:
+    return "is" if is_one else "are"

@@ -36,11 +36,56 @@ def test_grid_blocks_are_windows_at_multiples_of_r(crowd):
     assert (windows[::8, ::8] == grid[: height // 8, : width // 8]).all()
 
 
-@given(crowds(), st.floats(0.5, 30))
-def test_smoothing_moves_people_and_loses_none(crowd, sigma_px):
+@given(crowds(), st.sampled_from([1, 3, 8, 16]), st.floats(0.01, 1000))
+def test_smoothing_moves_people_and_loses_none(crowd, block_size_px, sigma_px):
     points, height, width = crowd
-    smoothed = blocks.smoothed_counts(points, height, width, 8, sigma_px)
-    assert smoothed.sum() == pytest.approx(len(points), rel=1e-6, abs=1e-9)
+    smoothed = blocks.smoothed_counts(points, height, width, block_size_px, sigma_px)
+    assert smoothed.shape == blocks.grid_shape(height, width, block_size_px)
+    assert smoothed.sum() == pytest.approx(len(points), rel=1e-12, abs=1e-12)
+    assert (smoothed >= 0).all()
+
+
+@given(crowds(), st.sampled_from([1, 3, 8, 16]))
+def test_a_very_narrow_kernel_leaves_the_counts_of_blocks(crowd, block_size_px):
+    points, height, width = crowd
+    off = np.abs(points - np.rint(points / block_size_px) * block_size_px).min(axis=1) > 1e-6
+    points = points[off]  # a person on the edge of two blocks is split between them, rightly
+    counts = blocks.block_counts(points, height, width, block_size_px)
+    smoothed = blocks.smoothed_counts(points, height, width, block_size_px, 1e-8)
+    assert smoothed == pytest.approx(counts, abs=1e-12)
+
+
+@given(crowds(least=4), st.integers(0, 3))
+def test_smoothing_sees_no_difference_between_left_and_right(crowd, extra):
+    points, height, width = crowd
+    width += -width % 8  # blocks of the mirrored picture are the mirrored blocks
+    points = points[points[:, 0] > 1e-6]
+    mirrored = points * (-1, 1) + (width, 0)
+    one, other = (
+        blocks.smoothed_counts(p, height, width, 8, 2.0 + extra) for p in (points, mirrored)
+    )
+    assert one == pytest.approx(other[:, ::-1], abs=1e-12)
+
+
+@pytest.mark.parametrize("sigma_px", [0.8, 2.5, 9.0, 40.0, 200.0])
+def test_smoothing_against_a_sum_over_tiny_squares(sigma_px):
+    """The mirrored Gaussian's density, summed in steps of 1/16 px; 20 × 13 px in blocks of 8."""
+    height, width, step = 20, 13, 16
+    points = np.array([[0.0, 0.0], [12.4, 3.3], [6.1, 19.9], [7.9, 8.2]])
+
+    def density(at, side):  # (n,) -> (n, side * step), per pixel
+        place = (np.arange(side * step) + 0.5) / step
+        many = int(10 * sigma_px / side) + 2
+        images = [2 * k * side + sign * at for k in range(-many, many + 1) for sign in (1, -1)]
+        gaps = place - np.stack(images)[..., None]
+        return np.exp(-0.5 * (gaps / sigma_px) ** 2).sum(axis=0) / sigma_px / np.sqrt(2 * np.pi)
+
+    fine = density(points[:, 1], height).T @ density(points[:, 0], width) / step**2
+    cut = [np.arange(0, side * step, 8 * step) for side in (height, width)]
+    expected = np.add.reduceat(np.add.reduceat(fine, cut[0], axis=0), cut[1], axis=1)
+    found = blocks.smoothed_counts(points, height, width, 8, sigma_px)
+    assert found == pytest.approx(expected, abs=2e-3 / sigma_px**2)
+    assert found.shape == (3, 2)
 
 
 def test_two_people_on_one_pixel_are_two_unless_asked_otherwise():
@@ -70,6 +115,9 @@ def test_shapes_that_cannot_be():
         blocks.window_counts(np.zeros((0, 2)), 7, 30, 8)
     with pytest.raises(ValueError, match="width above 0"):
         blocks.smoothed_counts(np.zeros((0, 2)), 8, 8, 8, 0)
+    with pytest.raises(ValueError, match="width above 0"):
+        blocks.smoothed_counts(np.zeros((0, 2)), 8, 8, 8, float("nan"))
+    assert blocks.smoothed_counts(np.zeros((0, 2)), 8, 16, 8, 1.0).tolist() == [[0.0, 0.0]]
 
 
 def test_the_released_statistics_of_shanghaitech_b(ebc_data):

@@ -1,0 +1,190 @@
+"""Bins, integer-valued or bordering intervals: which class a count has, and what a class stands for.
+
+Both kinds follow one rule: the class of a count c is the number of lower edges ≤ c, minus one. The
+last bin is open, so every count has a class (paper, Sec. III-A1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Bin:
+    """The integers ``low`` … ``high``, both included; ``high`` None leaves the bin open upwards."""
+
+    low: int
+    high: int | None
+
+    def __str__(self) -> str:
+        if self.high is None:
+            return f"[{self.low}, ∞)"
+        return "{" + ",".join(str(count) for count in range(self.low, self.high + 1)) + "}"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The real counts from ``low`` up to, and without, ``high``; ``high`` None leaves it open upwards."""
+
+    low: float
+    high: float | None
+
+    def __str__(self) -> str:
+        return f"[{self.low:g}, {'∞' if self.high is None else f'{self.high:g}'})"
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Neighbouring bins from 0 to infinity, all integer-valued or all intervals.
+
+    Raises
+    ------
+    ValueError : a gap, an overlap, a last bin that is not open, or bins of both kinds
+
+    >>> bins = Bins((Bin(0, 0), Bin(1, 2), Bin(3, None)))
+    >>> bins.classes(np.array([0, 2, 3, 196]))
+    array([0, 1, 2, 2])
+    >>> Bins((Interval(0, 0.5), Interval(0.5, None))).classes(np.array([0.49, 0.5]))
+    array([0, 1])
+    """
+
+    items: tuple[Bin, ...] | tuple[Interval, ...]
+
+    def __post_init__(self) -> None:
+        if len({type(item) for item in self.items}) != 1:
+            raise ValueError(
+                f"{len(self.items)} bins {self}: give at least one, and all Bin or all Interval."
+            )
+        step, what = (1, "0, 1, 2, …") if self.is_integer else (0, "[0, ∞)")
+        expected: float | None = 0
+        for item in self.items:
+            if expected is None or item.low != expected:
+                raise ValueError(
+                    f"Bins {self}: {item} should begin at {expected}; "
+                    f"bins must cover {what} without gap or overlap."
+                )
+            if item.high is not None and item.high + step <= item.low:
+                raise ValueError(f"A bin from {item.low} to {item.high} holds nothing.")
+            expected = None if item.high is None else item.high + step
+        if expected is not None:
+            raise ValueError(
+                "The last bin must be open (high=None), so that every count has a class."
+            )
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __str__(self) -> str:
+        return " ".join(map(str, self.items))
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether the bins hold whole counts (EBC) and not smoothed ones."""
+        return isinstance(self.items[0], Bin)
+
+    @cached_property
+    def lows(self) -> np.ndarray:
+        """The lower edges, ascending from 0; float64, shape (N,). Borders between bins: ``lows[1:]``."""
+        return np.array([item.low for item in self.items], dtype=np.float64)
+
+    @property
+    def open_from(self) -> int | float:
+        """The lower edge of the open bin: m, or m − 1 where pairs leave no room for m alone."""
+        return self.items[-1].low
+
+    @property
+    def max_count(self) -> int | float:
+        """`open_from`, by its older name."""
+        return self.open_from
+
+    def classes(self, counts: np.ndarray) -> np.ndarray:
+        """The class of each count; any shape, int64 out.
+
+        Raises
+        ------
+        ValueError : a count below 0 or not a number; for integer-valued bins, one that is not whole
+        """
+        counts = np.asarray(counts)
+        if self.is_integer and not np.issubdtype(counts.dtype, np.integer):
+            raise ValueError(
+                f"Counts in integer-valued bins are integers from 0; got {counts.dtype}. "
+                "Smoothed counts need interval bins."
+            )
+        if counts.size and not counts.min() >= 0:
+            kind = "integers" if self.is_integer else "numbers"
+            raise ValueError(f"Counts are {kind} from 0; got {counts.min()}.")
+        return np.searchsorted(self.lows, counts, side="right") - 1
+
+    def lookup(self) -> np.ndarray:
+        """The class of every count up to the open bin; int64, shape (open_from + 1,).
+
+        Raises
+        ------
+        ValueError : interval bins, whose counts are no integers
+        """
+        self._integers_only("look counts up with np.searchsorted(lows[1:], counts, 'right')")
+        return self.classes(np.arange(self.open_from + 1))
+
+    def sizes(self, histogram: np.ndarray) -> np.ndarray:
+        """How many blocks fall into each class; float64, shape (N,).
+
+        ``histogram``, shape (largest count + 1,), says how many blocks hold 0, 1, 2, … people.
+        """
+        self._integers_only("count the classes of the smoothed counts with np.bincount")
+        k = self.classes(np.arange(len(histogram)))
+        return np.bincount(k, weights=histogram, minlength=len(self))
+
+    def middles(self) -> np.ndarray:
+        """Each bin's middle, as methods before EBC represent it; float64, shape (N,).
+
+        The open bin has its lower edge. An interval from 0 stands for nobody: with its midpoint a
+        picture's thousands of empty blocks would add up to a crowd.
+        """
+        highs = [item.low if item.high is None else item.high for item in self.items]
+        middles = (self.lows + np.array(highs)) / 2
+        middles[0] = middles[0] if self.is_integer else 0.0
+        return middles
+
+    def means(self, counts: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+        """The mean of the counts in each bin (Eq. 2).
+
+        Parameters
+        ----------
+        counts : the counts of all training blocks, any shape
+        weights : how often each of them occurs, same shape; None: once
+
+        Returns
+        -------
+        float64 array, shape (N,); a bin that no block falls into keeps its middle
+        """
+        counts = np.ravel(counts)
+        weights = np.ones(len(counts)) if weights is None else np.ravel(weights)
+        k = self.classes(counts)
+        blocks = np.bincount(k, weights=weights, minlength=len(self))
+        people = np.bincount(k, weights=weights * counts, minlength=len(self))
+        return np.where(blocks > 0, people / np.where(blocks > 0, blocks, 1), self.middles())
+
+    def representatives(self, histogram: np.ndarray) -> np.ndarray:
+        """The mean count of the blocks in each integer-valued bin (Eq. 2).
+
+        Parameters
+        ----------
+        histogram : array, shape (largest count + 1,)
+            How many blocks hold 0, 1, 2, … people (`blocks.histogram`), uncapped.
+
+        Returns
+        -------
+        float64 array, shape (N,); a bin that no block falls into keeps its middle
+
+        >>> Bins((Bin(0, 0), Bin(1, 1), Bin(2, None))).representatives(np.array([10, 5, 2, 2]))
+        array([0. , 1. , 2.5])
+        """
+        self._integers_only("use middles(), or means() of the smoothed counts")
+        return self.means(np.arange(len(histogram)), np.asarray(histogram))
+
+    def _integers_only(self, instead: str) -> None:
+        if not self.is_integer:
+            raise ValueError(f"Interval bins hold smoothed counts, not whole ones: {instead}.")

@@ -1,0 +1,39 @@
+"""One style for every figure, legible in print and in grey, and where figures are saved."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from ebclib.config import results_root
+
+COLOURS = sns.color_palette("colorblind")
+DENSITY_MAP = "magma"
+MARKERS = "os^Dv*"
+COLUMN_INCHES, PAGE_INCHES = 3.5, 7.16  # widths of one and of two columns in print
+
+
+def use_style() -> None:
+    """The workbook's style, for all figures drawn from now on."""
+    sns.set_theme(context="paper", style="ticks", palette="colorblind", font_scale=1.05)
+    plt.rcParams.update(
+        {
+            "figure.dpi": 110,
+            "savefig.dpi": 300,
+            "savefig.bbox": "tight",
+            "figure.constrained_layout.use": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "image.interpolation": "nearest",
+            "pdf.fonttype": 42,
+        }
+    )
+
+
+def save(figure: Figure, name: str, dataset: str) -> None:
+    """Write a figure as PDF and PNG to `results/figures/<dataset>/<name>`."""
+    folder = results_root() / "figures" / dataset
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind in ("pdf", "png"):
+        figure.savefig(folder / f"{name}.{kind}")
