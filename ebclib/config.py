@@ -62,7 +62,8 @@ class Config:
 
     Units are in the names: ``_px`` picture pixels, ``epochs`` passes over the training pictures.
     ``None`` stands for "derived". ``head`` and ``crop_px`` are filled in from the model's row at once,
-    ``max_count`` when the bins are made, ``name`` by `make_config`.
+    ``representatives`` too (``grid``; ``middle`` for interval bins), ``max_count`` when the bins are
+    made, ``name`` by `make_config`.
     """
 
     dataset: str = "synthetic"  # a name known to `ebclib.datasets`, or a folder below the data root
@@ -74,9 +75,11 @@ class Config:
     prompt_tokens: int = 32  # of them in a layer
     numerals: Literal["words", "digits"] = "words"  # "three people" or "3 people"
     block_size_px: Literal[8, 16, 32] = 8  # r
-    max_count: int | Literal["largest"] | None = None  # m; None: (r // 4)²; "largest": no correction
+    max_count: int | Literal["largest"] | None = (
+        None  # m; None: (r // 4)²; "largest": no correction
+    )
     bins: Literal["fine", "dynamic", "coarse", "interval"] = "fine"
-    representatives: Literal["grid", "windows", "scaled", "middle"] = "grid"
+    representatives: Literal["grid", "windows", "scaled", "middle"] | None = None
     smoothing_px: float = 4.0  # Gaussian on the labels of ``interval`` bins (Blockwise)
     count_loss: Literal["l1", "l2"] = "l1"
     count_weight: float = 1.0  # λ of Eq. 3
@@ -104,9 +107,15 @@ class Config:
         for name, derived in (
             ("head", "text" if variant.has_text else "linear"),
             ("crop_px", variant.input_px),
+            ("representatives", "middle" if self.bins == "interval" else "grid"),
         ):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, derived)
+        if self.bins == "interval" and self.representatives not in ("grid", "middle"):
+            raise ValueError(
+                f"representatives {self.representatives!r} are of whole counts; interval bins take "
+                "middle (Blockwise) or grid."
+            )
         if self.head == "text" and not variant.has_text:
             raise ValueError(
                 f"{self.model} has no text tower, so no text head. Choose from: linear, random_text, "
@@ -216,7 +225,7 @@ def default_name(config: Config, given: Mapping[str, Any]) -> str:
         **RECIPES[config.recipe],
     )
     changed = [
-        f"{key}{getattr(config, key)}"
+        f"{key}{_short(getattr(config, key))}"
         for key in sorted(given)
         if key not in own and getattr(config, key) != getattr(base, key)
     ]
@@ -229,6 +238,11 @@ def default_name(config: Config, given: Mapping[str, Any]) -> str:
         f"seed{config.seed}",
     ]
     return "-".join(parts).replace("/", "_").replace(":", "_")
+
+
+def _short(value: Any) -> str:
+    """A value in a folder's name; of a file its name without suffix."""
+    return Path(value).stem if isinstance(value, str) else str(value)
 
 
 def _fit(name: str, value: Any, hint: Any) -> Any:

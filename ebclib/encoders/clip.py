@@ -98,9 +98,7 @@ def clip_weights(variant: Variant, tag: str) -> Weights:
         published = get_pretrained_cfg(name, tag)
         hub = published.get("hf_hub", "")
         address = f"https://huggingface.co/{hub}" if hub else published.get("url", "")
-        path = fetch(
-            f"{name}, {tag},", lambda: download_pretrained(published), wanted[0], address
-        )
+        path = fetch(f"{name}, {tag},", lambda: download_pretrained(published), wanted[0], address)
     return Weights.read(locate(str(path), ()))
 
 

@@ -111,6 +111,4 @@ def _weights(variant: Variant, pretrained: str) -> Weights:
         whole = timm.create_model(name, pretrained=True, num_classes=0)
         return Weights(whole.state_dict(), f"timm {whole.pretrained_cfg['tag'] or name}")
 
-    return fetch(
-        f"timm's {name}", from_registry, wanted[0], "https://huggingface.co/timm/" + name
-    )
+    return fetch(f"timm's {name}", from_registry, wanted[0], "https://huggingface.co/timm/" + name)

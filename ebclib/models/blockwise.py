@@ -56,7 +56,7 @@ class BlockwiseModel(nn.Module):
         super().__init__()
         self.block_size_px, self.window_px = block_size_px, window_px
         self.encoder_px = encoder.stride_px
-        self.encoder = encoder.image
+        self.encoder, self.weights_source = encoder.image, encoder.source
         channels, self.feature_px = encoder.channels, encoder.stride_px
         self.decoder: nn.Module = nn.Identity()
         if variant is not None and (variant.decoder or variant.context):
@@ -87,7 +87,9 @@ class BlockwiseModel(nn.Module):
         """
         height, width = picture.shape[-2:]
         h, w = -(-height // self.block_size_px), -(-width // self.block_size_px)
-        features = self.encoder(self._padded(self._normalised(picture)))  # (B, C, H/stride, W/stride)
+        features = self.encoder(
+            self._padded(self._normalised(picture))
+        )  # (B, C, H/stride, W/stride)
         features = self.decoder(features)
         return self.head(features, self.feature_px / self.block_size_px)[..., :h, :w]
 

@@ -75,9 +75,7 @@ class Context(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.mix = nn.ModuleList(
-            nn.Conv2d(channels, channels, 1, bias=False) for _ in self.SCALES
-        )
+        self.mix = nn.ModuleList(nn.Conv2d(channels, channels, 1, bias=False) for _ in self.SCALES)
         self.weigh = nn.Conv2d(channels, channels, 1, bias=False)
         for convolution in (*self.mix, self.weigh):
             nn.init.normal_(convolution.weight, std=0.01)

@@ -1,0 +1,150 @@
+"""What a config means on its data: who is trained on, who selects, the bins, and the model."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from . import datasets
+from .bins import Bins, make_bins
+from .blocks import block_counts, histogram, max_count, smoothed_counts, window_counts
+from .config import Config
+from .encoders import Encoder, build_encoder
+from .models import BlockwiseModel
+from .prompts import sentences
+from .runs import Run
+from .transforms import crop_points, random_box
+from .variants import find_variant
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a config means on its data: who is trained on, who selects, and the bins between them."""
+
+    split: datasets.PreparedSplit
+    train: np.ndarray  # indices into split
+    held_out: np.ndarray
+    bins: Bins
+    representatives: np.ndarray  # (N,)
+
+    @classmethod
+    def of(cls, config: Config, progress: bool = True) -> Task:
+        """Read the prepared training split (preparing it first if need be) and derive the rest."""
+        split = datasets.prepared(config.dataset, "train", progress=progress)
+        train, held_out = datasets.hold_out(split.counts, seed=config.seed)
+        bins = make_bins(config.bins, _max_count(config, split, train))
+        return cls(split, train, held_out, bins, representative_counts(bins, split, train, config))
+
+
+def _max_count(config: Config, split: datasets.PreparedSplit, indices: np.ndarray) -> int:
+    """m: as given, by the label correction's rule, or the largest count of a training block."""
+    if config.max_count is None:
+        return max_count(config.block_size_px)
+    if config.max_count == "largest":
+        grid = dataclasses.replace(config, representatives="grid")
+        return max(len(count_histogram(split, indices, grid)) - 1, 1)
+    return config.max_count
+
+
+def count_histogram(
+    split: datasets.PreparedSplit, indices: np.ndarray, config: Config
+) -> np.ndarray:
+    """How many training blocks hold 0, 1, 2, … people, as ``config.representatives`` counts blocks.
+
+    ``"grid"``: the pictures' own blocks. ``"windows"``: all stride-1 windows. ``"scaled"``: the blocks
+    of crops drawn as training draws them, ten a picture; a crop shown smaller puts more people into a block.
+
+    Returns
+    -------
+    int64 array, shape (largest count + 1,)
+    """
+    r = config.block_size_px
+    if config.representatives == "scaled":
+        rng = np.random.default_rng(config.seed)
+
+        def counts(index: int) -> np.ndarray:
+            boxes = [
+                random_box(rng, *split.sizes[index], config.crop_px, config.max_scale)
+                for _ in range(10)
+            ]
+            points = [crop_points(split.points[index], box, config.crop_px) for box in boxes]
+            return np.stack([block_counts(p, config.crop_px, config.crop_px, r) for p in points])
+    else:
+        count = window_counts if config.representatives == "windows" else block_counts
+
+        def counts(index: int) -> np.ndarray:
+            return count(split.points[index], *split.sizes[index], r)
+
+    return histogram(counts(int(index)) for index in indices)
+
+
+def representative_counts(
+    bins: Bins, split: datasets.PreparedSplit, indices: np.ndarray, config: Config
+) -> np.ndarray:
+    """What each bin stands for, float64 (N,): its mean count (Eq. 2), or its middle.
+
+    Interval bins have the mean of the smoothed counts. A regression model has no bins: shape (0,).
+    """
+    if config.head == "regression":
+        return np.zeros(0)
+    if config.representatives == "middle":
+        return bins.middles()
+    if bins.is_integer:
+        return bins.representatives(count_histogram(split, indices, config))
+    smoothed = [
+        smoothed_counts(
+            split.points[i], *split.sizes[i], config.block_size_px, config.smoothing_px
+        ).ravel()
+        for i in map(int, indices)
+    ]
+    return bins.means(np.concatenate(smoothed))
+
+
+def build_model(config: Config, task: Task) -> BlockwiseModel:
+    """The model a config asks for, with the pretrained weights it asks for."""
+    encoder = build_encoder(
+        config.model, config.pretrained, config.visual_prompts, config.prompt_tokens
+    )
+    text = None
+    if config.head == "text":
+        if encoder.embed_text is None:
+            raise ValueError(
+                f"{config.model} has no text tower; choose head linear or random_text."
+            )
+        said = sentences(task.bins, *task.split.noun, numerals=config.numerals)
+        text = encoder.embed_text(said)
+    return _assemble(config, encoder, task.representatives, text)
+
+
+def load_model(run: Run, device: str | torch.device = "cpu") -> BlockwiseModel:
+    """A run's trained model, in evaluation mode."""
+    config, state = run.config, load_file(run.weights)
+    encoder = build_encoder(
+        config.model, config.pretrained, config.visual_prompts, config.prompt_tokens, load=False
+    )
+    bins = len(state["representatives"])
+    text = torch.zeros(bins, encoder.embedding) if config.head == "text" else None
+    model = _assemble(config, encoder, np.zeros(bins), text)
+    model.load_state_dict(state)
+    return model.to(device).eval()
+
+
+def _assemble(
+    config: Config, encoder: Encoder, representatives: np.ndarray, text: Tensor | None
+) -> BlockwiseModel:
+    variant = find_variant(config.model)
+    return BlockwiseModel(
+        encoder,
+        representatives,
+        config.block_size_px,
+        config.head,
+        text,
+        variant,
+        config.residual_block,
+        window_px=config.crop_px if variant.windows else None,
+    )

@@ -1,0 +1,200 @@
+"""Weights from files: OpenAI's format and safetensors, every key accounted for, nothing executed."""
+
+import pickle
+import zipfile
+
+import open_clip
+import pytest
+import torch
+from open_clip.model import CLIP
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from ebclib.config import weights_root
+from ebclib.encoders import build_encoder
+from ebclib.encoders.clip import DenseResNet, build_towers, load_clip
+from ebclib.encoders.vit import DenseViT
+from ebclib.encoders.weights import Weights, load_exactly, locate, read_torchscript
+from ebclib.variants import VARIANTS
+
+
+@pytest.fixture(scope="module", params=["clip_rn50", "clip_vit_b_16"])
+def published(request, tmp_path_factory):
+    """open_clip's model with random weights in half precision, and the file OpenAI would have made of it."""
+    torch.manual_seed(0)
+    variant = VARIANTS[request.param]
+    clip = CLIP(**open_clip.get_model_config(variant.architecture), quick_gelu=True)
+    for name, parameter in clip.named_parameters():
+        if name.endswith("bn3.weight"):  # zero at the start: the branch would not count
+            nn.init.uniform_(parameter, 0.2, 0.6)
+    clip = clip.half().float().eval()
+    path = tmp_path_factory.mktemp("openai") / f"{variant.architecture}.pt"
+    as_openai(clip).save(path)
+    yield request.param, clip, path
+    path.unlink()
+
+
+class Holder(nn.Module):
+    """A module of nothing but names: what OpenAI's archives are to somebody who reads weights."""
+
+
+def as_openai(clip):
+    """A TorchScript archive in half precision with the three numbers that OpenAI put beside the weights."""
+    root = Holder()
+    extras = {"input_resolution": 224, "context_length": 77, "vocab_size": 49408}
+    tensors = clip.state_dict() | {key: torch.tensor(value) for key, value in extras.items()}
+    for key, value in tensors.items():
+        *folders, name = key.split(".")
+        holder = root
+        for folder in folders:
+            if folder not in holder._modules:
+                holder.add_module(folder, Holder())
+            holder = holder._modules[folder]
+        value = value.detach()
+        value = value.half() if value.is_floating_point() else value
+        holder.register_buffer(name, value)
+    return torch.jit.script(root)
+
+
+def test_openai_s_format_loads_to_the_last_key_and_features_pool_as_clip_s_own(published):
+    name, clip, path = published
+    tensors = read_torchscript(path)
+    assert tensors.keys() - clip.state_dict().keys() == {
+        "input_resolution",
+        "context_length",
+        "vocab_size",
+    }
+    weights = Weights.read(path)
+    assert weights.is_openai and weights.tensors.keys() == clip.state_dict().keys()
+    own = build_towers(VARIANTS[name], str(path)).eval()
+    load_clip(own, weights)
+    picture = torch.rand(2, 3, 224, 224)
+    with torch.inference_mode():
+        expected = clip.encode_image(picture)
+        if name == "clip_rn50":
+            pooled = clip.visual.attnpool(DenseResNet(own.visual).eval()(picture))
+        else:
+            projection = clip.visual.proj
+            pooled = DenseViT(own.visual).eval().tokens(picture)[:, 0] @ projection
+    assert torch.allclose(pooled, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_safetensors_load_too_and_the_sentences_are_the_text_tower_s(published, tmp_path):
+    name, clip, _ = published
+    path = tmp_path / "mine.safetensors"
+    save_file({k: v.half().contiguous() for k, v in clip.state_dict().items()}, path)
+    encoder = build_encoder(name, str(path))
+    assert encoder.source.startswith("mine.safetensors sha256:")
+    said = ["There is no person.", "There are more than four people."]
+    with torch.inference_mode():
+        expected = clip.encode_text(open_clip.get_tokenizer(VARIANTS[name].architecture)(said))
+    assert torch.allclose(encoder.embed_text(said), expected, rtol=1e-4, atol=1e-5)
+    for key, value in encoder.image.visual.state_dict().items():
+        assert torch.equal(value, clip.visual.state_dict()[key]), key
+
+
+def test_openai_s_file_is_found_in_the_weights_folder(published, monkeypatch):
+    name, _, path = published
+    monkeypatch.setenv("EBC_WEIGHTS", str(path.parent))
+    assert build_encoder(name).source.startswith(f"{path.name} sha256:")
+
+
+@pytest.fixture
+def vgg16(tmp_path):
+    """A file of the thirteen convolutions under timm's names."""
+    tensors = build_encoder("vgg16", "none").image.trunk.state_dict()
+    path = tmp_path / "own.safetensors"
+    save_file(tensors, path)
+    return tensors, path
+
+
+def test_missing_extra_and_misshapen_weights_are_refused_by_name(vgg16, tmp_path):
+    tensors, path = vgg16
+    assert build_encoder("csrnet", str(path)).source.startswith("own.safetensors")
+    wrong = {
+        "1 missing: features.0.weight": {
+            k: v for k, v in tensors.items() if k != "features.0.weight"
+        },
+        "1 left over: decoder.weight": tensors | {"decoder.weight": torch.zeros(1)},
+        r"features.0.bias \(3,\) instead of \(64,\)": tensors | {"features.0.bias": torch.zeros(3)},
+    }
+    for message, state in wrong.items():
+        save_file(state, tmp_path / "wrong.safetensors")
+        with pytest.raises(ValueError, match=message):
+            build_encoder("vgg16", str(tmp_path / "wrong.safetensors"))
+
+
+def test_a_checkpoint_of_tensors_loads_and_one_that_runs_code_is_refused(vgg16, tmp_path):
+    tensors, _ = vgg16
+    wrapped = {"state_dict": {f"module.{key}": value for key, value in tensors.items()}}
+    torch.save(wrapped, tmp_path / "good.pth")
+    assert build_encoder("vgg16", str(tmp_path / "good.pth")).source.startswith("good.pth")
+
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "executed"), "w"))
+
+    torch.save({"features.0.weight": Trap()}, tmp_path / "trap.pth")
+    archive = tmp_path / "trap.pt"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("trap/constants.pkl", b"")
+        file.writestr("trap/data.pkl", pickle.dumps({"weight": Trap()}))
+    for path in (tmp_path / "trap.pth", archive):
+        with pytest.raises(ValueError, match="cannot be read as weights"):
+            build_encoder("vgg16", str(path))
+    assert not (tmp_path / "executed").exists()
+
+
+def test_what_is_no_weights_file_is_said(tmp_path):
+    for name, content in (("a.safetensors", b"no"), ("b.pt", b"no"), ("c.pth", b"")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name} cannot be read as weights"):
+            Weights.read(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        locate(str(tmp_path / "nowhere.pt"), [])
+
+
+def test_without_a_network_it_is_said_how_to_get_the_weights(tmp_path, monkeypatch):
+    """The registries are out of reach here; the message names what to fetch and where to put it."""
+    monkeypatch.setenv("EBC_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    expected = {
+        "clip_rn50": ["RN50, openai", "huggingface.co/timm/resnet50_clip.openai", "RN50.openai"],
+        "csrnet": ["vgg16", "vgg16.imagenet.safetensors"],
+    }
+    for name, parts in expected.items():
+        with pytest.raises(FileNotFoundError) as error:
+            build_encoder(name)
+        for part in [*parts, str(tmp_path), "pretrained=none", "clip_lite", "EBC_WEIGHTS"]:
+            assert part in str(error.value)
+
+
+def test_an_unknown_tag_names_the_nearest():
+    with pytest.raises(ValueError, match="Did you mean 'laion2b_s34b_b88k'"):
+        build_encoder("clip_vit_b_16", "laion2b_s34b_b88")
+
+
+def test_half_precision_is_read_into_single():
+    layer = nn.Linear(2, 1)
+    load_exactly(layer, Weights({"weight": torch.ones(1, 2).half(), "bias": torch.ones(1)}, "x"))
+    assert layer.weight.dtype == torch.float32 and layer.weight.tolist() == [[1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("csrnet", "vgg16.imagenet.fp16.safetensors"),
+        ("vgg16", "vgg16.imagenet.fp16.safetensors"),
+        ("mobilenetv2", "mobilenetv2_100.imagenet.safetensors"),
+    ],
+)
+def test_imagenet_s_weights_load_where_they_are(name, file):
+    path = weights_root() / file
+    if not path.is_file():
+        pytest.skip(f"needs {file} in $EBC_WEIGHTS")
+    encoder = build_encoder(name)
+    assert encoder.source.startswith(f"{file} sha256:")
+    stored = load_file(path)
+    own = encoder.image.trunk.state_dict()
+    assert own.keys() <= stored.keys() and len(own) > 15
+    assert all(torch.equal(value, stored[key].to(value.dtype)) for key, value in own.items())

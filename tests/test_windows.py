@@ -1,0 +1,72 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from ebclib.encoders import Encoder
+from ebclib.models import BlockwiseModel
+from ebclib.windows import predict_map, window_starts
+
+
+def brightness_counter(block_size_px=8, window_px=None):
+    """A regression model whose density is the block's mean brightness: local, so windows change nothing."""
+    image = nn.Conv2d(3, 1, block_size_px, block_size_px, bias=False)
+    nn.init.constant_(image.weight, 1 / (3 * block_size_px**2))
+    encoder = Encoder(
+        image=image, channels=1, stride_px=block_size_px, mean=(0.0,) * 3, std=(1.0,) * 3
+    )
+    model = BlockwiseModel(encoder, [], block_size_px, "regression", window_px=window_px).eval()
+    nn.init.ones_(model.head.classify.weight)
+    return model
+
+
+@given(
+    st.integers(1, 150),
+    st.integers(1, 150),
+    st.sampled_from([(32, 32), (32, 8), (64, 24), (128, 128)]),
+)
+@settings(max_examples=40, deadline=None)
+def test_windows_of_any_size_and_stride_say_what_the_whole_picture_says(height, width, window):
+    """Inside; where a block reaches over the border, the canvas is black in both."""
+    model = brightness_counter()
+    picture = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
+    whole = predict_map(model, picture)
+    parts = predict_map(model, picture, window_px=window[0], stride_px=window[1])
+    assert parts.density.shape == (math.ceil(height / 8), math.ceil(width / 8))
+    assert torch.allclose(whole.density, parts.density, atol=1e-5)
+    assert torch.allclose(whole.variance, parts.variance, atol=1e-5)
+
+
+def test_blocks_that_several_windows_see_get_the_mean_of_what_they_say():
+    class Numbered(BlockwiseModel):
+        calls = 0
+
+        def forward(self, picture):
+            Numbered.calls += len(picture)
+            values = torch.arange(Numbered.calls - len(picture), Numbered.calls).float()
+            return values.view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
+
+    model = brightness_counter(8, 16)
+    model.__class__ = Numbered
+    maps = predict_map(model, torch.zeros(3, 16, 24, dtype=torch.uint8), batch_size=1)
+    assert maps.density.tolist() == [[0, 0.5, 1], [0, 0.5, 1]]
+
+
+def test_the_last_window_moves_inside_and_none_is_left_out():
+    assert window_starts(224, 224, 224) == [0]
+    assert window_starts(448, 224, 224) == [0, 224]
+    assert window_starts(232, 224, 224) == [0, 8]
+    for length in range(224, 900, 8):
+        starts = window_starts(length, 224, 96)
+        covered = {x for start in starts for x in range(start, start + 224)}
+        assert covered == set(range(length))
+
+
+def test_windows_that_do_not_fall_on_blocks_are_refused():
+    picture = torch.zeros(3, 64, 64, dtype=torch.uint8)
+    for window, stride in ((30, None), (32, 12), (32, 40)):
+        with pytest.raises(ValueError, match="multiples of the block's 8 px"):
+            predict_map(brightness_counter(), picture, window_px=window, stride_px=stride)
