@@ -31,7 +31,6 @@ def make_decoder(variant: Variant, channels: int, stride_px: int) -> tuple[nn.Mo
         parts.append(Resize(stride_px / out_px))
     if variant.context:
         parts.append(Context(channels))
-        channels *= 2
     if variant.decoder:
         parts.append(convolutions(channels, variant.decoder, variant.dilation))
         channels = variant.decoder[-1]
@@ -68,7 +67,8 @@ class Context(nn.Module):
     """How each place differs from its surroundings at four scales (Liu et al. 2019, Eq. 2 to 5).
 
     For a map f and each scale s, s_j = U(F(P_s(f))): pooled to s × s, mixed, brought back. The contrast
-    c = s_j − f decides by w = σ(W c) how much each scale counts; the weighted mean is set beside f.
+    c = s_j − f decides by w = σ(W c) how much each scale counts; the weighted mean is set beside f and
+    both are mixed back to C channels.
     """
 
     SCALES = (1, 2, 3, 6)
@@ -76,12 +76,13 @@ class Context(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.mix = nn.ModuleList(nn.Conv2d(channels, channels, 1, bias=False) for _ in self.SCALES)
-        self.weigh = nn.Conv2d(channels, channels, 1, bias=False)
-        for convolution in (*self.mix, self.weigh):
+        self.weigh = nn.Conv2d(channels, channels, 1)
+        self.join = nn.Conv2d(2 * channels, channels, 1)
+        for convolution in (*self.mix, self.weigh, self.join):
             nn.init.normal_(convolution.weight, std=0.01)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, C, H', W') → (B, 2C, H', W')."""
+        """(B, C, H', W') → (B, C, H', W')."""
         size = features.shape[-2:]
         total, weights = torch.zeros_like(features), torch.zeros_like(features)
         for scale, mix in zip(self.SCALES, self.mix, strict=True):
@@ -89,7 +90,7 @@ class Context(nn.Module):
             around = F.interpolate(pooled, size, mode="bilinear", align_corners=False)
             weight = self.weigh(around - features).sigmoid()
             total, weights = total + weight * around, weights + weight
-        return torch.cat([features, total / weights], dim=1)
+        return F.relu(self.join(torch.cat([features, total / weights], dim=1)))
 
 
 class ResidualBlock(nn.Module):
