@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -39,6 +40,16 @@ class Task:
         train, held_out = datasets.hold_out(split.counts, seed=config.seed)
         bins = make_bins(config.bins, _max_count(config, split, train))
         return cls(split, train, held_out, bins, representative_counts(bins, split, train, config))
+
+    def sentences(self, config: Config) -> list[str]:
+        """What the text tower reads, one sentence a bin."""
+        return sentences(self.bins, *self.split.noun, numerals=config.numerals)
+
+    def bin_table(self, config: Config) -> pd.DataFrame:
+        """A row a bin: what it holds, the count it stands for, its sentence; none for regression."""
+        rows = zip(self.bins.items, self.representatives, self.sentences(config), strict=False)
+        table = pd.DataFrame(rows, columns=["bin", "stands for", "sentence"])
+        return table.round({"stands for": 3}).set_index("bin")
 
 
 def _max_count(config: Config, split: datasets.PreparedSplit, indices: np.ndarray) -> int:
@@ -116,8 +127,7 @@ def build_model(config: Config, task: Task) -> BlockwiseModel:
             raise ValueError(
                 f"{config.model} has no text tower; choose head linear or random_text."
             )
-        said = sentences(task.bins, *task.split.noun, numerals=config.numerals)
-        text = encoder.embed_text(said)
+        text = encoder.embed_text(task.sentences(config))
     return _assemble(config, encoder, task.representatives, text)
 
 

@@ -88,7 +88,8 @@ class CosineHead(nn.Module):
         A 1×1 convolution and interpolation commute: project on the coarse map, where it is cheap.
         """
         image = resize(self.project(features), scale).float()  # (B, D, h, w)
-        with torch.autocast(image.device.type, enabled=False):
+        device = "cpu" if image.is_meta else image.device.type  # meta: where only shapes are asked
+        with torch.autocast(device, enabled=False):
             similarity = F.conv2d(F.normalize(image, dim=1), self.text_features[:, :, None, None])
             return self.log_scale.exp().clamp(max=100) * similarity
 
