@@ -33,7 +33,7 @@ def plot_correction(table: pd.DataFrame, ax: Axes | None = None, people: str = "
     ax.set(xlabel="s, smallest recognisable side (px)", ylabel=f"{people.capitalize()} above m")
     ax.set_ylim(bottom=0)
     ax.set_xticks(sorted(table["s"].unique()))
-    ax.legend(frameon=False)
+    ax.legend(framealpha=1, edgecolor="none")
     return ax
 
 
