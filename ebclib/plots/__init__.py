@@ -1,6 +1,8 @@
 """Arrays and data frames to Axes: every figure of the workbook, in one style."""
 
+from ebclib.plots.bins import bins_legend, plot_bias, plot_bins, plot_class_sizes
 from ebclib.plots.counts import plot_block_labels, plot_long_tail, plot_picture_counts
+from ebclib.plots.labels import plot_borders, plot_correction, plot_kernels
 from ebclib.plots.results import plot_history, plot_maps, plot_predictions
 from ebclib.plots.style import (
     COLOURS,
@@ -18,8 +20,15 @@ __all__ = [
     "DENSITY_MAP",
     "MARKERS",
     "PAGE_INCHES",
+    "bins_legend",
+    "plot_bias",
+    "plot_bins",
     "plot_block_labels",
+    "plot_borders",
+    "plot_class_sizes",
+    "plot_correction",
     "plot_history",
+    "plot_kernels",
     "plot_long_tail",
     "plot_maps",
     "plot_picture_counts",

@@ -95,7 +95,8 @@ def plot_block_labels(
             weight=weight,
             path_effects=[withStroke(linewidth=2.2, foreground="white")],
         )
-    ax.plot(*points.T, "o", ms=4, mfc="none", mec="black", mew=1)
+    size = {"ms": 4, "mew": 1} if len(points) <= 100 else {"ms": 1.8, "mew": 0.6}
+    ax.plot(*points.T, "o", mfc="none", mec="black", **size)
     ax.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[], title=title)
     sns.despine(ax=ax, left=True, bottom=True)
     return ax
