@@ -68,7 +68,7 @@ def _clip(name: str, architecture: str, **more: object) -> Variant:
         library="open_clip",
         architecture=architecture,
         weights="openai",
-        source=f"CLIP-EBC on CLIP's {architecture} (Fig. 1; Radford et al. 2021)",
+        source=f"CLIP's {architecture}, Fig. 1 and Table I",
         has_text=True,
         **more,
     )
@@ -86,7 +86,7 @@ VARIANTS: dict[str, Variant] = {
             library="packaged",
             architecture="tf_efficientnet_lite0",
             weights="packaged",
-            source="EfficientNet-Lite0 (ImageNet) and all-MiniLM-L6-v2: no download, no CLIP",
+            source="with all-MiniLM-L6-v2; no download, no CLIP",
             has_text=True,
         ),
         _clip("clip_rn50", "RN50"),

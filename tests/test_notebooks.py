@@ -138,3 +138,24 @@ def test_storing_runs_a_notebook_and_drops_stderr(tmp_path):
     with pytest.raises(papermill.PapermillExecutionError, match="division by zero"):
         store(path)
     assert "1 / 0" in path.read_text() and "Traceback" not in path.read_text()
+
+
+def test_notebook_03_with_another_model_and_other_things_to_count(tmp_path):
+    given = {
+        "model": "clip_vit_b_32",
+        "baseline": "dmcount",
+        "block_size_px": 16,
+        "policy": "dynamic",
+        "numerals": "digits",
+        "noun": "goose",
+        "plural": "geese",
+        "side_px": 224,
+    }
+    papermill.execute_notebook(
+        project_root() / "notebooks" / "03_models.ipynb",
+        tmp_path / "out.ipynb",
+        given,
+        progress_bar=False,
+    )
+    assert "There are 3 geese." in (tmp_path / "out.ipynb").read_text()
+    assert (tmp_path / "results" / "figures" / "models" / "03_clip_ebc.pdf").is_file()

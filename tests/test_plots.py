@@ -76,3 +76,25 @@ def test_a_figure_is_saved_for_print_and_for_the_screen():
     plots.save(figure, "counts", "drawn")
     path = results_root() / "figures" / "drawn" / "counts.png"
     assert path.is_file() and path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_diagrams_say_what_the_modules_say():
+    from ebclib.inspection import costs, outline, steps
+
+    def texts(ax):
+        return " ".join(text.get_text() for text in ax.texts)
+
+    said = ["There is no person.", "There is one person."]
+    drawn = texts(plots.plot_clip_ebc(steps(outline("clip_lite", bins=2), 64, 96), said, 384))
+    for part in (*said, "1280 × 4 × 6", "384 × 8 × 12", "2 × 384", "1 × 8 × 12"):
+        assert part in drawn
+    pair = [steps(outline("csrnet", 7, 8, head), 64, 64) for head in ("regression", "linear")]
+    drawn = texts(plots.plot_same_network(*pair))
+    assert "1 × 8 × 8\n65 weights" in drawn and "7 × 8 × 8\n455 weights" in drawn
+    ax = plots.plot_costs(costs(["vgg16", "mobilenetv2"], [(64, 64), (96, 96)]))
+    assert [label.get_text().split("\n")[0] for label in ax.get_xticklabels()] == [
+        "mobilenetv2",
+        "vgg16",
+    ]
+    ax = plots.plot_similarity(np.eye(2), said)
+    assert [label.get_text() for label in ax.get_yticklabels()] == said

@@ -2,6 +2,12 @@
 
 from ebclib.plots.bins import bins_legend, plot_bias, plot_bins, plot_class_sizes
 from ebclib.plots.counts import plot_block_labels, plot_long_tail, plot_picture_counts
+from ebclib.plots.diagrams import (
+    plot_clip_ebc,
+    plot_costs,
+    plot_same_network,
+    plot_similarity,
+)
 from ebclib.plots.labels import plot_borders, plot_correction, plot_kernels
 from ebclib.plots.results import plot_history, plot_maps, plot_predictions
 from ebclib.plots.style import (
@@ -26,13 +32,17 @@ __all__ = [
     "plot_block_labels",
     "plot_borders",
     "plot_class_sizes",
+    "plot_clip_ebc",
     "plot_correction",
+    "plot_costs",
     "plot_history",
     "plot_kernels",
     "plot_long_tail",
     "plot_maps",
     "plot_picture_counts",
     "plot_predictions",
+    "plot_same_network",
+    "plot_similarity",
     "save",
     "use_style",
 ]

@@ -39,8 +39,18 @@ def plot_clip_ebc(
     _box(ax, 2.25, top, 1.9, "image encoder", features, IMAGE)
     _box(ax, 4.65, top, 1.9, "1×1 convolution", projected, IMAGE)
     _box(ax, 0.98, low, 3.7, f"{bins} bins as sentences", "\n".join(listed), PLAIN, height=1.3)
-    _box(ax, 4.65, low, 1.9, "text encoder", f"frozen, used once\n{bins} × {embedding}", TEXT, FROZEN)
-    _box(ax, 7.2, middle, 2.0, "cosine similarity", f"softmax over the bins\n{bins} × {h} × {w}", JOINT)
+    _box(
+        ax, 4.65, low, 1.9, "text encoder", f"frozen, used once\n{bins} × {embedding}", TEXT, FROZEN
+    )
+    _box(
+        ax,
+        7.2,
+        middle,
+        2.0,
+        "cosine similarity",
+        f"softmax over the bins\n{bins} × {h} × {w}",
+        JOINT,
+    )
     _box(ax, 9.75, middle, 1.9, "density map", f"mean of the bins\n1 × {h} × {w}", JOINT)
     _arrow(ax, (0.875, top), (1.3, top))
     _arrow(ax, (3.2, top), (3.7, top))
