@@ -163,11 +163,15 @@ def changed_by_shaking(
 
 
 def fullest_block(pictures: PreparedSplit, block_size_px: int) -> tuple[int, int, int, int]:
-    """The block with the most people of a split: (picture, row, column, people)."""
-    counts = split_counts(pictures, block_size_px)
-    picture = int(np.argmax([array.max(initial=0) for array in counts]))
-    row, column = np.unravel_index(counts[picture].argmax(), counts[picture].shape)
-    return picture, int(row), int(column), int(counts[picture][row, column])
+    """The whole block with the most people of a split: (picture, row, column, people)."""
+    best = (0, 0, 0, -1)
+    for k, counts in enumerate(split_counts(pictures, block_size_px)):
+        height, width = pictures.sizes[k]
+        counts = counts[: height // block_size_px, : width // block_size_px]
+        if counts.max(initial=-1) > best[3]:
+            row, column = np.unravel_index(counts.argmax(), counts.shape)
+            best = (k, int(row), int(column), int(counts.max()))
+    return best
 
 
 def crowd_into_block(

@@ -17,6 +17,7 @@ from .prompts import sentences
 
 BLOCK_SIZES_PX = (8, 16, 32)
 BAR_PX = 160
+CELL = "padding:0 .7em;text-align:"
 
 
 def bins_table(bins: Bins, counts: np.ndarray, texts: list[str]) -> pd.DataFrame:
@@ -48,7 +49,7 @@ class Explorer(widgets.VBox):
         None takes the label correction's m, and what the data set calls its objects
     sigma_px : the Gaussian of the counts in intervals, in pixels
 
-    The last control shows, as ``table``, the frame of `bins_table`.
+    ``table`` is the frame of `bins_table` as it now stands.
     """
 
     def __init__(
@@ -70,19 +71,18 @@ class Explorer(widgets.VBox):
         sizes = sorted({*BLOCK_SIZES_PX, block_size_px})
         limit = blocks.max_count(block_size_px)
         first = max_count or limit
-        wide = {"layout": widgets.Layout(width="330px"), "style": {"description_width": "110px"}}
         self.size = widgets.SelectionSlider(
-            options=sizes, value=block_size_px, description="block size (px)", **wide
+            options=sizes, value=block_size_px, description="block size (px)", **_wide()
         )
-        self.m = widgets.IntSlider(first, 1, max(first, 64), description="m", **wide)
+        self.m = widgets.IntSlider(first, 1, max(first, 64), description="m", **_wide())
         self.policy = widgets.Dropdown(
-            options=list(POLICIES), value=policy, description="policy", **wide
+            options=list(POLICIES), value=policy, description="policy", **_wide()
         )
-        self.intervals = widgets.IntSlider(INTERVALS, 3, 60, description="intervals", **wide)
-        self.noun = widgets.Text(noun or pictures.noun[0], description="one", **wide)
-        self.plural = widgets.Text(plural or pictures.noun[1], description="several", **wide)
+        self.intervals = widgets.IntSlider(INTERVALS, 3, 60, description="intervals", **_wide())
+        self.noun = widgets.Text(noun or pictures.noun[0], description="one", **_wide())
+        self.plural = widgets.Text(plural or pictures.noun[1], description="several", **_wide())
         self.numerals = widgets.ToggleButtons(
-            options=["words", "digits"], value=numerals, description="numerals", **wide
+            options=["words", "digits"], value=numerals, description="numerals", **_wide()
         )
         self.view = widgets.HTML()
         controls = (self.size, self.m, self.policy, self.intervals)
@@ -107,11 +107,16 @@ class Explorer(widgets.VBox):
             self.policy.value, self.m.value, self.intervals.value if is_interval else None
         )
         counts = self._counts(self.size.value, bins.is_integer)
-        one, several = self.noun.value.strip() or "person", self.plural.value.strip() or "people"
-        texts = sentences(bins, one, several, self.numerals.value)
+        nouns = (self.noun.value.strip() or "object", self.plural.value.strip() or "objects")
+        texts = sentences(bins, *nouns, self.numerals.value)
         self.table = bins_table(bins, counts, texts)
         limit = blocks.max_count(self.size.value)
         self.view.value = _as_html(self.table, self.m.value, limit, self.size.value)
+
+
+def _wide() -> dict:
+    """Look of a control; a layout of its own each, so that one of them can be hidden."""
+    return {"layout": widgets.Layout(width="330px"), "style": {"description_width": "110px"}}
 
 
 def _as_html(table: pd.DataFrame, m: int, limit: int, block_size_px: int) -> str:
@@ -122,22 +127,16 @@ def _as_html(table: pd.DataFrame, m: int, limit: int, block_size_px: int) -> str
         length = BAR_PX * np.log10(row.blocks + 1) / longest
         bar = f"<div style='background:#0173b2;height:.7em;width:{length:.0f}px'></div>"
         cells = [
-            html.escape(row.bin),
-            html.escape(row.sentence),
-            f"{row.blocks:,}",
-            bar,
-            f"{row.middle:.2f}",
-            f"{row.mean:.2f}",
+            f"<td style='{CELL}left;white-space:nowrap'>{html.escape(row.bin)}</td>",
+            f"<td style='{CELL}left'>{html.escape(row.sentence)}</td>",
+            f"<td style='{CELL}right'>{row.blocks:,}</td>",
+            f"<td style='{CELL}left'>{bar}</td>",
+            f"<td style='{CELL}right'>{row.middle:.2f}</td>",
+            f"<td style='{CELL}right'>{row.mean:.2f}</td>",
         ]
-        right = [False, False, True, False, True, True]
-        rows.append(
-            "".join(
-                f"<td style='text-align:{'right' if is_right else 'left'};padding:0 .7em'>{cell}</td>"
-                for cell, is_right in zip(cells, right, strict=True)
-            )
-        )
+        rows.append("".join(cells))
     heads = ("bin", "sentence", "blocks", "(log scale)", "middle", "mean")
-    head = "".join(f"<th style='text-align:left;padding:0 .7em'>{name}</th>" for name in heads)
+    head = "".join(f"<th style='{CELL}left'>{name}</th>" for name in heads)
     empty = int((table["blocks"] == 0).sum())
     note = f"{len(table)} classes, {empty} of them without a block."
     if m > limit:

@@ -83,7 +83,7 @@ def test_intervals_border_each_other_and_the_first_stands_for_nobody():
     assert middles[1:-1] == pytest.approx((bins.lows[1:-1] + bins.lows[2:]) / 2)
 
 
-def test_sixty_intervals_to_sixteen_have_the_step_liu_et_al_published():
+def test_sixty_intervals_to_sixteen_have_the_step_of_liu_and_lu_s_code():
     steps = np.diff(np.log(interval(16, 60).lows[1:]))
     assert steps == pytest.approx(0.1, abs=0.02) and steps.mean() == pytest.approx(0.1, abs=1e-3)
 

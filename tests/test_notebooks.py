@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import nbformat
+import pandas as pd
 import papermill
 import pytest
 
@@ -117,6 +118,37 @@ def test_notebook_01_at_another_block_size(drawn, tmp_path, monkeypatch):
         progress_bar=False,
     )
     assert (tmp_path / "results" / "tables" / "01_block_counts_drawn.csv").is_file()
+
+
+def test_notebook_02_on_larger_blocks_and_other_objects(drawn, tmp_path, monkeypatch):
+    monkeypatch.setenv("EBC_DATA", str(drawn))
+    papermill.execute_notebook(
+        project_root() / "notebooks" / "02_bin_design.ipynb",
+        tmp_path / "out.ipynb",
+        {
+            "dataset": "drawn",
+            "block_size_px": 32,
+            "min_blocks": 20,
+            "noun": "bird",
+            "plural": "birds",
+        },
+        progress_bar=False,
+    )
+    table = pd.read_csv(tmp_path / "results" / "tables" / "02_bins_drawn.csv", index_col="bins")
+    assert table.loc[["fine", "dynamic", "coarse"], "classes"].tolist() == [65, 49, 33]
+    assert table.loc["suggested", "below 20 blocks"] == 0
+    figures = tmp_path / "results" / "figures" / "drawn"
+    assert {path.name for path in figures.glob("02_*.pdf")} == {
+        f"02_{name}.pdf"
+        for name in (
+            "bins",
+            "class_sizes",
+            "bias",
+            "label_correction",
+            "maps_overannotated",
+            "borders",
+        )
+    }
 
 
 def test_parameters_are_told_from_a_notebook_s_other_variables():

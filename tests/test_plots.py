@@ -1,11 +1,14 @@
 """Figures say what they show; what they look like is for the eye."""
 
+from itertools import pairwise
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
 from ebclib import plots
+from ebclib.bins import coarse, dynamic, fine, interval
 from ebclib.config import results_root
 
 
@@ -69,6 +72,56 @@ def test_maps_share_one_scale_and_state_their_counts():
     ]
     scales = [ax.images[0].get_clim() for ax in axes[1:]]
     assert scales[0] == scales[1] and scales[0][0] == 0 and scales[0][1] >= 0.25
+
+
+def test_bins_are_spans_that_meet_only_where_they_are_intervals():
+    ax = plots.plot_bins({"fine": fine(2), "coarse": coarse(5)})
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["fine (3)", "coarse (4)"]
+    spans = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in ax.patches[:3]]
+    assert all(low > high for (_, high), (low, _) in pairwise(spans))
+    assert {t.get_text() for t in ax.texts} >= {"0", "1", "≥ 2", "1–2", "≥ 5"}
+    ax = plots.plot_bins({"interval": interval(4, 5)})
+    spans = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in ax.patches]
+    assert [high for _, high in spans[:-1]] == pytest.approx([low for low, _ in spans[1:]])
+    assert ax.get_xscale() == "log"
+    with pytest.raises(ValueError, match="plot them apart"):
+        plots.plot_bins({"fine": fine(2), "interval": interval(4, 5)})
+
+
+def test_class_sizes_are_bars_and_a_class_without_blocks_is_marked():
+    ax = plots.plot_class_sizes(dynamic(4), np.array([900, 50, 3, 0]), min_blocks=10)
+    assert [bar.get_y() + bar.get_height() for bar in ax.patches] == [900, 50, 3]
+    cross, line = ax.lines
+    assert cross.get_marker() == "x" and cross.get_xdata()[0] > 4
+    assert line.get_ydata()[0] == 10 and ax.get_yscale() == "log"
+    named = [handle.get_label() for handle in plots.bins_legend(10)]
+    assert named == ["nobody", "closed bins", "open bin", "10 blocks", "no block"]
+    assert len(plots.bins_legend()) == 3
+
+
+def test_bias_states_the_mean_error_of_each_kind():
+    errors = pd.DataFrame({"people": [0, 10], "middles": [0.0, 4.0], "means": [-1.0, 1.0]})
+    ax = plots.plot_bias(errors, title="coarse")
+    assert legend(ax) == ["middles: 2.0", "means: 1.0"] and ax.get_title() == "coarse"
+
+
+def test_label_correction_is_a_line_a_block_size():
+    table = pd.DataFrame({"r": [8, 8, 16, 16], "s": [4, 8, 4, 8], "share": [0, 0.1, 0, 0.05]})
+    ax = plots.plot_correction(table, people="birds")
+    assert legend(ax) == ["r = 8", "r = 16", "s = 4 (paper)"]
+    assert ax.get_ylabel() == "Birds above m"
+
+
+def test_kernels_and_borders_name_what_they_show():
+    table = pd.DataFrame({"sigma": [1.0, 4.0], "changed": [0.1, 0.4], "moved": 0.1, "ghosts": 0.2})
+    ax = plots.plot_kernels(table, 8, people="birds")
+    assert "birds, in another block" in legend(ax) and "σ = r" in legend(ax)
+    smoothed, whole = np.array([0.2, 0.9, 1.4]), np.array([0, 1, 1])
+    bins = interval(16, 6)
+    ax = plots.plot_borders(smoothed, whole, bins, longest=2)
+    borders = [line.get_xdata()[0] for line in ax.lines]
+    assert borders == bins.lows[(bins.lows > 0) & (bins.lows <= 2)].tolist()
+    assert sorted(legend(ax)) == ["border of two intervals", "smoothed counts", "whole counts"]
 
 
 def test_a_figure_is_saved_for_print_and_for_the_screen():

@@ -54,14 +54,15 @@ def _singles_then_pairs(max_count: int, singles: int) -> Bins:
 def interval(max_count: int, intervals: int = INTERVALS) -> Bins:
     """Bordering intervals over smoothed counts, as in the baseline *Blockwise* (Liu et al. 2019).
 
-    What is published: Liu et al. leave exactly zero a class of its own and cut the rest evenly in
-    the logarithm, in steps of 0.1 from e⁻² on in their code (60 classes of 64-pixel blocks), each
-    class standing for its midpoint. Xiong et al. (2019), from the same group, cut at 0.05, 0.10, …,
+    What is public: code of two of its authors (L. Liu and H. Lu, 2020) leaves exactly zero a class
+    of its own and cuts the rest evenly in the logarithm, by default in steps of 0.1 from e⁻² on (60
+    classes, blocks of 64 px), each class standing for its midpoint. Whether the article's tables were
+    made so, it does not say. Xiong et al. (2019, S-DCNet), from the same group, cut at 0.05, 0.10, …,
     0.5, 1, 1.5, …; 0.05 is the border the paper names.
 
     What is chosen here: the first interval is [0, 0.05) and stands for nobody, since an exact
     Gaussian leaves no block at exactly zero; the others are even in the logarithm from 0.05 to m,
-    edges rounded to three digits; the last is [m, ∞). ``interval(16, 60)`` has the published step.
+    edges rounded to three digits; the last is [m, ∞). ``interval(16, 60)`` has the step of 0.1.
 
     Parameters
     ----------
