@@ -29,7 +29,9 @@ from .sinkhorn import LEAST_MASS, published
 
 REGULARISATION = 10.0  # ε, px²
 ITERATIONS = 100
-LEAST_COUNT = 1e-3  # people; the divisor of a smaller predicted total, whose gradients would explode
+LEAST_COUNT = (
+    1e-3  # people; the divisor of a smaller predicted total, whose gradients would explode
+)
 SOLVERS = {"published": published, "converged": converged, "pot": pot}
 
 
@@ -137,7 +139,7 @@ def duals(
         else:  # one after the other: a processor has no use for padding, and a plan fits its cache
             solved = [solve(points[b], _uniform(points[b]), mass[b]) for b in crowded]
     for b, (on_points, on_blocks) in zip(crowded, solved, strict=True):
-        shift = mass[b].flatten() @ on_blocks  # duals are known up to a constant
+        shift = (mass[b].flatten() * on_blocks).sum()  # duals are known up to a constant
         alpha[b] = on_points + shift
         beta[b] = (on_blocks - shift).view_as(beta[b])  # (h·w,) -> (h, w)
     return Duals(alpha, beta)
