@@ -80,9 +80,13 @@ class Config:
     )
     bins: Literal["fine", "dynamic", "coarse", "interval"] = "fine"
     representatives: Literal["grid", "windows", "scaled", "middle"] | None = None
-    smoothing_px: float = 4.0  # Gaussian on the labels of ``interval`` bins (Blockwise)
-    count_loss: Literal["l1", "l2"] = "l1"
+    intervals: int | None = None  # how many of them, for ``interval`` bins alone; None: 12
+    smoothing_px: float = 4.0  # Gaussian on the labels of ``interval`` bins, and under ``mse``
+    count_loss: Literal["dmcount", "l1", "l2", "mse"] = "dmcount"
     count_weight: float = 1.0  # λ of Eq. 3
+    ot_weight: float = 0.1  # of transport in ``dmcount``; published code amounts to 0.8
+    solver: Literal["published", "converged", "pot"] = "published"  # of transport
+    cap_target: bool = False  # the count loss's target is capped at m, as the class is
     epochs: int = 2600
     batch_size: int = 8
     crop_px: int | None = None  # None: 448, or 224 for a ViT
@@ -111,6 +115,13 @@ class Config:
         ):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, derived)
+        if self.bins != "interval" and self.intervals is not None:
+            raise ValueError(f"intervals is {self.intervals}, but {self.bins} bins have none.")
+        if self.count_loss == "mse" and self.head != "regression":
+            raise ValueError(
+                "count_loss mse is the regression models' (on smoothed density); with bins choose "
+                "dmcount, l1 or l2."
+            )
         if self.bins == "interval" and self.representatives not in ("grid", "middle"):
             raise ValueError(
                 f"representatives {self.representatives!r} are of whole counts; interval bins take "
@@ -123,7 +134,7 @@ class Config:
             )
         for name in ("epochs", "batch_size", "crop_px", "evaluate_every", "prompt_tokens"):
             _at_least(name, getattr(self, name), 1)
-        for name in ("count_weight", "weight_decay", "warmup_epochs", "seed"):
+        for name in ("count_weight", "ot_weight", "weight_decay", "warmup_epochs", "seed"):
             _at_least(name, getattr(self, name), 0)
         for name in ("learning_rate", "smoothing_px"):
             if not getattr(self, name) > 0:
@@ -145,6 +156,11 @@ class Config:
                 f"the nearest that fits every block is {near}."
             )
 
+    @property
+    def has_smoothed_labels(self) -> bool:
+        """Whether blocks are labelled with Gaussian-smoothed counts, as before EBC."""
+        return self.bins == "interval" or self.count_loss == "mse"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as `config.json` stores them."""
         return dataclasses.asdict(self)
@@ -161,6 +177,7 @@ TWO_CORES_20MIN: dict[str, Any] = {
     "crop_px": 256,
     "max_scale": 1.25,
     "learning_rate": 1e-3,
+    "count_loss": "l1",
     "count_weight": 0.1,
     "schedule": "cosine",
     "warmup_epochs": 1,

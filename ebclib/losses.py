@@ -1,14 +1,27 @@
-"""The Distance-Aware Cross-Entropy of the paper: right class, and near it where it is wrong."""
+"""What training makes small: DACE for models with bins, and the count losses alone for regression.
+
+The Distance-Aware Cross-Entropy of the paper asks for the right class, and near it where it is wrong.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import transport
 from .choices import choose
+
+OT_WEIGHT = 0.1  # of the transport term, averaged over the batch
+TV_WEIGHT = 0.01  # of the total variation, which is scaled by n and averaged over the batch
+
+# DM-Count's code and CLIP-EBC's *sum* the transport over the batch and average the rest: with their
+# batch of 8, an average weighs 0.8. Give it as `ot_weight` to train as published, at any batch size.
+PUBLISHED_OT_WEIGHT = 0.1 * 8
 
 
 class Loss(NamedTuple):
@@ -19,19 +32,99 @@ class Loss(NamedTuple):
     count: Tensor
 
 
+class DMCount(NamedTuple):
+    """DM-Count's loss and its three parts, scalars, unweighted, each a mean over the batch."""
+
+    total: Tensor
+    count: Tensor  # people
+    transport: Tensor  # px²
+    variation: Tensor  # people
+
+
+@dataclass(frozen=True)
+class CountLoss:
+    """A loss between predicted and true density, by name.
+
+    | ``kind`` | for one picture |
+    |---|---|
+    | ``dmcount`` | see `dmcount`; needs points and ``block_size_px`` |
+    | ``l1`` | Σ_ij abs(Y*_ij − Y_ij) |
+    | ``l2`` | Σ_ij (Y*_ij − Y_ij)² |
+    | ``mse`` | the mean of the same, for regression on a (smoothed) density |
+
+    Parameters
+    ----------
+    kind : a row of the table
+    block_size_px : r
+    max_count : m, caps the target's blocks; None, as published, leaves them as they were annotated.
+        Transport keeps a point for every person.
+    solver, ot_weight, tv_weight : as in `dmcount`
+
+    Raises
+    ------
+    ValueError : an unknown kind or solver, or ``dmcount`` without a block size
+    """
+
+    kind: str
+    block_size_px: int | None = None
+    max_count: int | None = None
+    solver: str = "published"
+    ot_weight: float = OT_WEIGHT
+    tv_weight: float = TV_WEIGHT
+
+    def __post_init__(self) -> None:
+        choose("count loss", self.kind, ("dmcount", *BLOCK_LOSSES))
+        choose("solver", self.solver, transport.SOLVERS)
+        if self.kind == "dmcount" and self.block_size_px is None:
+            raise ValueError("dmcount measures distances in pixels: give block_size_px.")
+        if self.max_count is not None and self.max_count < 1:
+            raise ValueError(f"max_count is {self.max_count}; a block holds at least 1 person.")
+
+    def __call__(
+        self, density: Tensor, target: Tensor, points: Sequence[Tensor] | None = None
+    ) -> Tensor:
+        """The loss, a scalar, averaged over the batch.
+
+        Parameters
+        ----------
+        density : (B, 1, h, w), people per block as predicted
+        target : (B, h, w), people per block, counted or smoothed
+        points : B tensors (n_b, 2), x and y in pixels of the crop, for ``dmcount``
+
+        Raises
+        ------
+        ValueError : shapes that do not belong together, or ``dmcount`` without points
+        """
+        _same_blocks(density.shape, {"target": target})
+        target = target if self.max_count is None else target.clamp(max=self.max_count)
+        if self.kind != "dmcount":
+            return BLOCK_LOSSES[self.kind](density[:, 0].float() - target)
+        if points is None:
+            raise ValueError("dmcount compares with the people's positions: give points.")
+        weights = {"ot_weight": self.ot_weight, "tv_weight": self.tv_weight}
+        r = self.block_size_px
+        return dmcount(density, target, points, r, solver=self.solver, **weights).total
+
+
+BLOCK_LOSSES = {
+    "l1": lambda error: error.abs().sum() / len(error),
+    "l2": lambda error: error.square().sum() / len(error),
+    "mse": lambda error: error.square().mean(),
+}
+
+
 def dace(
     logits: Tensor,
     density: Tensor,
     classes: Tensor,
     counts: Tensor,
     count_weight: float = 1.0,
-    count_loss: str = "l1",
+    count_loss: CountLoss | None = None,
+    points: Sequence[Tensor] | None = None,
 ) -> Loss:
     """Cross-entropy of every block's class plus λ times the count loss (Eq. 3).
 
-    Both parts are summed over the blocks of a picture and averaged over the batch:
-
-        L = 1/B Σ_b Σ_ij [ −log P*_{b, class(ij), ij} + λ |Y*_bij − Y_bij| ]
+        L = 1/B Σ_b Σ_ij −log P*_{b, class(ij), ij} + λ L_count(Y*, Y)
 
     Parameters
     ----------
@@ -40,33 +133,73 @@ def dace(
     classes : int64 (B, h, w), the bin of each block's count
     counts : (B, h, w), people per block, not capped
     count_weight : λ
-    count_loss : see `block_loss`
+    count_loss : L_count; None is L1 on blocks
+    points : B tensors (n_b, 2), x and y in pixels of the crop, for a count loss that needs them
 
     Raises
     ------
-    ValueError : shapes that do not belong together
+    ValueError : shapes that do not belong together, or points missing
     """
-    batch, _, h, w = logits.shape
-    for name, tensor in {"classes": classes, "counts": counts, "density": density[:, 0]}.items():
-        if tuple(tensor.shape) != (batch, h, w):
-            raise ValueError(
-                f"{name} is {tuple(tensor.shape)} where logits of {tuple(logits.shape)} need "
-                f"{(batch, h, w)}: the picture or its blocks were cut differently."
-            )
-    classification = F.cross_entropy(logits, classes, reduction="sum") / batch
-    count = block_loss(density, counts, count_loss)
+    _same_blocks(logits.shape, {"classes": classes, "counts": counts, "density": density[:, 0]})
+    count_loss = count_loss or CountLoss("l1")
+    classification = F.cross_entropy(logits, classes, reduction="sum") / len(logits)
+    count = count_loss(density, counts, points)
     return Loss(classification + count_weight * count, classification.detach(), count.detach())
 
 
-def regression(density: Tensor, counts: Tensor, count_loss: str = "l1") -> Loss:
-    """The loss of a model without bins: the count loss alone; shapes as in `dace`."""
-    count = block_loss(density, counts, count_loss)
-    return Loss(count, torch.zeros_like(count.detach()), count.detach())
+def dmcount(
+    density: Tensor,
+    counts: Tensor,
+    points: Sequence[Tensor],
+    block_size_px: int,
+    *,
+    solver: str = "published",
+    ot_weight: float = OT_WEIGHT,
+    tv_weight: float = TV_WEIGHT,
+) -> DMCount:
+    """The distribution-matching count loss (Wang et al. 2020), averaged over the batch.
+
+        |S − n| + w_OT · OT(Y*/S, points) + w_TV · n · ‖Y*/S − Y/n‖₁,  S = Σ Y*, n = Σ Y
+
+    A picture without people has the first term alone, |S|. Below `transport.LEAST_COUNT` people, that
+    takes S's place as a divisor, so that the gradient is finite for an empty prediction too.
+
+    Parameters
+    ----------
+    density : (B, 1, h, w), people per block as predicted
+    counts : (B, h, w), people per block
+    points : B tensors (n_b, 2), x and y in pixels of the crop; (0, 2) where nobody is
+    block_size_px : r
+    solver : of the transport: published, converged or pot (`transport.duals`)
+    ot_weight, tv_weight : w_OT and w_TV; `PUBLISHED_OT_WEIGHT` is what published code amounts to
+
+    Raises
+    ------
+    ValueError : shapes that do not belong together, or an unknown solver
+    """
+    _same_blocks(density.shape, {"counts": counts})
+    blocks = density[:, 0] if density.dtype == torch.float64 else density[:, 0].float()
+    people, predicted = counts.sum((1, 2)).to(blocks), blocks.sum((1, 2))  # (B,)
+    count = (predicted - people).abs()
+    carried = transport.transport_cost(blocks, points, block_size_px, solver=solver)  # (B,)
+    shape = blocks / predicted.clamp(min=transport.LEAST_COUNT)[:, None, None]
+    truth = counts / people.clamp(min=transport.LEAST_COUNT)[:, None, None]
+    variation = people * (shape - truth).abs().sum((1, 2))
+    parts = [part.mean() for part in (count, carried, variation)]
+    total = parts[0] + ot_weight * parts[1] + tv_weight * parts[2]
+    return DMCount(total, *(part.detach() for part in parts))
 
 
-def block_loss(density: Tensor, counts: Tensor, kind: str) -> Tensor:
-    """|Y* − Y| (``l1``) or (Y* − Y)² (``l2``), summed over the blocks and averaged over the batch."""
-    choose("count_loss", kind, ("l1", "l2"))
-    difference = density[:, 0] - counts
-    each = difference.abs() if kind == "l1" else difference.square()
-    return each.sum() / len(density)
+def _same_blocks(shape: torch.Size, tensors: dict[str, Tensor]) -> None:
+    """Each of the tensors is (B, h, w) for a prediction of shape (B, …, h, w)."""
+    if len(shape) != 4:
+        raise ValueError(
+            f"The prediction is {tuple(shape)}; expected four dimensions, (B, …, h, w)."
+        )
+    batch, _, h, w = shape
+    for name, tensor in tensors.items():
+        if tuple(tensor.shape) != (batch, h, w):
+            raise ValueError(
+                f"{name} is {tuple(tensor.shape)} where a prediction of {tuple(shape)} needs "
+                f"{(batch, h, w)}: the picture or its blocks were cut differently."
+            )

@@ -38,7 +38,8 @@ class Task:
         """Read the prepared training split (preparing it first if need be) and derive the rest."""
         split = datasets.prepared(config.dataset, "train", progress=progress)
         train, held_out = datasets.hold_out(split.counts, seed=config.seed)
-        bins = make_bins(config.bins, _max_count(config, split, train))
+        m = _max_count(config, split, train)
+        bins = make_bins(config.bins, m, config.intervals)
         return cls(split, train, held_out, bins, representative_counts(bins, split, train, config))
 
     def sentences(self, config: Config) -> list[str]:

@@ -111,7 +111,7 @@ class Trainer:
             config.block_size_px,
             config.max_scale,
             config.seed,
-            None if task.bins.is_integer else config.smoothing_px,
+            config.smoothing_px if config.has_smoothed_labels else None,
         )
         self.sampler = EpochSampler(len(crops), config.seed)
         loader = DataLoader(
@@ -131,6 +131,13 @@ class Trainer:
         )
         self.model, self.optimizer, self.loader = self.accelerator.prepare(
             self.network, optimizer, loader
+        )
+        self.count_loss = losses.CountLoss(
+            config.count_loss,
+            config.block_size_px,
+            task.bins.open_from if config.cap_target else None,
+            config.solver,
+            config.ot_weight,
         )
         borders = torch.from_numpy(task.bins.lows[1:]).float()
         self.borders = borders.to(self.accelerator.device)
@@ -197,11 +204,15 @@ class Trainer:
     def _loss(self, logits: Tensor, batch: Batch) -> losses.Loss:
         """DACE of a classifier, the count loss alone of a regression model."""
         density = self.network.density(logits)
-        kind, weight = self.config.count_loss, self.config.count_weight
         if self.network.is_regression:
-            return losses.regression(density, batch.counts, kind)
+            target = batch.labels if self.count_loss.kind == "mse" else batch.counts
+            count = self.count_loss(density, target, batch.points)
+            return losses.Loss(count, torch.zeros_like(count.detach()), count.detach())
         classes = torch.bucketize(batch.labels.float(), self.borders, right=True)
-        return losses.dace(logits, density, classes, batch.counts, weight, kind)
+        weight = self.config.count_weight
+        return losses.dace(
+            logits, density, classes, batch.counts, weight, self.count_loss, batch.points
+        )
 
     def _look_at_held_out(self) -> dict[str, float]:
         """Errors on the held-out pictures; the weights are kept where their MAE is the least so far."""

@@ -95,11 +95,6 @@ class Bins:
         """The lower edge of the open bin: m, or m − 1 where pairs leave no room for m alone."""
         return self.items[-1].low
 
-    @property
-    def max_count(self) -> int | float:
-        """`open_from`, by its older name."""
-        return self.open_from
-
     def classes(self, counts: np.ndarray) -> np.ndarray:
         """The class of each count; any shape, int64 out.
 
