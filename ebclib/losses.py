@@ -193,7 +193,9 @@ def dmcount(
 def _same_blocks(shape: torch.Size, tensors: dict[str, Tensor]) -> None:
     """Each of the tensors is (B, h, w) for a prediction of shape (B, …, h, w)."""
     if len(shape) != 4:
-        raise ValueError(f"The prediction is {tuple(shape)}; expected four dimensions, (B, …, h, w).")
+        raise ValueError(
+            f"The prediction is {tuple(shape)}; expected four dimensions, (B, …, h, w)."
+        )
     batch, _, h, w = shape
     for name, tensor in tensors.items():
         if tuple(tensor.shape) != (batch, h, w):
