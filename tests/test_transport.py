@@ -317,9 +317,9 @@ def test_what_does_not_belong_together_is_refused(change, match):
 def test_speed_ten_times_pots():
     """A promise on time: a batch of 8 crops with 500 people each, 100 iterations, float32, one thread.
 
-    On a quiet machine the published solver is 13 times as fast as POT's ``sinkhorn_log`` on arrays and
-    26 times as on tensors, and the converged one takes about as long as the published. The floors
-    leave room for a busy machine: the better of two rounds of ours against one picture of POT's.
+    The published solver was measured at 16 times the speed of POT's ``sinkhorn_log`` on arrays, the
+    converged one at 9 times (on tensors POT takes twice as long). The floors leave room for a busy
+    machine: the better of two rounds of ours against one picture of POT's, times 8.
     """
     crowds = [crowd("uniform", 500, seed=k).float() for k in range(8)]
     density = torch.stack([predicted("even", seed=k) for k in range(8)]).float()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+import random
 
 import numpy as np
-import ot
 import torch
 from scipy.special import logsumexp
 from torch import Tensor
@@ -17,6 +17,10 @@ def pot(
     points: Tensor, weights: Tensor, mass: Tensor, r: int, epsilon: float, iterations: int
 ) -> tuple[Tensor, Tensor]:
     """α (n,) and β (h·w,) of ``ot.bregman.sinkhorn_log``; parameters as in `sinkhorn.published`."""
+    state = random.getstate()
+    import ot  # here, for it takes seconds and draws from Python's random numbers as it is imported
+
+    random.setstate(state)
     cost = squared_distances(points.double().cpu(), *mass.shape, r).numpy()  # (n, h·w)
     a, b = (t.double().cpu().numpy() for t in (weights, mass.flatten()))
     held = b > 0
