@@ -96,3 +96,33 @@ def test_every_field_has_a_flag_and_a_parameter():
     for field in dataclasses.fields(Config):
         assert field.name in flags
         assert field.name in scope
+
+
+def test_head_crop_and_representatives_follow_from_the_model_and_the_bins():
+    assert (make_config("shb").head, make_config("shb").crop_px) == ("text", 448)
+    csrnet = make_config("shb", model="csrnet")
+    assert csrnet.head == "linear" and csrnet.name == "shb-csrnet-linear-paper-seed0"
+    vit = make_config("shb", model="clip_vit_b_16")
+    assert (vit.head, vit.crop_px, vit.name) == ("text", 224, "shb-clip_vit_b_16-text-paper-seed0")
+    assert make_config("shb", bins="interval").representatives == "middle"
+    weights = make_config("shb", pretrained="/a/b/own.safetensors", model="timm:resnet18")
+    assert weights.name == "shb-timm_resnet18-linear-paper-pretrainedown-seed0"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"model": "clip_rn5"}, "Did you mean 'clip_rn50'"),
+        ({"model": "csrnet", "head": "text"}, "csrnet has no text tower"),
+        ({"bins": "interval", "representatives": "windows"}, "interval bins take middle"),
+        ({"count_loss": "mse"}, "regression"),
+        ({"intervals": 5}, "fine bins have none"),
+        ({"max_count": 0}, "m ≥ 1"),
+        ({"residual_block": "maybe"}, "True or False"),
+        ({"prompt_tokens": 0}, "least allowed is 1"),
+        ({"smoothing_px": 0}, "must be above 0"),
+    ],
+)
+def test_parameters_that_do_not_go_together_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        make_config("shb", **given)

@@ -170,3 +170,43 @@ def test_killed_and_resumed_is_as_if_never_stopped(drawn, tmp_path):
         assert np.allclose(whole.history[column], killed.history[column], rtol=1e-4, equal_nan=True)
     assert killed.metrics["mae"] == pytest.approx(whole.metrics["mae"], rel=1e-4)
     assert np.allclose(whole.predictions["count"], killed.predictions["count"], rtol=1e-3)
+
+
+OPTIONS = {
+    "published transport": {"count_loss": "dmcount"},
+    "converged transport": {"count_loss": "dmcount", "solver": "converged", "cap_target": True},
+    "blockwise": {"bins": "interval", "intervals": 6, "count_weight": 0},
+    "no label correction": {"max_count": "largest", "bins": "dynamic", "block_size_px": 16},
+    "regression": {
+        "model": "mobilenetv2",
+        "pretrained": "none",
+        "head": "regression",
+        "count_loss": "mse",
+    },
+    "random text": {"head": "random_text", "numerals": "digits", "residual_block": True},
+}
+
+
+@pytest.mark.parametrize("how", OPTIONS)
+def test_every_kind_of_model_trains_and_is_loaded_again(how, config):
+    """One epoch; the weights that were stored count as the run says."""
+    given = {**SMALL, "epochs": 1, **OPTIONS[how], "name": "own"}
+    run = training.train(make_config("drawn", "two_cores_20min", **given), progress=False)
+    values = run.metrics["representatives"]
+    expected = {"blockwise": 6, "regression": 0, "no label correction": None}.get(how, 5)
+    assert len(values) == expected or (expected is None and len(values) > 2)
+    assert run.history["loss"].notna().all()
+    before = run.predictions["count"]
+    training.evaluate(run, progress=False)
+    assert np.allclose(before, run.predictions["count"], rtol=1e-4, atol=1e-4)
+    source = "random" if how == "regression" else "efficientnet-lite0"
+    assert run.provenance["weights"].startswith(source)
+
+
+def test_the_largest_count_leaves_nobody_above_the_bins(config):
+    given = {**SMALL, "max_count": "largest"}
+    task = Task.of(make_config("drawn", "two_cores_20min", **given), progress=False)
+    grid = count_histogram(task.split, task.train, config)
+    assert task.bins.open_from == len(grid) - 1
+    table = task.bin_table(config)
+    assert len(table) == len(grid) and table["sentence"].iloc[1] == "There is one person."
