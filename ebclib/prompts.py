@@ -29,12 +29,21 @@ def sentence(
     noun, plural : what is counted, one of it and several
     numerals : "words" as in the paper, or "digits"
 
+    Raises
+    ------
+    ValueError : a noun without a plural of its own, or unknown numerals
+
     >>> sentence(Bin(3, 3)), sentence(Bin(4, None))
     ('There are three people.', 'There are more than four people.')
     >>> sentence(Bin(1, 2), "car", "cars", "digits")
     'There are between 1 and 2 cars.'
     """
     choose("numerals", numerals, get_args(Numerals))
+    if not noun.strip() or not plural.strip() or (noun != "person" and plural == "people"):
+        raise ValueError(
+            f"noun is {noun!r} and plural {plural!r}; give both forms of what is counted, "
+            "such as 'car' and 'cars'."
+        )
 
     def number(value: float) -> str:
         return num2words(value) if numerals == "words" else f"{value:g}"

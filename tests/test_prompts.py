@@ -74,3 +74,9 @@ def test_sets_of_default_size_differ_too():
 def test_numerals_are_words_or_digits():
     with pytest.raises(ValueError, match="Did you mean 'digits'"):
         sentences(fine(2), numerals="digit")
+
+
+@pytest.mark.parametrize(("noun", "plural"), [("car", "people"), ("", "cars"), ("car", " ")])
+def test_a_noun_needs_both_its_forms(noun, plural):
+    with pytest.raises(ValueError, match="give both forms"):
+        sentences(fine(4), noun, plural)

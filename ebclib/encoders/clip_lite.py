@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ebclib.variants import Variant
 
 from .encoder import Encoder
-from .networks import channels_and_stride, dense_timm
+from .networks import timm_encoder
 from .weights import Weights, load_exactly, locate
 
 EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -50,18 +50,7 @@ def build_clip_lite(variant: Variant, pretrained: str = "default", load: bool = 
         weights = Weights.read(path)
         load_exactly(trunk, weights, allowed=("classifier.weight", "classifier.bias"))
         source = weights.source
-    image = dense_timm(trunk, variant.stride_px)
-    channels, stride_px = channels_and_stride(image)
-    return Encoder(
-        image=image,
-        channels=channels,
-        stride_px=stride_px,
-        mean=tuple(trunk.default_cfg["mean"]),
-        std=tuple(trunk.default_cfg["std"]),
-        embedding=384,
-        embed_text=embed_text,
-        source=source,
-    )
+    return timm_encoder(trunk, variant.stride_px, source, embedding=384, embed_text=embed_text)
 
 
 def _towers(architecture: str) -> tuple[nn.Module, Callable[[Sequence[str]], Tensor]]:

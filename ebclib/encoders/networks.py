@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import timm
 from timm.layers import Format
 from torch import Tensor, nn
@@ -51,7 +53,12 @@ def build_timm(variant: Variant, pretrained: str, load: bool = True) -> Encoder:
         weights = _weights(variant, pretrained)
         load_exactly(trunk, weights, allowed=whole)
         source = weights.source
-    image = dense_timm(trunk, variant.stride_px)
+    return timm_encoder(trunk, variant.stride_px, source)
+
+
+def timm_encoder(trunk: nn.Module, stride_px: int, source: str, **text: Any) -> Encoder:
+    """An encoder of a timm network that has its weights; ``text`` fills what belongs to a text tower."""
+    image = dense_timm(trunk, stride_px)
     channels, stride_px = channels_and_stride(image)
     return Encoder(
         image=image,
@@ -60,6 +67,7 @@ def build_timm(variant: Variant, pretrained: str, load: bool = True) -> Encoder:
         mean=tuple(trunk.default_cfg["mean"]),
         std=tuple(trunk.default_cfg["std"]),
         source=source,
+        **text,
     )
 
 
