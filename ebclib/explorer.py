@@ -107,11 +107,17 @@ class Explorer(widgets.VBox):
             self.policy.value, self.m.value, self.intervals.value if is_interval else None
         )
         counts = self._counts(self.size.value, bins.is_integer)
-        nouns = (self.noun.value.strip() or "object", self.plural.value.strip() or "objects")
-        texts = sentences(bins, *nouns, self.numerals.value)
+        texts = sentences(bins, *self._nouns(), self.numerals.value)
         self.table = bins_table(bins, counts, texts)
         limit = blocks.max_count(self.size.value)
         self.view.value = _as_html(self.table, self.m.value, limit, self.size.value)
+
+    def _nouns(self) -> tuple[str, str]:
+        """Both forms as typed; while the second one is still to come, the first with an s."""
+        noun, plural = self.noun.value.strip() or "object", self.plural.value.strip()
+        if not plural or (plural == "people" and noun != "person"):
+            plural = f"{noun}s"
+        return noun, plural
 
 
 def _wide() -> dict:
