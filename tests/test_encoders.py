@@ -126,6 +126,28 @@ def test_an_unknown_model_names_the_nearest(name, message):
         build_encoder(name)
 
 
+@pytest.mark.parametrize("name", ["open_clip:ViT-B-16-SigLIP", "timm:vit_tiny_patch16_224"])
+def test_other_libraries_vits_see_pictures_of_any_shape(name):
+    bare = build_encoder(name, load=False)
+    assert bare.stride_px == 16
+    with torch.inference_mode():
+        features = bare.image.eval()(torch.zeros(1, 3, 32, 96))
+    assert features.shape == (1, bare.channels, 2, 6)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("open_clip:coca_ViT-B-32", ValueError, "captions"),
+        ("open_clip:xlm-roberta-base-ViT-B-32", FileNotFoundError, "hf download xlm-roberta-base"),
+        ("timm:swin_tiny_patch4_window7_224", ValueError, "pictures of any size"),
+    ],
+)
+def test_what_cannot_be_built_is_said(name, error, message):
+    with pytest.raises(error, match=message):
+        build_encoder(name, load=False)
+
+
 def test_visual_prompts_need_a_vit():
     for name in ("csrnet", "clip_rn50", "clip_lite"):
         with pytest.raises(ValueError, match="clip_vit_b_16"):

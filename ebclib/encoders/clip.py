@@ -83,8 +83,19 @@ def build_towers(variant: Variant, tag: str) -> CLIP | CustomTextCLIP:
     hugging_face = "hf_model_name" in config["text_cfg"]
     if hugging_face:
         config["text_cfg"]["hf_model_pretrained"] = False
+    if "multimodal_cfg" in config:
+        raise ValueError(
+            f"{variant.name} writes captions (CoCa); a pair of image and text is needed."
+        )
     make = CustomTextCLIP if config.pop("custom_text", False) or hugging_face else CLIP
-    return make(**config)
+    try:
+        return make(**config)
+    except OSError as problem:
+        text = config["text_cfg"].get("hf_model_name", variant.architecture)
+        raise FileNotFoundError(
+            f"{variant.name} reads text with Hugging Face's {text!r}, whose configuration is not on "
+            f"this machine and could not be fetched. Where there is a network, once: hf download {text}"
+        ) from problem
 
 
 def clip_weights(variant: Variant, tag: str) -> Weights:
