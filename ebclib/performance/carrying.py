@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tracemalloc
 from collections.abc import Callable, Sequence
 
@@ -101,7 +100,7 @@ def compare_solvers(people: int, side_px: int, rounds: int = 2) -> pd.DataFrame:
 def exact_beta(density: Tensor, points: Tensor, tolerance: float = 1e-6) -> Tensor:
     """β (h·w,) in float64 with both marginals right: Newton's method on the dual, ε lowered by halves.
 
-    For some hundred points: every step solves a system of their number.
+    For some hundred points, as every step solves a system of their number; no block may be empty.
     """
     n = len(points)
     cost = squared_distances(points.double(), *density.shape, BLOCK_PX)
@@ -125,7 +124,7 @@ def exact_beta(density: Tensor, points: Tensor, tolerance: float = 1e-6) -> Tens
                 length /= 2
             f = f + length * step
         if e == _EPSILON:
-            return -e * torch.logsumexp((f[:, None] - cost) / e - math.log(n), 0)
+            return e * (b.log() - torch.logsumexp((f[:, None] - cost) / e, 0))
 
 
 def _gradient(density: Tensor, beta: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.io import decode_jpeg, read_file
 from torchvision.transforms import v2
 
 from .. import synthetic
@@ -22,13 +21,24 @@ from ..device_crops import DeviceCrops
 from ..transforms import EpochSampler, TrainingCrops, collate, crop_points, shown
 from .timing import race
 
+LEAST_SIDE_PX = 448
 _TAPS = 5  # of the blur, as in the release
 
 
 def draw_jpegs(
     root: Path, pictures: int, height: int = 768, width: int = 1024, people: int = 200
 ) -> PreparedSplit:
-    """Drawn crowds as JPEGs of quality 90 in `<root>/jpegs/train`, and prepared in `<root>/prepared`."""
+    """Drawn crowds as JPEGs of quality 90 in `<root>/jpegs/train`, and prepared in `<root>/prepared`.
+
+    Raises
+    ------
+    ValueError : sides below 448 pixels, which preparation enlarges: the two would not show the same
+    """
+    if min(height, width) < LEAST_SIDE_PX:
+        raise ValueError(
+            f"pictures of {height} × {width} pixels: give sides of {LEAST_SIDE_PX} or more, which "
+            "preparation leaves as they are."
+        )
     folder = Path(root) / "jpegs" / "train"
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -64,7 +74,8 @@ class JpegCrops(Dataset):
 
     def __getitem__(self, draw: int) -> tuple[Tensor, Tensor]:
         index, box, flip = self.crops.place(draw)
-        picture = decode_jpeg(read_file(str(self.files[index])))
+        with Image.open(self.files[index]) as file:
+            picture = v2.functional.pil_to_tensor(file.convert("RGB"))
         cut = picture[:, box.top : box.top + box.side, box.left : box.left + box.side]
         picture = self.augment(shown(cut, self.crops.crop_px, flip))
         if self.noise and torch.rand(()) < self.noise_share:

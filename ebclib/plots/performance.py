@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from ebclib.plots.style import COLOURS, COLUMN_INCHES, MARKERS, PAGE_INCHES
 
@@ -31,7 +32,8 @@ def plot_step(parts: pd.DataFrame, ax: Axes | None = None, title: str = "") -> A
     for place, (ms, share) in enumerate(zip(parts["ms"], parts["share"], strict=True)):
         ax.text(ms * 1.1, place, f"{share:.1%}", va="center", fontsize=7.5)
     ax.set_yticks(range(len(parts)), parts.index)
-    ax.set(xscale="log", xlabel="Milliseconds a step (shares of it beside the bars)", title=title)
+    ax.set(xscale="log", xlabel="Milliseconds a step (shares of it beside the bars)")
+    ax.set_title(title, pad=22)
     ax.set_xlim(right=parts["ms"].max() * 6)
     ax.invert_yaxis()
     ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.4, 1), ncols=2, fontsize=7.5)
@@ -64,6 +66,8 @@ def plot_growth(growth: pd.DataFrame) -> Figure:
 def plot_solvers(solvers: pd.DataFrame) -> Figure:
     """Time, memory and error of the solvers of transport, a panel each, on logarithmic axes.
 
+    The error is against the exact solution.
+
     Parameters
     ----------
     solvers : `performance.compare_solvers`
@@ -71,7 +75,7 @@ def plot_solvers(solvers: pd.DataFrame) -> Figure:
     panels = {
         "ms": "Milliseconds",
         "peak_mb": "Peak memory, MB",
-        "error_exact": "Relative error of the gradient\n(against the exact solution)",
+        "error_exact": "Gradient's relative error",
     }
     figure, axes = plt.subplots(1, 3, figsize=(PAGE_INCHES, 2.2), sharey=True)
     ours = np.array(["ours" in name for name in solvers.index])
@@ -83,7 +87,8 @@ def plot_solvers(solvers: pd.DataFrame) -> Figure:
             text = f"{value:.2g}" if value < 100 else f"{value:.0f}"
             ax.text(value * 1.15, place, text, va="center", fontsize=7.5)
         ax.set(xscale="log", xlabel=label)
-        ax.set_xlim(values.min() / 3, values.max() * 5)
+        ax.set_xlim(values.min() / 3, values.max() * 8)
+        ax.xaxis.set_minor_formatter(NullFormatter())
     axes[0].set_yticks(range(len(solvers)), solvers.index)
     axes[0].invert_yaxis()
     return figure
