@@ -1,4 +1,4 @@
-"""Training crops: where to cut, and the picture and its points together through scale, flip and colour.
+"""Training crops: where to cut, and the picture and its points together through scale and flip.
 
 The box is drawn before a pixel is read, so that reading costs the crop and not the picture.
 """
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from torchvision.transforms.v2 import functional as vision
 
+from .augmentation import LIGHT, Augmentation
 from .blocks import block_counts, smoothed_counts
 from .datasets import PreparedSplit
 
@@ -56,12 +57,22 @@ def crop_points(points: np.ndarray, box: Box, crop_px: int, flip: bool = False) 
     return np.minimum(moved, np.nextafter(crop_px, 0))
 
 
-def light_jitter(rng: np.random.Generator, picture: Tensor, strength: float = 0.2) -> Tensor:
-    """Brightness, contrast and saturation, each scaled by U(1 − s, 1 + s); uint8 (3, H, W) in and out."""
-    brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, size=3)
-    picture = vision.adjust_brightness(picture, brightness)
-    picture = vision.adjust_contrast(picture, contrast)
-    return vision.adjust_saturation(picture, saturation)
+class Place(NamedTuple):
+    """Where a draw's crop is cut: the picture's index in its split, the square, and whether mirrored."""
+
+    index: int
+    box: Box
+    flip: bool
+
+
+def shown(pixels: Tensor, crop_px: int, flip: bool) -> Tensor:
+    """A square of pixels, uint8 (3, side, side), as training sees it: (3, crop_px, crop_px).
+
+    Shrunk with antialiasing and mirrored, on whatever device the pixels are.
+    """
+    if pixels.shape[-1] != crop_px:
+        pixels = vision.resize(pixels, [crop_px, crop_px], antialias=True)
+    return vision.horizontal_flip(pixels) if flip else pixels
 
 
 class Crop(NamedTuple):
@@ -73,27 +84,34 @@ class Crop(NamedTuple):
     counts : int64 (h, w), people per block
     labels : (h, w), what classes are made from: ``counts``, or float32 smoothed counts (Blockwise)
     points : float32 (n, 2), the people's x, y in pixels of the crop
+    draw : the key it was drawn with, from which `Augmentation` takes its randomness
     """
 
     picture: Tensor
     counts: Tensor
     labels: Tensor
     points: Tensor
+    draw: int
 
 
 class Batch(NamedTuple):
-    """Crops stacked along a first axis B; the points, of which each crop has its own number, in a list."""
+    """Crops stacked along a first axis B; in lists the points, a number of its own each, and the draws.
+
+    The draws are Python's integers, which stay on the host when a batch is moved to a device.
+    """
 
     picture: Tensor
     counts: Tensor
     labels: Tensor
     points: list[Tensor]
+    draws: list[int]
 
 
 def collate(crops: Sequence[Crop]) -> Batch:
     """Crops to a batch."""
-    pictures, counts, labels, points = zip(*crops, strict=True)
-    return Batch(torch.stack(pictures), torch.stack(counts), torch.stack(labels), list(points))
+    pictures, counts, labels, points, draws = zip(*crops, strict=True)
+    stacked = (torch.stack(parts) for parts in (pictures, counts, labels))
+    return Batch(*stacked, list(points), list(draws))
 
 
 class TrainingCrops(Dataset):
@@ -102,6 +120,8 @@ class TrainingCrops(Dataset):
     Keys are *draws*: number ``epoch · len(indices) + position``. A draw's randomness comes from the
     seed and its key alone, so a crop is the same in whatever process, order or session it is read.
     With ``smoothing_px`` the labels are Gaussian-smoothed counts, as the methods before EBC have them.
+    ``augmentation`` is done crop by crop as they are read; with None, do the same to whole batches on
+    the device that trains, by `Augmentation` itself and with `Batch.draws`.
     """
 
     def __init__(
@@ -113,8 +133,9 @@ class TrainingCrops(Dataset):
         max_scale: float = 2.0,
         seed: int = 0,
         smoothing_px: float | None = None,
+        augmentation: Augmentation | None = LIGHT,
     ) -> None:
-        self.smoothing_px = smoothing_px
+        self.smoothing_px, self.augmentation = smoothing_px, augmentation
         self.split, self.indices, self.seed = split, np.asarray(indices), seed
         self.crop_px, self.block_size_px, self.max_scale = crop_px, block_size_px, max_scale
 
@@ -122,25 +143,30 @@ class TrainingCrops(Dataset):
         return len(self.indices)
 
     def __getitem__(self, draw: int) -> Crop:
+        place = self.place(draw)
+        box = place.box
+        pixels = self.split.crop(place.index, box.top, box.left, box.side, box.side)
+        pixels = torch.from_numpy(pixels).permute(2, 0, 1)  # channels last in memory
+        picture = shown(pixels, self.crop_px, place.flip)
+        if self.augmentation is not None:
+            picture = self.augmentation(picture[None], [draw], self.seed)[0]
+        return Crop(picture, *self.truth(place), draw)
+
+    def place(self, draw: int) -> Place:
+        """Where the crop of this draw is cut."""
         rng = np.random.default_rng((self.seed, draw))
         index = int(self.indices[draw % len(self)])
         box = random_box(rng, *self.split.sizes[index], self.crop_px, self.max_scale)
-        flip = bool(rng.random() < 0.5)
-        pixels = self.split.crop(index, box.top, box.left, box.side, box.side)
-        picture = torch.from_numpy(pixels).permute(
-            2, 0, 1
-        )  # (3, side, side), channels last in memory
-        if box.side != self.crop_px:
-            picture = vision.resize(picture, [self.crop_px, self.crop_px], antialias=True)
-        if flip:
-            picture = vision.horizontal_flip(picture)
-        points = crop_points(self.split.points[index], box, self.crop_px, flip)
+        return Place(index, box, bool(rng.random() < 0.5))
+
+    def truth(self, place: Place) -> tuple[Tensor, Tensor, Tensor]:
+        """Counts, labels and points of the crop at a place, as `Crop` has them."""
+        points = crop_points(self.split.points[place.index], place.box, self.crop_px, place.flip)
         grid = (self.crop_px, self.crop_px, self.block_size_px)
         counts = labels = torch.from_numpy(block_counts(points, *grid))
         if self.smoothing_px is not None:
             labels = torch.from_numpy(smoothed_counts(points, *grid, self.smoothing_px)).float()
-        points = torch.from_numpy(points).float().reshape(-1, 2)
-        return Crop(light_jitter(rng, picture), counts, labels, points)
+        return counts, labels, torch.from_numpy(points).float().reshape(-1, 2)
 
 
 class EpochSampler(Sampler[int]):

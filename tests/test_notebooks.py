@@ -191,3 +191,28 @@ def test_notebook_03_with_another_model_and_other_things_to_count(tmp_path):
     )
     assert "There are 3 geese." in (tmp_path / "out.ipynb").read_text()
     assert (tmp_path / "results" / "figures" / "models" / "03_clip_ebc.pdf").is_file()
+
+
+def test_notebook_09_with_another_model_and_small_crops(tmp_path):
+    given = {
+        "model": "mobilenetv2",
+        "side_px": 64,
+        "batch_size": 2,
+        "steps": 1,
+        "solver": "converged",
+        "people": 20,
+        "pictures": 4,
+        "most_people": 10,
+        "solver_people": 20,
+        "solver_px": 224,
+        "device": "cpu",
+    }
+    papermill.execute_notebook(
+        project_root() / "notebooks" / "09_performance.ipynb",
+        tmp_path / "out.ipynb",
+        given,
+        progress_bar=False,
+    )
+    table = pd.read_csv(tmp_path / "results" / "tables" / "09_step_mobilenetv2.csv")
+    assert table["share"].sum() == pytest.approx(1, abs=1e-3)
+    assert (tmp_path / "results" / "figures" / "performance" / "09_crops.pdf").is_file()

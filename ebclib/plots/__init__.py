@@ -9,6 +9,7 @@ from ebclib.plots.diagrams import (
     plot_similarity,
 )
 from ebclib.plots.labels import plot_borders, plot_correction, plot_kernels
+from ebclib.plots.performance import plot_crops, plot_growth, plot_solvers, plot_step
 from ebclib.plots.results import plot_history, plot_maps, plot_predictions
 from ebclib.plots.style import (
     COLOURS,
@@ -35,6 +36,8 @@ __all__ = [
     "plot_clip_ebc",
     "plot_correction",
     "plot_costs",
+    "plot_crops",
+    "plot_growth",
     "plot_history",
     "plot_kernels",
     "plot_long_tail",
@@ -43,6 +46,8 @@ __all__ = [
     "plot_predictions",
     "plot_same_network",
     "plot_similarity",
+    "plot_solvers",
+    "plot_step",
     "save",
     "use_style",
 ]

@@ -1,0 +1,147 @@
+"""Training crops cut on the device from a split that lies in its memory: nothing is read or copied.
+
+`TrainingCrops` in a DataLoader reads, shrinks and stacks on the processor and moves the batch. Here the
+pixels move once, before training, and the host only says where to cut.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from .datasets import PreparedSplit
+from .transforms import Batch, Place, TrainingCrops, shown
+
+SHARE_OF_FREE_MEMORY = 0.5  # of a GPU, that pictures may take where nothing else is said
+
+
+class ResidentPictures:
+    """A prepared split's pictures in a device's memory, as many as fit; the rest is read from disk.
+
+    Parameters
+    ----------
+    split : the prepared split
+    indices : which of its pictures, the first ones first
+    device : where they are kept; ``"cpu"`` is main memory
+    budget_bytes : the most they may take; None is half of a GPU's free memory, and all of them on a CPU
+
+    Attributes
+    ----------
+    resident_bytes : what they take
+    is_complete : whether all of them fitted
+    """
+
+    def __init__(
+        self,
+        split: PreparedSplit,
+        indices: Sequence[int],
+        device: str | torch.device = "cpu",
+        budget_bytes: float | None = None,
+    ) -> None:
+        self.split, self.device = split, torch.device(device)
+        if budget_bytes is None:
+            budget_bytes = math.inf
+            if self.device.type == "cuda":
+                budget_bytes = SHARE_OF_FREE_MEMORY * torch.cuda.mem_get_info(self.device)[0]
+        self.pictures: dict[int, Tensor] = {}  # uint8 (H, W, 3)
+        self.resident_bytes = 0
+        wanted = list(dict.fromkeys(int(index) for index in indices))
+        for index in wanted:
+            size = math.prod(split.sizes[index]) * 3
+            if self.resident_bytes + size <= budget_bytes:
+                pixels = torch.from_numpy(np.array(split.picture(index)))
+                self.pictures[index] = pixels.to(self.device)
+                self.resident_bytes += size
+        self.is_complete = len(self.pictures) == len(wanted)
+
+    def cut(self, place: Place) -> Tensor:
+        """The pixels of a place, uint8 (3, side, side) on the device; a view where they are resident."""
+        top, left, side = place.box
+        if place.index in self.pictures:
+            pixels = self.pictures[place.index][top : top + side, left : left + side]
+        else:
+            read = self.split.crop(place.index, top, left, side, side)
+            pixels = _moved(torch.from_numpy(read), self.device)
+        return pixels.permute(2, 0, 1)
+
+
+class DeviceCrops:
+    """Whole batches of training crops on the device: what a DataLoader of ``crops`` gives, and faster.
+
+    Boxes, flips, counts and points of a draw are those of ``crops`` exactly, pixels but for rounding
+    (a GPU shrinks in float32). ``crops.augmentation`` is done to the batch on the device. The host
+    waits for no result, so it prepares the next batch while a GPU computes.
+
+    Several processes, a device each, share an epoch as Accelerate does: process p gets batches p,
+    p + P, …; iterate over this directly, do not give it to ``accelerator.prepare``.
+
+    Parameters
+    ----------
+    crops : the draws' places and truth, from its split
+    sampler : the draw keys of an epoch, in their order (`EpochSampler`)
+    batch_size : B, on each device
+    device : where batches are made
+    drop_last : leave out what does not fill a batch on every process; otherwise the last batches are
+        smaller, and processes that would get none begin again
+    process, processes : p and P
+    budget_bytes : of `ResidentPictures`
+
+    Raises
+    ------
+    ValueError : no such process
+    """
+
+    def __init__(
+        self,
+        crops: TrainingCrops,
+        sampler: Sampler[int],
+        batch_size: int,
+        device: str | torch.device,
+        drop_last: bool = True,
+        process: int = 0,
+        processes: int = 1,
+        budget_bytes: float | None = None,
+    ) -> None:
+        if not 0 <= process < processes:
+            raise ValueError(f"process {process} of {processes}: give 0 to {processes - 1}.")
+        self.crops, self.sampler, self.batch_size = crops, sampler, batch_size
+        self.drop_last, self.process, self.processes = drop_last, process, processes
+        self.device = torch.device(device)
+        self.pictures = ResidentPictures(crops.split, crops.indices, device, budget_bytes)
+
+    def __len__(self) -> int:
+        """Batches of an epoch on this process; the same on all."""
+        whole = self.batch_size * self.processes
+        return len(self.sampler) // whole if self.drop_last else -(-len(self.sampler) // whole)
+
+    def __iter__(self) -> Iterator[Batch]:
+        draws, size = list(self.sampler), self.batch_size
+        batches = [draws[k : k + size] for k in range(0, len(draws), size)]
+        for turn in range(len(self)):
+            yield self.batch(batches[(turn * self.processes + self.process) % len(batches)])
+
+    def batch(self, draws: Sequence[int]) -> Batch:
+        """The crops of these draws."""
+        crops, places = self.crops, [self.crops.place(draw) for draw in draws]
+        side = crops.crop_px
+        picture = torch.empty((len(draws), 3, side, side), dtype=torch.uint8, device=self.device)
+        for row, place in zip(picture, places, strict=True):
+            row.copy_(shown(self.pictures.cut(place), side, place.flip))
+        if crops.augmentation is not None:
+            picture = crops.augmentation(picture, draws, crops.seed)
+        counts, labels, points = zip(*(crops.truth(place) for place in places), strict=True)
+        people = _moved(torch.cat(points), self.device).split([len(each) for each in points])
+        stacked = (_moved(torch.stack(each), self.device) for each in (counts, labels))
+        return Batch(picture, *stacked, list(people), list(draws))
+
+
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """To the device, by way of pinned memory to a GPU: nobody waits."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

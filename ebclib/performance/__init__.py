@@ -1,0 +1,23 @@
+"""What training costs, measured: parts of a step, transport, crops, precision.
+
+Times are taken in one run and reported as ratios where they are claims, for machines differ and are
+seldom quiet. `timing` measures, `step` takes a training step apart, `carrying` compares the solvers of
+transport, `crops` the ways to a batch of crops.
+"""
+
+from ebclib.performance.carrying import compare_solvers, transport_growth
+from ebclib.performance.crops import compare_crops, draw_jpegs
+from ebclib.performance.step import compare_precisions, gpu_share, step_parts, step_summary
+from ebclib.performance.timing import race
+
+__all__ = [
+    "compare_crops",
+    "compare_precisions",
+    "compare_solvers",
+    "draw_jpegs",
+    "gpu_share",
+    "race",
+    "step_parts",
+    "step_summary",
+    "transport_growth",
+]

@@ -1,0 +1,135 @@
+"""Batches of augmented training crops: ours beside torchvision's transforms over JPEGs."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from .. import synthetic
+from ..augmentation import RELEASED, Augmentation
+from ..datasets import PreparedSplit, prepared
+from ..device_crops import DeviceCrops
+from ..transforms import EpochSampler, TrainingCrops, collate, crop_points, shown
+from .timing import race
+
+LEAST_SIDE_PX = 448
+_TAPS = 5  # of the blur, as in the release
+
+
+def draw_jpegs(
+    root: Path, pictures: int, height: int = 768, width: int = 1024, people: int = 200
+) -> PreparedSplit:
+    """Drawn crowds as JPEGs of quality 90 in `<root>/jpegs/train`, and prepared in `<root>/prepared`.
+
+    Raises
+    ------
+    ValueError : sides below 448 pixels, which preparation enlarges: the two would not show the same
+    """
+    if min(height, width) < LEAST_SIDE_PX:
+        raise ValueError(
+            f"pictures of {height} × {width} pixels: give sides of {LEAST_SIDE_PX} or more, which "
+            "preparation leaves as they are."
+        )
+    folder = Path(root) / "jpegs" / "train"
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for k in range(pictures):
+        sample = synthetic.split.draw(k, people, height, width)
+        Image.fromarray(sample.picture).save(folder / f"{k:04d}.jpg", quality=90)
+        rows += [(f"{k:04d}.jpg", round(x, 3), round(y, 3)) for x, y in sample.points.tolist()]
+    with open(folder / "points.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("image", "x", "y"), *rows])
+    return prepared("jpegs", "train", root, Path(root) / "prepared", progress=False)
+
+
+class JpegCrops(Dataset):
+    """The same crops the usual way: decode the whole JPEG, cut, shrink, torchvision's transforms.
+
+    Parameters
+    ----------
+    folder : of the JPEGs, one for each picture of the split, in its order
+    crops : whose boxes, flips and points are taken, so that both show the same
+    """
+
+    def __init__(self, folder: Path, crops: TrainingCrops) -> None:
+        self.files, self.crops = sorted(Path(folder).glob("*.jpg")), crops
+        like = crops.augmentation or Augmentation(jitter=0)
+        colour, blur = v2.ColorJitter(*[like.jitter] * 3), v2.GaussianBlur(_TAPS, (0.1, 1.4))
+        parts = [v2.RandomApply([colour], like.jitter_share)] if like.jitter else []
+        parts += [v2.RandomApply([blur], like.blur_share)] if like.blur else []
+        self.augment = v2.Compose(parts) if parts else v2.Identity()
+        self.noise, self.noise_share = like.noise, like.noise_share
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, draw: int) -> tuple[Tensor, Tensor]:
+        index, box, flip = self.crops.place(draw)
+        with Image.open(self.files[index]) as file:
+            picture = v2.functional.pil_to_tensor(file.convert("RGB"))
+        cut = picture[:, box.top : box.top + box.side, box.left : box.left + box.side]
+        picture = self.augment(shown(cut, self.crops.crop_px, flip))
+        if self.noise and torch.rand(()) < self.noise_share:
+            chance = torch.rand(picture.shape[1:])
+            picture = picture.masked_fill(chance < self.noise / 2, 0)
+            picture = picture.masked_fill(chance > 1 - self.noise / 2, 255)
+        points = crop_points(self.crops.split.points[index], box, self.crops.crop_px, flip)
+        return picture, torch.from_numpy(points)
+
+
+def compare_crops(
+    split: PreparedSplit,
+    folder: Path,
+    crop_px: int = 448,
+    batch_size: int = 8,
+    augmentation: Augmentation = RELEASED,
+    workers: int | None = None,
+    rounds: int = 3,
+) -> pd.DataFrame:
+    """An epoch of augmented crops by each way, in turn, with the same boxes.
+
+    Parameters
+    ----------
+    split : as `draw_jpegs` prepared it
+    folder : its JPEGs
+    workers : processes of every DataLoader; None: as many as cores; 0: all in this process
+
+    Returns
+    -------
+    a row a way: ``ms_per_crop``, ``cpu_ms_per_crop`` of this process alone, ``crops_per_s``, and
+    ``times_faster`` than torchvision over JPEGs
+    """
+    workers = (os.cpu_count() or 1) if workers is None else workers
+    crops = TrainingCrops(split, range(len(split)), crop_px, 8, augmentation=augmentation)
+    sampler = EpochSampler(len(crops))
+    options = {"batch_size": batch_size, "num_workers": workers}
+    options |= {"sampler": sampler, "persistent_workers": workers > 0}
+    usual = DataLoader(JpegCrops(folder, crops), collate_fn=_stack, **options)
+    ours = DataLoader(crops, collate_fn=collate, **options)
+    ways = {
+        "torchvision over JPEGs": usual,
+        "ours, DataLoader": ours,
+        "ours, in memory": DeviceCrops(crops, sampler, batch_size, "cpu", drop_last=False),
+    }
+    times = race({name: lambda way=way: _drain(way) for name, way in ways.items()}, rounds)
+    table = times.rename(columns={"ms": "ms_per_crop", "cpu_ms": "cpu_ms_per_crop"}) / len(crops)
+    slowest = table["ms_per_crop"]["torchvision over JPEGs"]
+    speed = {"crops_per_s": 1e3 / table["ms_per_crop"]}
+    return table.assign(**speed, times_faster=slowest / table["ms_per_crop"])
+
+
+def _stack(items: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, list[Tensor]]:
+    return torch.stack([picture for picture, _ in items]), [points for _, points in items]
+
+
+def _drain(batches: DataLoader | DeviceCrops) -> int:
+    return sum(1 for _ in batches)

@@ -1,0 +1,172 @@
+"""A training step, part by part, on drawn crowds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .. import losses, transport
+from ..device_crops import DeviceCrops
+from ..encoders import build_encoder
+from ..models import BlockwiseModel
+from ..transforms import Batch
+from ..variants import find_variant
+from .timing import Laps, race
+
+LOSS_PARTS = ("cross-entropy", "transport", "rest of the loss", "loss backward")
+REPRESENTATIVES = (0.0, 1.0, 2.0, 3.0, 4.4)  # of the fine bins at r = 8
+_BORDERS = (1.0, 2.0, 3.0, 4.0)
+_MATRIX_SIDE = 8192
+
+
+def make_model(name: str, device: str | torch.device = "cpu") -> BlockwiseModel:
+    """A model with random weights and five bins; its head is linear, the cost of the text head's."""
+    encoder = build_encoder(name, "none", load=False)
+    model = BlockwiseModel(encoder, REPRESENTATIVES, 8, "linear", None, find_variant(name))
+    return model.to(device, memory_format=torch.channels_last)
+
+
+def step_parts(
+    model: BlockwiseModel,
+    crops: DeviceCrops,
+    steps: int = 2,
+    precision: str = "fp32",
+    solver: str = "published",
+) -> pd.DataFrame:
+    """What each part of a training step costs: crops, network, loss, optimiser.
+
+    The loss is taken apart at the logits: its backward pass ends there, the network's begins there.
+    The first step warms up and is not counted.
+
+    Parameters
+    ----------
+    model : in training mode, on the crops' device
+    crops : where batches come from; its keys are taken in order
+    steps : how many are measured; each part's median is taken
+    precision : of the network, fp32 or bf16; the loss is in fp32
+    solver : of the transport
+
+    Returns
+    -------
+    a row a part: ``ms`` and ``cpu_ms`` a step, and ``share`` of the step's wall time
+    """
+    model.train()
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], 1e-5)
+    rows = []
+    for step in range(steps + 1):
+        laps = Laps(crops.device)
+        size, total = crops.batch_size, len(crops.sampler)
+        keys = [(step * size + k) % total for k in range(size)]
+        batch = crops.batch(keys)
+        laps.lap("crops")
+        one_step(model, batch, optimizer, laps, precision, solver)
+        rows += [row | {"step": step} for row in laps.rows if step]
+    table = pd.DataFrame(rows).groupby("part", sort=False)[["ms", "cpu_ms"]].median()
+    return table.assign(share=table["ms"] / table["ms"].sum())
+
+
+def one_step(
+    model: BlockwiseModel,
+    batch: Batch,
+    optimizer: torch.optim.Optimizer,
+    laps: Laps,
+    precision: str = "fp32",
+    solver: str = "published",
+) -> None:
+    """One step of training with DACE, a lap after each part."""
+    picture = batch.picture.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(picture.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        made = model(picture)
+    laps.lap("forward")
+    logits = made.detach().float().requires_grad_()
+    classes = torch.bucketize(
+        batch.labels.float(), torch.tensor(_BORDERS, device=picture.device), right=True
+    )
+    loss = F.cross_entropy(logits, classes, reduction="sum") / len(logits)
+    laps.lap("cross-entropy")
+    density = model.density(logits)
+    carried = transport.transport_cost(density[:, 0], batch.points, 8, solver=solver).mean()
+    laps.lap("transport")
+    loss = loss + losses.OT_WEIGHT * carried + _rest(density[:, 0], batch.counts)
+    laps.lap("rest of the loss")
+    loss.backward()
+    laps.lap("loss backward")
+    optimizer.zero_grad()
+    made.backward(logits.grad.to(made.dtype))
+    laps.lap("backward")
+    optimizer.step()
+    laps.lap("optimiser")
+
+
+def step_summary(parts: pd.DataFrame) -> pd.Series:
+    """Shares of a step: crops, loss (forward and backward to the logits), transport, network."""
+    share = parts["share"]
+    whole = {
+        "crops": share["crops"],
+        "loss": share[list(LOSS_PARTS)].sum(),
+        "transport": share["transport"],
+        "network": share[["forward", "backward", "optimiser"]].sum(),
+    }
+    return pd.Series(whole, name="share of a step")
+
+
+def compare_precisions(
+    model: BlockwiseModel, picture: Tensor, precisions: Sequence[str] = ("fp32", "bf16")
+) -> pd.DataFrame:
+    """Forward and backward by precision and by memory layout, in turn: ms, and pictures a second."""
+    layouts = {"channels first": torch.contiguous_format, "channels last": torch.channels_last}
+
+    def runner(precision: str, layout: torch.memory_format) -> None:
+        model.to(memory_format=layout)
+        shown = picture.contiguous(memory_format=layout)
+        with torch.autocast(shown.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            made = model(shown)
+        made.float().square().mean().backward()
+
+    runners = {
+        f"{precision}, {name}": lambda p=precision, layout=layout: runner(p, layout)
+        for precision in precisions
+        for name, layout in layouts.items()
+    }
+    table = race(runners, 3, picture.device)
+    return table.assign(pictures_per_s=len(picture) / table["ms"] * 1e3)
+
+
+def gpu_share(
+    model: BlockwiseModel, picture: Tensor, multiply_adds: float, rounds: int = 5
+) -> dict[str, float] | None:
+    """How much of the card's measured bf16 matrix rate a training step reaches; None without a GPU.
+
+    Parameters
+    ----------
+    model : on the GPU, in training mode
+    picture : uint8 (B, 3, H, W) on the GPU
+    multiply_adds : of one picture's forward pass (`inspection.steps`); backward is twice that
+
+    Returns
+    -------
+    pictures per second, the step's and a matrix product's 10¹² operations per second, and their ratio
+    """
+    if not torch.cuda.is_available():
+        return None
+    square = torch.randn(_MATRIX_SIDE, _MATRIX_SIDE, device=picture.device, dtype=torch.bfloat16)
+    matrix = race({"matrix": lambda: square @ square}, rounds, picture.device)["ms"]["matrix"]
+    table = compare_precisions(model, picture, ["bf16"])
+    pictures_per_s = float(table["pictures_per_s"].max())
+    reached = pictures_per_s * 3 * 2 * multiply_adds / 1e12
+    able = 2 * _MATRIX_SIDE**3 / (matrix * 1e-3) / 1e12
+    rates = {"step_tera_per_s": reached, "matrix_tera_per_s": able, "share": reached / able}
+    return {"pictures_per_s": pictures_per_s} | rates
+
+
+def _rest(density: Tensor, counts: Tensor) -> Tensor:
+    """The count and the total variation of DM-Count, weighted: (B, h, w) twice to a scalar."""
+    people, predicted = counts.sum((1, 2)), density.sum((1, 2))
+    shape = density / predicted.clamp(min=transport.LEAST_COUNT)[:, None, None]
+    truth = counts / people.clamp(min=1)[:, None, None]
+    variation = people * (shape - truth).abs().sum((1, 2))
+    return ((predicted - people).abs() + losses.TV_WEIGHT * variation).mean()

@@ -1,0 +1,125 @@
+"""Augmentations: nothing at zero, the same in whatever batch, torchvision's values, and their shares."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchvision.transforms.v2 import functional as vision
+
+from ebclib.augmentation import RELEASED, Augmentation, Drawn, blur
+
+STRONG = Augmentation(0.4, blur=2.0, noise=0.05, blur_share=0.7, noise_share=0.7)
+seeds = st.integers(0, 2**31)
+
+
+def crops(batch=4, height=40, width=48, seed=0):
+    rng = np.random.default_rng(seed)
+    return torch.from_numpy(rng.integers(0, 256, (batch, 3, height, width), dtype=np.uint8))
+
+
+def drawn(batch, factors=(1, 1, 1), sigma=0.0):
+    spots, values = ([np.empty(0, kind)] * batch for kind in (np.int64, np.uint8))
+    factors = np.tile(np.float32(factors), (batch, 1))
+    return Drawn(factors, np.full(batch, sigma, np.float32), spots, values)
+
+
+@settings(deadline=None, max_examples=25)
+@given(seeds, st.permutations(range(6)), st.integers(1, 6))
+def test_a_draw_gives_the_same_crop_in_whatever_batch(seed, order, size):
+    picture, draws = crops(6), [3, 99, 0, 12345, 7, 8]
+    whole = STRONG(picture, draws, seed)
+    rows = order[:size]
+    assert torch.equal(STRONG(picture[rows], [draws[k] for k in rows], seed), whole[rows])
+
+
+def test_crops_and_seeds_differ():
+    picture = crops(1).expand(2, -1, -1, -1)
+    one, other = STRONG(picture, [1, 2], seed=0)
+    assert not torch.equal(one, other)
+    assert not torch.equal(one, STRONG(picture, [1, 2], seed=1)[0])
+
+
+def test_at_zero_nothing_happens_and_the_input_is_left_alone():
+    picture = crops()
+    before = picture.clone()
+    assert Augmentation(jitter=0)(picture, range(4)) is picture
+    assert torch.equal(STRONG.apply(picture, drawn(4)), picture)
+    STRONG(picture, range(4))
+    assert torch.equal(picture, before)
+
+
+@pytest.mark.parametrize("factors", [(1.2, 1, 1), (1, 0.8, 1), (1, 1, 1.3), (0.9, 1.1, 0.8)])
+def test_jitter_is_torchvision_s(factors):
+    picture = crops() // 2 + 60  # nothing is cut off on the way
+    made = STRONG.apply(picture, drawn(4, factors))
+    b, c, s = factors
+    for mine, before in zip(made, picture, strict=True):
+        theirs = vision.adjust_brightness(before, b)
+        theirs = vision.adjust_saturation(vision.adjust_contrast(theirs, c), s)
+        assert (mine.int() - theirs.int()).abs().max() <= 3  # it rounds down three times
+
+
+@pytest.mark.parametrize("sigma", [0.3, 1.0, 2.0])
+def test_blur_is_torchvision_s_with_a_sigma_for_each_crop(sigma):
+    picture = crops()
+    sigmas = np.array([sigma, 0, sigma / 2, 0], np.float32)
+    made = STRONG.apply(picture, drawn(4)._replace(sigmas_px=sigmas))
+    for mine, before, each in zip(made, picture, sigmas.tolist(), strict=True):
+        theirs = vision.gaussian_blur(before, [9, 9], [each, each]) if each else before
+        assert (mine.int() - theirs.int()).abs().max() <= 1
+
+
+def test_blur_of_many_crops_at_once_is_that_of_each():
+    """The way it runs on a GPU."""
+    values, sigmas = crops().float(), np.array([0, 0.5, 1, 2], np.float32)
+    each = [blur(values[k : k + 1], sigmas[k : k + 1], 4) for k in range(4)]
+    assert torch.allclose(blur(values, sigmas, 4), torch.cat(each), atol=1e-3)
+
+
+@settings(deadline=None, max_examples=25)
+@given(seeds, st.floats(0, 1), st.floats(0, 4))
+def test_a_grey_crop_stays_grey_and_an_even_one_even(seed, strength, width):
+    picture = torch.full((1, 3, 24, 24), seed % 256, dtype=torch.uint8)
+    made = Augmentation(strength, width, blur_share=1)(picture, [seed], seed)
+    assert made.unique().numel() == 1
+
+
+def test_noise_is_black_and_white_in_the_share_that_was_asked_for():
+    picture = torch.full((20, 3, 64, 64), 100, dtype=torch.uint8)
+    made = Augmentation(0, noise=0.1, noise_share=0.5)(picture, range(20), 3)
+    changed = made != 100
+    assert set(made.unique().tolist()) == {0, 100, 255}
+    assert torch.equal(changed.any(1), changed.all(1))  # all three colours together
+    share = changed[:, 0].float().mean((1, 2))
+    assert 4 <= (share == 0).sum() <= 16
+    assert share[share > 0].mean() == pytest.approx(0.1, rel=0.1)
+    assert (made == 255).sum().item() == pytest.approx((made == 0).sum().item(), rel=0.1)
+
+
+def test_switching_one_off_leaves_the_others():
+    factors = STRONG.draw([1, 2, 3], 40, 48).factors
+    without = dataclasses.replace(STRONG, blur=0, noise=0).draw([1, 2, 3], 40, 48)
+    assert (without.factors == factors).all() and not without.sigmas_px.any()
+    assert (abs(factors - 1) <= 0.4).all()
+
+
+def test_released_strengths_reach_the_shares_of_the_release():
+    made = RELEASED.draw(range(400), 64, 64)
+    assert (made.factors != 1).any(1).mean() == pytest.approx(0.2, abs=0.06)
+    assert (made.sigmas_px > 0).mean() == pytest.approx(0.2, abs=0.06)
+
+
+def test_what_does_not_fit_is_said():
+    with pytest.raises(ValueError, match=r"jitter is 1\.5; give a number from 0"):
+        Augmentation(jitter=1.5)
+    with pytest.raises(ValueError, match=r"blur is -1.*pixels"):
+        Augmentation(blur=-1)
+    with pytest.raises(ValueError, match=r"expected torch\.uint8"):
+        STRONG(crops().float(), range(4))
+    with pytest.raises(ValueError, match="3 draws for 4 crops"):
+        STRONG(crops(), range(3))
+    with pytest.raises(ValueError, match="too small for a blur"):
+        STRONG(crops(height=4), range(4))

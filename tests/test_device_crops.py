@@ -1,0 +1,62 @@
+"""Crops cut on the device are those of the DataLoader: people exactly, pixels but for rounding."""
+
+import math
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from ebclib import datasets
+from ebclib.augmentation import RELEASED
+from ebclib.device_crops import DeviceCrops, ResidentPictures
+from ebclib.transforms import EpochSampler, TrainingCrops, collate
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+@pytest.fixture
+def split(drawn, monkeypatch):
+    monkeypatch.setenv("EBC_DATA", str(drawn))
+    return datasets.prepared("drawn", "train", progress=False)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("smoothing_px", [None, 4.0])
+def test_batches_are_those_of_the_data_loader(split, device, smoothing_px):
+    crops = TrainingCrops(split, range(10), 128, 16, 2.0, 5, smoothing_px, RELEASED)
+    sampler = EpochSampler(10, seed=5)
+    sampler.epoch = 3
+    theirs = list(DataLoader(crops, 4, sampler=sampler, collate_fn=collate, drop_last=True))
+    mine = DeviceCrops(crops, sampler, 4, device)
+    assert len(mine) == len(theirs) == 2
+    for batch, expected in zip(mine, theirs, strict=True):
+        assert batch.draws == expected.draws
+        assert batch.picture.dtype == torch.uint8 and batch.picture.device.type == device
+        assert (batch.picture.cpu().int() - expected.picture.int()).abs().max() <= 2
+        for name in ("counts", "labels"):
+            assert torch.equal(getattr(batch, name).cpu(), getattr(expected, name))
+        for found, wanted in zip(batch.points, expected.points, strict=True):
+            assert torch.equal(found.cpu(), wanted)
+
+
+def test_pictures_that_do_not_fit_are_read_from_disk(split):
+    crops = TrainingCrops(split, range(4), 64, 8)
+    sizes = [math.prod(split.sizes[k]) * 3 for k in range(4)]
+    part = ResidentPictures(split, range(4), budget_bytes=sum(sizes[:2]))
+    assert not part.is_complete and part.resident_bytes <= sum(sizes[:2])
+    whole = ResidentPictures(split, range(4))
+    assert whole.is_complete and whole.resident_bytes == sum(sizes)
+    for draw in range(8):
+        assert torch.equal(part.cut(crops.place(draw)), whole.cut(crops.place(draw)))
+
+
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_processes_share_an_epoch(split, drop_last):
+    crops = TrainingCrops(split, range(11), 64, 8)
+    sampler = EpochSampler(11)
+    loaders = [DeviceCrops(crops, sampler, 2, "cpu", drop_last, process, 3) for process in range(3)]
+    assert {len(loader) for loader in loaders} == {1 if drop_last else 2}
+    seen = [draw for loader in loaders for batch in loader for draw in batch.draws]
+    assert len(set(seen)) == (6 if drop_last else 11)
+    with pytest.raises(ValueError, match="process 3 of 3"):
+        DeviceCrops(crops, sampler, 2, "cpu", process=3, processes=3)

@@ -1,0 +1,106 @@
+"""What measures: laps add up, solvers agree with the exact solution, both ways show the same crops."""
+
+import time
+
+import pandas as pd
+import pytest
+import torch
+
+from ebclib import performance, plots
+from ebclib.device_crops import DeviceCrops
+from ebclib.performance.carrying import crowd, exact_beta
+from ebclib.performance.crops import JpegCrops
+from ebclib.performance.step import LOSS_PARTS, make_model
+from ebclib.performance.timing import Laps
+from ebclib.transforms import TrainingCrops
+from ebclib.transport.sinkhorn import squared_distances
+
+
+@pytest.fixture(scope="module")
+def jpegs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("jpegs")
+    return performance.draw_jpegs(root, 4, 448, 512, people=12), root / "jpegs" / "train"
+
+
+def test_a_race_takes_each_runner_s_best_round():
+    waits = {"slow": iter([0.05, 0.03]), "fast": iter([0.04, 0.002])}
+    runners = {name: lambda rest=rest: time.sleep(next(rest)) for name, rest in waits.items()}
+    table = performance.race(runners, rounds=2)
+    assert list(table.index) == ["slow", "fast"]
+    assert table["ms"]["slow"] >= 30 and 2 <= table["ms"]["fast"] < 30
+    assert (table["cpu_ms"] < 20).all()  # it slept
+
+
+def test_laps_are_named_and_in_order():
+    laps = Laps(torch.device("cpu"))
+    laps.lap("one")
+    laps.lap("two")
+    assert [row["part"] for row in laps.rows] == ["one", "two"]
+
+
+def test_a_step_s_shares_are_those_of_a_whole(jpegs):
+    crops = TrainingCrops(jpegs[0], range(4), 64, 8)
+    model = make_model("clip_lite")
+    before = [p.clone() for p in model.parameters()]
+    parts = performance.step_parts(model, DeviceCrops(crops, range(4), 2, "cpu"), steps=1)
+    assert parts["share"].sum() == pytest.approx(1)
+    assert set(LOSS_PARTS) < set(parts.index) and (parts["ms"] > 0).all()
+    summary = performance.step_summary(parts)
+    assert summary[["crops", "loss", "network"]].sum() == pytest.approx(1)
+    assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    assert plots.plot_step(parts).get_legend_handles_labels()[1]
+
+
+def test_the_exact_solution_has_both_marginals():
+    density, points = crowd(9, 64)
+    beta = exact_beta(density, points)
+    cost = squared_distances(points.double(), 8, 8, 8)
+    plan = torch.softmax((beta - cost) / 10, 1) / 9  # rows are right by construction
+    wanted = (density / density.sum()).flatten().double()
+    assert (plan.sum(0) - wanted).abs().sum() < 1e-5
+
+
+def test_solvers_are_compared_in_time_memory_and_error():
+    table = performance.compare_solvers(9, 64)
+    assert (table[["ms", "peak_mb"]] > 0).all(axis=None)
+    assert table["error_100"]["POT, numpy"] == 0
+    assert table["error_100"]["published (ours)"] < 1e-3
+    assert table["error_exact"]["converged (ours)"] < 0.03 < table["error_exact"]["POT, numpy"]
+    assert len(plots.plot_solvers(table).axes) == 3
+
+
+def test_growth_varies_one_thing_at_a_time():
+    growth = performance.transport_growth([1, 5], [32, 64], [1, 2], rounds=1)
+    assert len(growth) == 12 and growth["varied"].nunique() == 3
+    assert len(plots.plot_growth(growth).axes) == 3
+
+
+def test_both_ways_show_the_same_crops(jpegs):
+    split, folder = jpegs
+    crops = TrainingCrops(split, range(4), 64, 8, augmentation=None)
+    usual = JpegCrops(folder, crops)
+    assert len(usual) == 4
+    for draw in range(4):
+        picture, points = usual[draw]
+        assert (picture.int() - crops[draw].picture.int()).abs().float().mean() < 2
+        assert torch.equal(points.float(), crops[draw].points)
+
+
+def test_pictures_that_preparation_enlarges_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="sides of 448 or more"):
+        performance.draw_jpegs(tmp_path, 1, 96, 128)
+
+
+def test_ways_to_crops_are_compared(jpegs):
+    ways = performance.compare_crops(*jpegs, crop_px=64, batch_size=2, workers=0, rounds=1)
+    assert ways["times_faster"]["torchvision over JPEGs"] == 1
+    assert len(plots.plot_crops(ways).patches) == 3
+
+
+def test_precisions_are_compared_and_a_gpu_only_where_there_is_one():
+    model = make_model("clip_lite")
+    picture = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
+    table = performance.compare_precisions(model, picture)
+    assert isinstance(table, pd.DataFrame) and len(table) == 4
+    if not torch.cuda.is_available():
+        assert performance.gpu_share(model, picture, 1e9) is None
