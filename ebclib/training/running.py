@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import shutil
+import sys
 
 import torch
+from tqdm import tqdm
 
 from .. import datasets, evaluation
 from ..config import Config, results_root
@@ -56,6 +58,12 @@ def train(config: Config, resume: bool = False, progress: bool = True) -> Run:
         shutil.rmtree(run.path, ignore_errors=True)
         facts = provenance(precision_of(config), task.split.digest)
     state.wait_for_everyone()
+    if progress and state.num_processes > 1:
+        tqdm.write(
+            f"{state.num_processes} processes share every batch. Should one be lost, all end, and "
+            "--resume (resume=True) goes on from the last finished epoch.",
+            file=sys.stderr,
+        )
     trainer = Trainer(config, task, run, progress)
     if state.is_main_process:
         write_json(run.path / "config.json", config.to_dict())
