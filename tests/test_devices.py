@@ -21,6 +21,7 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
+from timm.layers import BatchNormAct2d
 
 from ebclib import evaluation, losses, training
 from ebclib.cli import main
@@ -207,15 +208,19 @@ def test_several_cpu_processes_of_accelerate_launch_would_be_one(monkeypatch, ca
 
 
 def test_batch_statistics_are_shared_on_gpus_and_said_not_to_be_on_cpus():
-    network = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), torch.nn.BatchNorm2d(1))
+    """timm's norms, which have their activation inside, keep it."""
     config = make_config("shb")
-    for kind, count, changed in (("cuda", 2, True), ("cuda", 1, False)):
+
+    def found(device, count, *layers):
         state = SimpleNamespace(
-            num_processes=count, device=torch.device(kind), is_main_process=True
+            num_processes=count, device=torch.device(device), is_main_process=True
         )
-        found = devices.with_shared_statistics(network, config, state)
-        assert any(isinstance(m, torch.nn.SyncBatchNorm) for m in found) is changed
-    state = SimpleNamespace(num_processes=2, device=torch.device("cpu"), is_main_process=True)
+        return devices.with_shared_statistics(torch.nn.Sequential(*layers), config, state)
+
+    (shared,) = found("cuda", 2, BatchNormAct2d(1))
+    assert isinstance(shared, torch.nn.SyncBatchNorm) and isinstance(shared.act, torch.nn.ReLU)
+    (own,) = found("cuda", 1, BatchNormAct2d(1))
+    assert not isinstance(own, torch.nn.SyncBatchNorm)
     with pytest.warns(UserWarning, match="each process's own share"):
-        devices.with_shared_statistics(network, config, state)
-    devices.with_shared_statistics(network[:1], config, state)
+        found("cpu", 2, torch.nn.BatchNorm2d(1))
+    found("cpu", 2, torch.nn.LayerNorm(1))
