@@ -65,13 +65,14 @@ class Trainer:
             self.ema = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
             self.measured = self.accelerator.prepare_model(self.ema.module, evaluation_mode=True)
         self.trained = [p for p in self.network.parameters() if p.requires_grad]
-        # Loss scaling skips a step by itself; without it, only the fused optimiser can be told to.
-        self.skips = config.on_nonfinite == "skip" and self.accelerator.scaler is None
+        self.skips = config.on_nonfinite == "skip"
+        # The scaler of fp16 skips a step by itself; without it, only a fused optimiser can be told to.
+        self.fused = True if self.skips and self.accelerator.scaler is None else None
         optimizer = torch.optim.Adam(
             self.trained,
             config.learning_rate,
             weight_decay=config.weight_decay,
-            fused=self.skips or None,
+            fused=self.fused,
         )
         self.model, self.optimizer = self.accelerator.prepare(self.network, optimizer)
         self.model = torch.compile(self.model) if config.compile else self.model
@@ -171,7 +172,7 @@ class Trainer:
     def _one_step(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """One step of the optimiser; the loss and its parts (3,), and whether they were not finite.
 
-        Nothing here makes the host wait for the device.
+        Nothing here makes the host wait for the device, but for the scaler of fp16.
         """
         kept = [b.clone() for b in self.network.buffers()] if self.skips else []
         logits = self.model(batch.picture.contiguous(memory_format=torch.channels_last))
@@ -186,10 +187,9 @@ class Trainer:
                 clip_grads_with_norm_(self.trained, self.config.clip_norm, norm)
             if self.accelerator.scaler is None:  # with it, gradients overflow now and then
                 bad = bad | ~norm.isfinite()
-        if self.skips:
-            self.optimizer.optimizer.found_inf = (
-                bad.float()
-            )  # as GradScaler tells a fused optimiser
+        if self.fused:  # told to skip the step as GradScaler tells it
+            self.optimizer.optimizer.found_inf = bad.float()
+        if self.skips:  # the running statistics have seen the batch
             for buffer, before in zip(self.network.buffers(), kept, strict=True):
                 buffer.copy_(torch.where(bad, before, buffer))
         self.optimizer.step()
@@ -256,7 +256,7 @@ class Trainer:
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
         for group in state["optimizer"]["param_groups"]:
-            group["fused"] = self.skips or None  # on_nonfinite may have changed
+            group["fused"] = self.fused  # on_nonfinite may have changed
         self.optimizer.load_state_dict(state["optimizer"])
         if self.accelerator.scaler is not None and state.get("scaler"):
             self.accelerator.scaler.load_state_dict(state["scaler"])
