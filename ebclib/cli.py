@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 import typing
 from collections.abc import Sequence
@@ -12,6 +13,14 @@ from pathlib import Path
 
 from .config import FIELDS, RECIPES, Config, make_config
 from .runs import Run, open_run
+
+TRAIN = """\
+Train, select on held-out pictures, evaluate on the test split.
+
+On several GPUs or nodes:  accelerate launch --num_processes N -m ebclib train ...
+In several CPU processes:  torchrun --nproc-per-node N -m ebclib train ...
+batch_size is the global batch, of which each process takes an equal share: the result is that of one
+process. If one is lost, all end, and --resume goes on from the last finished epoch, in any number."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -43,7 +52,10 @@ def parser() -> argparse.ArgumentParser:
     prepare.set_defaults(command=_prepare)
 
     train = verbs.add_parser(
-        "train", help="train, select on held-out pictures, evaluate on the test split"
+        "train",
+        help="train, select on held-out pictures, evaluate on the test split",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=TRAIN,
     )
     train.add_argument("dataset", nargs="?", default="synthetic", help="default: synthetic")
     train.add_argument("--recipe", help=f"where the defaults come from: {', '.join(RECIPES)}")
@@ -89,16 +101,18 @@ def _prepare(given: argparse.Namespace) -> None:
 
 
 def _train(given: argparse.Namespace) -> None:
-    from .training import train
+    from .training import part, train
 
     config = make_config(**{name: getattr(given, name) for name in FIELDS})
     _show(train(config, resume=given.resume))
+    part()
 
 
 def _evaluate(given: argparse.Namespace) -> None:
-    from .training import evaluate
+    from .training import evaluate, part
 
     _show(evaluate(open_run(given.run), split=given.split), given.split)
+    part()
 
 
 def _report(given: argparse.Namespace) -> None:
@@ -123,6 +137,8 @@ def _store(given: argparse.Namespace) -> None:
 
 
 def _show(run: Run, split: str | None = None) -> None:
+    if int(os.environ.get("RANK", 0)):
+        return  # of several processes the first one speaks
     suffix = f"-{split}" if split and (run.path / f"metrics-{split}.json").is_file() else ""
     metrics = json.loads((run.path / f"metrics{suffix}.json").read_text())
     print(

@@ -88,13 +88,18 @@ class Config:
     solver: Literal["published", "converged", "pot"] = "published"  # of transport
     cap_target: bool = False  # the count loss's target is capped at m, as the class is
     epochs: int = 2600
-    batch_size: int = 8
+    batch_size: int = 8  # the global batch: N processes take batch_size / N crops each
     crop_px: int | None = None  # None: 448, or 224 for a ViT
     max_scale: float = 2.0  # σ ~ U(1, max_scale): a crop shows σ·crop_px pixels
     learning_rate: float = 1e-4
     weight_decay: float = 1e-4
     schedule: Literal["restarts", "cosine"] = "restarts"
     warmup_epochs: float = 50
+    clip_norm: float | None = None  # gradients longer than this are shortened to it
+    ema_decay: float | None = None  # weights averaged over time are measured and kept; 0.999, say
+    on_nonfinite: Literal["stop", "skip"] = "stop"  # a batch whose loss is no finite number
+    sync_batch_norm: bool = True  # statistics of the global batch on many GPUs; never on CPUs
+    compile: bool = False  # torch.compile the model for training
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     evaluate_every: int = 5  # epochs between two looks at the held-out pictures
     workers: int | Literal["auto"] = "auto"  # processes that read crops
@@ -136,9 +141,15 @@ class Config:
             _at_least(name, getattr(self, name), 1)
         for name in ("count_weight", "ot_weight", "weight_decay", "warmup_epochs", "seed"):
             _at_least(name, getattr(self, name), 0)
-        for name in ("learning_rate", "smoothing_px"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0.")
+        for name in ("learning_rate", "smoothing_px", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} is {value}; it must be above 0.")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ValueError(
+                f"ema_decay is {self.ema_decay}, the share of the average that a step keeps: give "
+                "0.99 to 0.9999, or None for no average."
+            )
         if self.workers != "auto":
             _at_least("workers", self.workers, 0)
         if self.max_scale < 1:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
 from torch import nn
 from torchmetrics.functional import mean_absolute_error, mean_squared_error
 from tqdm import tqdm
@@ -27,6 +29,7 @@ def predict(
     indices: Sequence[int] | None = None,
     network: BlockwiseModel | None = None,
     progress: str | None = None,
+    state: PartialState | None = None,
 ) -> pd.DataFrame:
     """Count the people in whole pictures, one after the other.
 
@@ -37,24 +40,30 @@ def predict(
     indices : which of them; None takes all
     network : the `BlockwiseModel` inside ``model`` where it is wrapped
     progress : what the progress bar says; None shows none
+    state : processes that share the pictures; every one calls this and gets all rows. None: this
+        process counts them all
 
     Returns
     -------
-    a row a picture: ``image``, ``points`` (people annotated), ``count`` (people predicted) and
-    ``deviation`` (people; the standard deviation if blocks erred independently, a scale and no more)
+    a row a picture, in the order asked for: ``image``, ``points`` (people annotated), ``count`` (people
+    predicted) and ``deviation`` (people; the standard deviation if blocks erred independently, a scale
+    and no more)
     """
     network = network or model
     device = network.representatives.device
     was_training = model.training
     model.eval()
     rows = []
-    chosen = range(len(split)) if indices is None else indices
-    for index in tqdm(chosen, desc=progress, disable=progress is None, unit="picture", leave=False):
-        sample = split[int(index)]
+    chosen = [int(i) for i in (range(len(split)) if indices is None else indices)]
+    own = slice(state.process_index, None, state.num_processes) if state else slice(None)
+    places = range(len(chosen))[own]
+    for place in tqdm(places, desc=progress, disable=progress is None, unit="picture", leave=False):
+        sample = split[chosen[place]]
         picture = torch.from_numpy(np.array(sample.picture)).permute(2, 0, 1).to(device)
         maps = predict_map(model, picture, network)
         rows.append(
             {
+                "place": place,
                 "image": sample.name,
                 "points": len(sample.points),
                 "count": maps.density.sum().item(),
@@ -62,6 +71,7 @@ def predict(
             }
         )
     model.train(was_training)
+    rows = sorted(gather_object(rows) if state else rows, key=lambda row: row["place"])
     return pd.DataFrame(rows, columns=["image", "points", "count", "deviation"])
 
 

@@ -6,9 +6,10 @@ A run is a folder `results/runs/<name>/`; every table and figure is made from it
     metrics.json       MAE, RMSE, pictures, split, duration
     history.csv        a row an epoch
     predictions.csv    image, points, count, lower, upper
-    provenance.json    commit, versions, device, hash of the data
+    provenance.json    commit, versions, device, processes, hash of the data
     model.safetensors  the weights (not committed)
     checkpoint/        what `--resume` reads; removed when the run is done
+    nonfinite/         batches whose loss was no finite number, if any (not committed)
 """
 
 from __future__ import annotations

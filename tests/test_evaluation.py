@@ -32,7 +32,10 @@ class OneSplit(list):
 @pytest.fixture
 def always_one():
     """A model sure that every block holds one person."""
-    encoder = Encoder(torch.nn.Conv2d(3, 2, 8, 8), 2, 8, 2, (0.5,) * 3, (0.5,) * 3, None)
+    convolution = torch.nn.Conv2d(3, 2, 8, 8)
+    encoder = Encoder(
+        image=convolution, channels=2, stride_px=8, mean=(0.5,) * 3, std=(0.5,) * 3, embedding=2
+    )
     model = BlockwiseModel(encoder, [0, 1], 8, "linear")
     model.head.classify.weight.data.zero_()
     model.head.classify.bias.data = torch.tensor([0.0, 30.0])

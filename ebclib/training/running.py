@@ -1,0 +1,138 @@
+"""A run from its beginning to its end: train, select, evaluate, and leave files behind."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+
+import torch
+from tqdm import tqdm
+
+from .. import datasets, evaluation
+from ..config import Config, results_root
+from ..runs import Run, provenance, write_csv, write_json
+from ..task import Task, load_model
+from .devices import make_accelerator, precision_of, processes
+from .trainer import Trainer
+
+FREE = {"workers", "on_nonfinite", "compile"}
+"""Parameters that may change when a run is resumed: they say how to compute, not what."""
+
+
+def train(config: Config, resume: bool = False, progress: bool = True) -> Run:
+    """Train, select on the held-out pictures, evaluate on the test split, and leave a run.
+
+    Started in several processes (see `ebclib.training`), these share every batch and every evaluation;
+    the first writes the run's files, in a folder that all of them can read. Should one be lost, the
+    launcher ends them all, and ``resume`` goes on from the last finished epoch, in as many processes
+    as then are started.
+
+    Parameters
+    ----------
+    config : from `make_config`, which names the run
+    resume : go on from the run's last checkpoint; the result is that of a run never stopped. A
+        finished run is returned as it is, and one that never began is begun. Without it, a run of
+        the same name is replaced.
+    progress : show progress bars
+
+    Raises
+    ------
+    FileNotFoundError : the data set is not there
+    ValueError : resuming a run of another config, or a batch that the processes cannot share
+    FloatingPointError : a loss that is no finite number, unless ``on_nonfinite`` is skip
+    """
+    if not config.name:
+        raise ValueError("The config names no run: make it with make_config, or give name.")
+    run, state = Run(results_root() / "runs" / config.name), processes()
+    progress = progress and state.is_main_process
+    with state.main_process_first():
+        task = Task.of(config, progress)
+    started = resume and (run.path / "config.json").is_file()
+    if started:
+        _same_config(run, config)
+        if run.is_finished:
+            return run
+    state.wait_for_everyone()  # all have looked before the first one writes
+    if not started and state.is_main_process:
+        shutil.rmtree(run.path, ignore_errors=True)
+        facts = provenance(precision_of(config), task.split.digest)
+    state.wait_for_everyone()
+    if progress and state.num_processes > 1:
+        tqdm.write(
+            f"{state.num_processes} processes share every batch. Should one be lost, all end, and "
+            "--resume (resume=True) goes on from the last finished epoch.",
+            file=sys.stderr,
+        )
+    trainer = Trainer(config, task, run, progress)
+    if state.is_main_process:
+        write_json(run.path / "config.json", config.to_dict())
+        if not started:
+            facts |= {"weights": trainer.network.weights_source, "processes": state.num_processes}
+            write_json(run.path / "provenance.json", facts)
+    trainer.fit()
+    return evaluate(run, progress=progress, task=task)
+
+
+def evaluate(
+    run: Run, split: str | None = None, progress: bool = True, task: Task | None = None
+) -> Run:
+    """Measure a run's weights, and write predictions and metrics into its folder.
+
+    Several processes share the pictures, and the first one writes.
+
+    Parameters
+    ----------
+    run : a run with weights
+    split : the split to count; None takes the one that the data set's papers report. The files of
+        another split carry its name (`metrics-val.json`).
+    """
+    config, state = run.config, processes()
+    state.wait_for_everyone()  # the first one may still be writing the weights
+    progress = progress and state.is_main_process
+    reported = datasets.describe(config.dataset).test_split
+    split = split or reported
+    suffix = "" if split == reported else f"-{split}"
+    with state.main_process_first():
+        task = task or Task.of(config, progress)
+        pictures = datasets.prepared(config.dataset, split, progress=progress)
+    accelerator = make_accelerator(precision_of(config))
+    network = load_model(run, accelerator.device).to(memory_format=torch.channels_last)
+    model = accelerator.prepare_model(network, evaluation_mode=True)
+    held, found = (
+        evaluation.predict(model, some, indices, network, text if progress else None, state)
+        for some, indices, text in (
+            (task.split, task.held_out, "Held-out pictures"),
+            (pictures, None, f"{config.dataset} {split}"),
+        )
+    )
+    factor = evaluation.conformal_factor(held)
+    found = evaluation.with_intervals(found, factor)
+    history = run.history
+    metrics = {
+        "dataset": config.dataset,
+        "split": split,
+        **evaluation.summarise(found, task.split.counts),
+        "held_out_mae": evaluation.errors(held["points"], held["count"])["mae"],
+        "held_out_images": len(held),
+        "interval_factor": factor if math.isfinite(factor) else None,
+        "epochs": len(history),
+        "training_minutes": round(history["seconds"].iloc[-1] / 60, 2),
+        "representatives": task.representatives.round(4).tolist(),
+    }
+    if state.is_main_process:
+        write_csv(run.path / f"predictions{suffix}.csv", found)
+        write_json(run.path / f"metrics{suffix}.json", metrics)
+        if not suffix:
+            shutil.rmtree(run.checkpoint.parent, ignore_errors=True)
+    state.wait_for_everyone()
+    return run
+
+
+def _same_config(run: Run, config: Config) -> None:
+    """Resuming must go on with the same parameters, but for those that are `FREE`."""
+    old, new = run.config.to_dict(), config.to_dict()
+    differ = [key for key in new if key not in FREE and old[key] != new[key]]
+    if differ:
+        lines = "; ".join(f"{key} was {old[key]!r}, now {new[key]!r}" for key in differ)
+        raise ValueError(f"Run {run.name!r} cannot be resumed with other parameters: {lines}.")
