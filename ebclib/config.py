@@ -91,6 +91,11 @@ class Config:
     batch_size: int = 8  # the global batch: N processes take batch_size / N crops each
     crop_px: int | None = None  # None: 448, or 224 for a ViT
     max_scale: float = 2.0  # σ ~ U(1, max_scale): a crop shows σ·crop_px pixels
+    jitter: float = 0.2  # of a crop's brightness, contrast and saturation, each by U(1 ± jitter)
+    blur: float = (
+        0.0  # Gaussian of σ ~ U(0, blur) px on a fifth of the crops; 2 comes near the release
+    )
+    noise: float = 0.0  # share of salt and pepper in half of the crops, as in the release
     learning_rate: float = 1e-4
     weight_decay: float = 1e-4
     schedule: Literal["restarts", "cosine"] = "restarts"
@@ -102,7 +107,8 @@ class Config:
     compile: bool = False  # torch.compile the model for training
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     evaluate_every: int = 5  # epochs between two looks at the held-out pictures
-    workers: int | Literal["auto"] = "auto"  # processes that read crops
+    resident: bool | Literal["auto"] = "auto"  # pictures in the device's memory; auto: on GPUs
+    workers: int | Literal["auto"] = "auto"  # processes that read crops, where they are read
     seed: int = 0
     recipe: str = "paper"  # where the values above started from
     name: str | None = None  # the run's folder; None: made from the rest

@@ -210,3 +210,13 @@ def test_the_largest_count_leaves_nobody_above_the_bins(config):
     assert task.bins.open_from == len(grid) - 1
     table = task.bin_table(config)
     assert len(table) == len(grid) and table["sentence"].iloc[1] == "There is one person."
+
+
+def test_pictures_in_memory_train_as_those_read_do(config):
+    """On a processor the crops are the same to the last bit, and so is the training."""
+    losses = []
+    for resident in (False, True):
+        given = {**SMALL, "epochs": 1, "blur": 2, "noise": 0.05, "resident": resident}
+        made = make_config("drawn", "two_cores_20min", **given, name=f"resident{resident}")
+        losses.append(training.train(made, progress=False).history["loss"].iloc[0])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)

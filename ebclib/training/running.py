@@ -16,7 +16,7 @@ from ..task import Task, load_model
 from .devices import make_accelerator, precision_of, processes
 from .trainer import Trainer
 
-FREE = {"workers", "on_nonfinite", "compile"}
+FREE = {"workers", "resident", "on_nonfinite", "compile"}
 """Parameters that may change when a run is resumed: they say how to compute, not what."""
 
 

@@ -17,7 +17,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from .. import evaluation, losses
+from ..augmentation import Augmentation
 from ..config import Config
+from ..device_crops import DeviceCrops
 from ..runs import Run, write_csv, write_whole
 from ..task import Task, build_model
 from ..transforms import Batch, EpochSampler, TrainingCrops, collate
@@ -56,7 +58,7 @@ class Trainer:
             precision_of(config), log_with="tensorboard", project_dir=run.path / "tensorboard"
         )
         check_shares(config, len(task.train), self.accelerator.num_processes)
-        self.loader = self.accelerator.prepare(self._crops())
+        self.loader = self._crops()
         network = build_model(config, task).to(memory_format=torch.channels_last)
         self.network = with_shared_statistics(network, config, self.accelerator)
         self.ema = self.measured = None
@@ -91,8 +93,8 @@ class Trainer:
         if run.checkpoint.is_file():
             self._restore()
 
-    def _crops(self) -> DataLoader:
-        """Whole global batches; Accelerate gives each process its share of them."""
+    def _crops(self) -> DataLoader | DeviceCrops:
+        """This process's share of each global batch: read by a DataLoader, or cut on the device."""
         config, device = self.config, self.accelerator.device
         self.crops = TrainingCrops(
             self.task.split,
@@ -102,17 +104,24 @@ class Trainer:
             config.max_scale,
             config.seed,
             config.smoothing_px if config.has_smoothed_labels else None,
+            Augmentation(config.jitter, config.blur, config.noise),
         )
         self.sampler = EpochSampler(len(self.crops), config.seed)
-        return DataLoader(
+        drop_last = len(self.crops) >= config.batch_size
+        if config.resident is True or (config.resident == "auto" and device.type == "cuda"):
+            process, count = self.accelerator.process_index, self.accelerator.num_processes
+            share = config.batch_size // count
+            return DeviceCrops(self.crops, self.sampler, share, device, drop_last, process, count)
+        loader = DataLoader(
             self.crops,
             config.batch_size,
             sampler=self.sampler,
             num_workers=reading_processes(config, self.accelerator),
-            drop_last=len(self.crops) >= config.batch_size,
+            drop_last=drop_last,
             pin_memory=device.type == "cuda",
             collate_fn=collate,
         )
+        return self.accelerator.prepare(loader)
 
     def fit(self) -> None:
         """Train what is left of ``config.epochs``; a checkpoint after each.
