@@ -1,5 +1,4 @@
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -12,7 +11,6 @@ from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 
 from ebclib import training
 from ebclib.config import make_config
-from ebclib.runs import open_run
 from ebclib.task import Task, count_histogram
 from ebclib.training import rate_factor
 
@@ -129,26 +127,19 @@ def open_or_new(config):
     return run
 
 
-def test_killed_and_resumed_is_as_if_never_stopped(drawn, tmp_path):
-    """kill -9 between two epochs or inside one; then --resume gives the same pictures the same counts."""
-    environment = os.environ | {"EBC_DATA": str(drawn), "EBC_RESULTS": str(tmp_path / "results")}
+def test_killed_and_resumed_is_as_if_never_stopped(drawn, tmp_path, monkeypatch):
+    """kill -9 between two epochs or inside one; then resume gives the same pictures the same counts."""
+    monkeypatch.setenv("EBC_DATA", str(drawn))
     options = {**SMALL, "epochs": 8, "evaluate_every": 2}
+
+    def make(name):
+        return make_config("drawn", "two_cores_20min", **options, name=name)
+
+    whole = training.train(make("whole"), progress=False)
     words = [sys.executable, "-m", "ebclib", "train", "drawn", "--recipe", "two_cores_20min"]
-    words += [
-        word
-        for key, value in options.items()
-        for word in (f"--{key.replace('_', '-')}", str(value))
-    ]
-
-    def start(name, *more):
-        return subprocess.Popen(
-            [*words, "--name", name, *more], env=environment, stderr=subprocess.PIPE, text=True
-        )
-
-    first = start("whole")
-    first.communicate()
-    assert first.returncode == 0
-    victim = start("killed")
+    for key, value in options.items():
+        words += [f"--{key.replace('_', '-')}", str(value)]
+    victim = subprocess.Popen([*words, "--name", "killed"], stderr=subprocess.PIPE, text=True)
     history = tmp_path / "results" / "runs" / "killed" / "history.csv"
     deadline = time.monotonic() + 120
     while not (history.is_file() and len(history.read_text().splitlines()) > 3):
@@ -161,10 +152,7 @@ def test_killed_and_resumed_is_as_if_never_stopped(drawn, tmp_path):
     stopped_at = len(history.read_text().splitlines()) - 1
     assert stopped_at < 8 and not (history.parent / "metrics.json").exists()
 
-    resumed = start("killed", "--resume")
-    resumed.communicate()
-    assert resumed.returncode == 0
-    whole, killed = (open_run(name, tmp_path / "results" / "runs") for name in ("whole", "killed"))
+    killed = training.train(make("killed"), resume=True, progress=False)
     assert killed.history["epoch"].tolist() == list(range(1, 9))
     for column in ("loss", "held_out_mae"):
         assert np.allclose(whole.history[column], killed.history[column], rtol=1e-4, equal_nan=True)
