@@ -92,10 +92,8 @@ class Config:
     crop_px: int | None = None  # None: 448, or 224 for a ViT
     max_scale: float = 2.0  # σ ~ U(1, max_scale): a crop shows σ·crop_px pixels
     jitter: float = 0.2  # of a crop's brightness, contrast and saturation, each by U(1 ± jitter)
-    blur: float = (
-        0.0  # Gaussian of σ ~ U(0, blur) px on a fifth of the crops; 2 comes near the release
-    )
-    noise: float = 0.0  # share of salt and pepper in half of the crops, as in the release
+    blur: float = 0.0  # Gaussian of σ ~ U(0, blur) px on a fifth of the crops; 1.4 in the release
+    noise: float = 0.0  # share of salt and pepper in half of the crops; 0.002 in the release
     learning_rate: float = 1e-4
     weight_decay: float = 1e-4
     schedule: Literal["restarts", "cosine"] = "restarts"
@@ -137,6 +135,11 @@ class Config:
             raise ValueError(
                 f"representatives {self.representatives!r} are of whole counts; interval bins take "
                 "middle (Blockwise) or grid."
+            )
+        if self.residual_block and (variant.decoder or variant.context):
+            raise ValueError(
+                f"residual_block stands before the head of a model without decoder; {self.model} has "
+                "one. Leave it out, or choose a clip_* model."
             )
         if self.head == "text" and not variant.has_text:
             raise ValueError(

@@ -119,6 +119,7 @@ def test_head_crop_and_representatives_follow_from_the_model_and_the_bins():
         ({"intervals": 5}, "fine bins have none"),
         ({"max_count": 0}, "m ≥ 1"),
         ({"residual_block": "maybe"}, "True or False"),
+        ({"residual_block": True, "model": "csrnet"}, "without decoder"),
         ({"prompt_tokens": 0}, "least allowed is 1"),
         ({"smoothing_px": 0}, "must be above 0"),
     ],

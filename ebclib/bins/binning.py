@@ -113,16 +113,6 @@ class Bins:
             raise ValueError(f"Counts are {kind} from 0; got {counts.min()}.")
         return np.searchsorted(self.lows, counts, side="right") - 1
 
-    def lookup(self) -> np.ndarray:
-        """The class of every count up to the open bin; int64, shape (open_from + 1,).
-
-        Raises
-        ------
-        ValueError : interval bins, whose counts are no integers
-        """
-        self._integers_only("look counts up with np.searchsorted(lows[1:], counts, 'right')")
-        return self.classes(np.arange(self.open_from + 1))
-
     def sizes(self, histogram: np.ndarray) -> np.ndarray:
         """How many blocks fall into each class; float64, shape (N,).
 
