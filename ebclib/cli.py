@@ -1,4 +1,4 @@
-"""The workbook from a shell: `ebc prepare | train | evaluate | report | store`, the notebooks' own code."""
+"""The workbook from a shell: `ebc prepare | train | evaluate | plan | run | report | store`, the notebooks' own code."""
 
 from __future__ import annotations
 
@@ -72,6 +72,16 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--split", help="default: the split that the data set's papers report")
     evaluate.set_defaults(command=_evaluate)
 
+    plan = verbs.add_parser("plan", help="what an experiment trains, and what that costs")
+    plan.add_argument("experiment", help="a file of notebooks/params, without its ending")
+    plan.add_argument("--teraflops", type=float, help="10^12 operations a second reached here")
+    plan.set_defaults(command=_plan)
+
+    run = verbs.add_parser("run", help="train an experiment's runs, each by notebook 04")
+    run.add_argument("experiment", help="a file of notebooks/params, without its ending")
+    run.add_argument("--runs", nargs="+", help="some of them; default: every one that is missing")
+    run.set_defaults(command=_run)
+
     report = verbs.add_parser("report", help="tables of all finished runs")
     report.set_defaults(command=_report)
 
@@ -113,6 +123,20 @@ def _evaluate(given: argparse.Namespace) -> None:
 
     _show(evaluate(open_run(given.run), split=given.split), given.split)
     part()
+
+
+def _plan(given: argparse.Namespace) -> None:
+    from .experiments import costs, format_costs, load
+
+    print(format_costs(costs(load(given.experiment), given.teraflops)))
+
+
+def _run(given: argparse.Namespace) -> None:
+    from .experiments import load, train_runs
+
+    failed = train_runs(load(given.experiment), given.runs)
+    if failed:
+        raise ValueError(f"{len(failed)} run(s) failed, see above: {', '.join(failed)}")
 
 
 def _report(given: argparse.Namespace) -> None:

@@ -105,6 +105,7 @@ class Config:
     compile: bool = False  # torch.compile the model for training
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     evaluate_every: int = 5  # epochs between two looks at the held-out pictures
+    watch_test: bool = False  # the test split is measured too, to say what selecting on it would give
     resident: bool | Literal["auto"] = "auto"  # pictures in the device's memory; auto: on GPUs
     workers: int | Literal["auto"] = "auto"  # processes that read crops, where they are read
     seed: int = 0
@@ -219,7 +220,22 @@ DEMO: dict[str, Any] = {
 }
 """The drawn crowds in about a minute on two cores: the notebooks' default, and so their test."""
 
-RECIPES = {"paper": PAPER, "two_cores_20min": TWO_CORES_20MIN, "demo": DEMO}
+QUARTER_MINUTE: dict[str, Any] = {
+    **DEMO,
+    "crop_px": 128,
+    "epochs": 6,
+    "evaluate_every": 2,
+}
+"""The small drawn crowds in seconds on one core: an experiment of many runs, as `make reproduce` does."""
+
+RECIPES = {
+    "paper": PAPER,
+    "two_cores_20min": TWO_CORES_20MIN,
+    "demo": DEMO,
+    "quarter_minute": QUARTER_MINUTE,
+}
+
+_RECIPE_OF = {"synthetic": "demo", "synthetic_small": "quarter_minute"}
 
 
 def make_config(dataset: str = "synthetic", recipe: str | None = None, **given: Any) -> Config:
@@ -228,7 +244,8 @@ def make_config(dataset: str = "synthetic", recipe: str | None = None, **given: 
     Parameters
     ----------
     dataset : name of the data set
-    recipe : a key of `RECIPES`; None takes ``demo`` for ``synthetic`` and ``paper`` for the others
+    recipe : a key of `RECIPES`; None takes ``demo`` for ``synthetic``, ``quarter_minute`` for
+        ``synthetic_small`` and ``paper`` for the others
     given : any field of `Config`; None leaves the recipe's value
 
     Raises
@@ -238,7 +255,7 @@ def make_config(dataset: str = "synthetic", recipe: str | None = None, **given: 
     >>> make_config(epochs=2).crop_px
     224
     """
-    recipe = recipe or ("demo" if dataset == "synthetic" else "paper")
+    recipe = recipe or _RECIPE_OF.get(dataset, "paper")
     values = dict(RECIPES[choose("recipe", recipe, RECIPES)])
     for name, value in given.items():
         choose("parameter", name, FIELDS)
@@ -254,7 +271,7 @@ def default_name(config: Config, given: Mapping[str, Any]) -> str:
     >>> make_config("shb", seed=3, epochs=300).name
     'shb-clip_lite-text-paper-epochs300-seed3'
     """
-    own = {"dataset", "model", "head", "recipe", "name", "seed", "workers"}
+    own = {"dataset", "model", "head", "recipe", "name", "seed", "workers", "watch_test"}
     base = Config(
         dataset=config.dataset,
         model=config.model,

@@ -14,6 +14,7 @@ A run is a folder `results/runs/<name>/`; every table and figure is made from it
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -144,7 +145,7 @@ def write_csv(path: Path, frame: pd.DataFrame, digits: int = 6) -> None:
 
 
 def provenance(precision: str, data_digest: str) -> dict[str, Any]:
-    """Where a run's numbers will come from, asked as it begins: commit, versions, device, data.
+    """Where a run's numbers will come from, asked as it begins: commit, code, versions, device, data.
 
     Parameters
     ----------
@@ -160,11 +161,28 @@ def provenance(precision: str, data_digest: str) -> dict[str, Any]:
             _git("status", "--porcelain", "--untracked-files=no", "--", "ebclib")
         ),
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in packages}},
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(),
+        "code_digest": code_digest(),
+        "device": device_name(),
         "threads": torch.get_num_threads(),
         "precision": precision,
         "data_sha256": data_digest,
     }
+
+
+def device_name() -> str:
+    """The GPU's name, or the processor's."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+
+
+def code_digest() -> str:
+    """A hash of the library's source, 16 hex digits: the same code, the same digest."""
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _version(package: str) -> str | None:

@@ -42,6 +42,11 @@ class Task:
         bins = make_bins(config.bins, m, config.intervals)
         return cls(split, train, held_out, bins, representative_counts(bins, split, train, config))
 
+    def test(self, config: Config, progress: bool = False) -> datasets.PreparedSplit:
+        """The split that the data set's papers report, which neither trains nor selects."""
+        split = datasets.describe(config.dataset).test_split
+        return datasets.prepared(config.dataset, split, progress=progress)
+
     def sentences(self, config: Config) -> list[str]:
         """What the text tower reads, one sentence a bin."""
         return sentences(self.bins, *self.split.noun, numerals=config.numerals)

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from ebclib.synthetic import MAX_COUNT, SPLITS, SyntheticSplit, count_at, draw
+from ebclib.synthetic import SERIES, SyntheticSplit, count_at, draw
 from ebclib.synthetic.camera import Camera
 from ebclib.synthetic.people import HEAD_SIZES, LOOKS, UPRIGHT, palettes, person
 from ebclib.synthetic.scene import paint, plan
@@ -118,9 +118,22 @@ def test_splits_and_seeds_share_no_picture():
     assert len(set(pictures)) == len(pictures)
 
 
-def test_default_splits():
-    assert {name: len(SyntheticSplit(name)) for name in SPLITS} == SPLITS
-    assert set(SPLITS) == {"train", "val", "test"}
+@pytest.mark.parametrize("series", list(SERIES))
+def test_default_splits(series):
+    splits = SERIES[series].splits
+    assert {name: len(SyntheticSplit(name, series=series)) for name in splits} == splits
+    with pytest.raises(ValueError, match=f"split of {series}"):
+        SyntheticSplit("tset", series=series)
+
+
+def test_the_small_series_is_smaller_and_as_long_tailed():
+    split = SyntheticSplit("train", series="synthetic_small")
+    assert 8 <= np.median(split.counts) <= 16
+    assert 100 < split.counts.max() <= SERIES["synthetic_small"].most
+    assert max(split[0].picture.shape) <= 288
+
+
+SPLITS = SERIES["synthetic"].splits
 
 
 @pytest.mark.parametrize("split", list(SPLITS))
@@ -128,7 +141,7 @@ def test_default_splits():
 def test_a_split_has_a_long_tail(split, seed):
     counts = SyntheticSplit(split, seed).counts
     assert counts.min() == 0
-    assert counts.max() <= MAX_COUNT
+    assert counts.max() <= SERIES["synthetic"].most
     assert counts.max() > 500
     assert 50 <= np.median(counts) <= 100
     assert counts.mean() > 1.4 * np.median(counts)
@@ -140,7 +153,7 @@ def test_count_at():
     counts = [count_at(quantile) for quantile in quantiles.tolist()]
     assert counts == sorted(counts)
     assert counts[0] == 0
-    assert counts[-1] == MAX_COUNT
+    assert counts[-1] == SERIES["synthetic"].most
     with pytest.raises(ValueError, match=r"quantile is 1\.5"):
         count_at(1.5)
 

@@ -35,6 +35,7 @@ class Dataset:
     terms : what its publisher says about its use
     folders : names its folder may have below the data root
     layout : the files expected below the data root, as a small tree
+    is_drawn : `ebclib.synthetic` makes it; it has no files
     """
 
     name: str
@@ -49,6 +50,7 @@ class Dataset:
     terms: str = ""
     folders: tuple[str, ...] = ()
     layout: str = field(default="", repr=False)
+    is_drawn: bool = False
 
 
 _SHANGHAITECH = """\
@@ -144,6 +146,17 @@ jhu_crowd_v2.0/              (or jhu)
             source="nowhere: `ebclib.synthetic` draws it",
             terms="none",
             layout="(no files)",
+            is_drawn=True,
+        ),
+        Dataset(
+            name="synthetic_small",
+            title="Small drawn crowds",
+            splits={"train": None, "test": None},
+            least_side=1,
+            source="nowhere: `ebclib.synthetic` draws it",
+            terms="none",
+            layout="(no files)",
+            is_drawn=True,
         ),
     )
 }

@@ -36,7 +36,7 @@ def read(name: str, split: str, root: str | Path | None = None) -> Sequence[Samp
 
     Parameters
     ----------
-    name : sha, shb, qnrf, nwpu, jhu, synthetic, or a folder below the data root
+    name : sha, shb, qnrf, nwpu, jhu, synthetic, synthetic_small, or a folder below the data root
     split : train, test, and val where there is one
     root : the data root; None: `ebclib.config.data_root`
 
@@ -47,8 +47,8 @@ def read(name: str, split: str, root: str | Path | None = None) -> Sequence[Samp
     """
     dataset = describe(name, root)
     choose_split(dataset, split)
-    if name == "synthetic":
-        return _drawn(split)
+    if dataset.is_drawn:
+        return _drawn(name, split)
     if name not in DATASETS:
         return read_folder(_root(root) / name, split)
     entries = published_entries(dataset, _root(root), split)
@@ -96,10 +96,10 @@ class Drawn:
         return Raw(sample.picture, sample.points, 1, digest)
 
 
-def _drawn(split: str) -> Sequence[Sample]:
+def _drawn(name: str, split: str) -> Sequence[Sample]:
     from ebclib.synthetic import SyntheticSplit  # it draws `Sample`s: imported late
 
-    return SyntheticSplit(split)
+    return SyntheticSplit(split, series=name)
 
 
 def _code_of(split: Sequence[Sample]) -> str:

@@ -1,10 +1,10 @@
 """Drawn crowds with exactly known people: the data set that is always there.
 
-`draw` draws one; `SyntheticSplit` is a split of them (`SPLITS` names the splits). A picture shows
+`draw` draws one; `SyntheticSplit` is a split of them (`SERIES` names the data sets). A picture shows
 people in perspective on a plaza, a meadow, a street, sand or in a hall, nearer ones before farther
 ones, among things that are round and no heads; a point is the centre of a head.
 """
 
-from ebclib.synthetic.split import MAX_COUNT, SPLITS, SyntheticSplit, count_at, draw
+from ebclib.synthetic.split import SERIES, Series, SyntheticSplit, count_at, draw
 
-__all__ = ["MAX_COUNT", "SPLITS", "SyntheticSplit", "count_at", "draw"]
+__all__ = ["SERIES", "Series", "SyntheticSplit", "count_at", "draw"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import overload
 
@@ -13,33 +14,65 @@ from ebclib.choices import choose
 from ebclib.datasets.sample import Sample
 from ebclib.synthetic.scene import Scene, paint, plan
 
-SPLITS = {"train": 160, "val": 40, "test": 60}
-"""The splits and how many pictures they have if nothing else is asked for."""
 
-MAX_COUNT = 1500
-"""The most people that are drawn unless more are asked for."""
+@dataclass(frozen=True)
+class Series:
+    """A family of drawn pictures.
 
-_EMPTY, _MEDIAN, _SPREAD = 0.04, 72.0, 1.15
-_SIZES = [(480, 640), (448, 600), (512, 512), (480, 720), (450, 800), (560, 640), (576, 768)]
+    Attributes
+    ----------
+    splits : and how many pictures they have if nothing else is asked for
+    sizes : (height, width) in pixels that a picture may have, upright or lying
+    median : people in the picture in the middle
+    most : people in the fullest one
+    """
+
+    splits: dict[str, int]
+    sizes: tuple[tuple[int, int], ...]
+    median: float
+    most: int
+
+
+SERIES = {
+    "synthetic": Series(
+        {"train": 160, "val": 40, "test": 60},
+        ((480, 640), (448, 600), (512, 512), (480, 720), (450, 800), (560, 640), (576, 768)),
+        median=72,
+        most=1500,
+    ),
+    "synthetic_small": Series(
+        {"train": 128, "test": 48}, ((192, 256), (224, 224), (192, 288)), median=12, most=250
+    ),
+}
+"""The data sets that are drawn. The small one is a sixth of the other in pixels and people, for
+experiments of many short runs."""
+
+_SPLITS = ("train", "val", "test")
+_EMPTY, _SPREAD = 0.04, 1.15
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
-def count_at(quantile: float) -> int:
+def count_at(quantile: float, series: str = "synthetic") -> int:
     """How many people are in a picture at this ``quantile`` (in 0…1) of the distribution.
 
-    Four in a hundred are empty; the others are log-normal around 72, up to `MAX_COUNT`.
+    Four in a hundred are empty; the others are log-normal around the series' median, up to its most.
     """
     if not 0 <= quantile <= 1:
         raise ValueError(f"quantile is {quantile!r}; give a number from 0 to 1.")
     if quantile < _EMPTY:
         return 0
     rest = min(max((quantile - _EMPTY) / (1 - _EMPTY), 1e-6), 1 - 1e-6)
-    people = _MEDIAN * math.exp(_SPREAD * NormalDist().inv_cdf(rest))
-    return min(max(round(people), 1), MAX_COUNT)
+    kind = SERIES[series]
+    people = kind.median * math.exp(_SPREAD * NormalDist().inv_cdf(rest))
+    return min(max(round(people), 1), kind.most)
 
 
 def plan_picture(
-    rng: np.random.Generator, count: int | None, height: int | None, width: int | None
+    rng: np.random.Generator,
+    count: int | None,
+    height: int | None,
+    width: int | None,
+    series: str = "synthetic",
 ) -> Scene:
     """Choose what was left open, and plan the scene."""
     for what, value, least in (("count", count, 0), ("height", height, 64), ("width", width, 64)):
@@ -47,9 +80,10 @@ def plan_picture(
             raise ValueError(
                 f"{what} is {value!r}; give a whole number of {least} or more, or None."
             )
-    quantile, sides = float(rng.random()), _SIZES[rng.integers(len(_SIZES))]
+    sizes = SERIES[series].sizes
+    quantile, sides = float(rng.random()), sizes[rng.integers(len(sizes))]
     tall = sides[:: -1 if rng.random() < 0.3 else 1]
-    count = count_at(quantile) if count is None else int(count)
+    count = count_at(quantile, series) if count is None else int(count)
     return plan(rng, count, int(height or tall[0]), int(width or tall[1]))
 
 
@@ -87,9 +121,10 @@ class SyntheticSplit(Sequence[Sample]):
 
     Parameters
     ----------
-    split : one of `SPLITS`; no two share a picture.
+    split : one of the series' splits; no two share a picture.
     seed : another seed, other pictures.
-    size : how many pictures; by default that of `SPLITS`. The first n are the same for any size.
+    size : how many pictures; by default the series'. The first n are the same for any size.
+    series : a key of `SERIES`.
 
     Attributes
     ----------
@@ -98,19 +133,23 @@ class SyntheticSplit(Sequence[Sample]):
         is spread evenly over the distribution (a golden-ratio sequence of its quantiles).
     """
 
-    def __init__(self, split: str, seed: int = 0, size: int | None = None) -> None:
-        self.split = choose("split of synthetic", split, SPLITS)
+    def __init__(
+        self, split: str, seed: int = 0, size: int | None = None, series: str = "synthetic"
+    ) -> None:
+        self.series = choose("series", series, SERIES)
+        splits = SERIES[series].splits
+        self.split = choose(f"split of {series}", split, splits)
         for what, value in (("seed", seed), ("size", size or 0)):
             if int(value) != value or value < 0:
                 raise ValueError(f"{what} is {value!r}; give a whole number of 0 or more.")
-        self.seed, size = int(seed), SPLITS[split] if size is None else int(size)
+        self.seed, size = int(seed), splits[split] if size is None else int(size)
         self.names = [f"{split}_{index:04d}" for index in range(size)]
         start = self._rng(0).random()
         quantiles = (start + _GOLDEN * np.arange(size)) % 1
-        self.counts = np.array([count_at(float(q)) for q in quantiles], np.int64)
+        self.counts = np.array([count_at(float(q), series) for q in quantiles], np.int64)
 
     def _rng(self, *key: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, list(SPLITS).index(self.split), *key])
+        return np.random.default_rng([self.seed, _SPLITS.index(self.split), *key])
 
     def __len__(self) -> int:
         return len(self.names)
@@ -124,5 +163,6 @@ class SyntheticSplit(Sequence[Sample]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         number = range(len(self))[index]
-        scene = plan_picture(self._rng(1, number), int(self.counts[number]), None, None)
+        count = int(self.counts[number])
+        scene = plan_picture(self._rng(1, number), count, None, None, self.series)
         return Sample(paint(scene), scene.points, self.names[number])

@@ -120,6 +120,8 @@ def evaluate(
         "training_minutes": round(history["seconds"].iloc[-1] / 60, 2),
         "representatives": task.representatives.round(4).tolist(),
     }
+    if "test_mae" in history and not suffix:
+        metrics["test_selected_mae"] = history["test_mae"].min()
     if state.is_main_process:
         write_csv(run.path / f"predictions{suffix}.csv", found)
         write_json(run.path / f"metrics{suffix}.json", metrics)

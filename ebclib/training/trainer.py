@@ -88,6 +88,7 @@ class Trainer:
         )
         borders = torch.from_numpy(task.bins.lows[1:]).float()
         self.borders = borders.to(self.accelerator.device)
+        self.test = task.test(config) if config.watch_test else None
         self.epoch, self.seconds, self.best = 0, 0.0, math.inf
         self.history: list[dict[str, Any]] = []
         if run.checkpoint.is_file():
@@ -233,7 +234,16 @@ class Trainer:
         if error["mae"] < self.best:
             self.best = error["mae"]
             self._store()
-        return {"held_out_mae": error["mae"], "held_out_rmse": error["rmse"]}
+        row = {"held_out_mae": error["mae"], "held_out_rmse": error["rmse"]}
+        if self.test is not None:
+            seen = evaluation.predict(
+                self.measured,
+                self.test,
+                progress="Test, watched" if self.progress else None,
+                state=processes(),
+            )
+            row["test_mae"] = evaluation.errors(seen["points"], seen["count"])["mae"]
+        return row
 
     def _store(self) -> None:
         """The weights that are measured, as the run's."""

@@ -1,0 +1,113 @@
+# prepare → train → the notebooks that make tables and figures, for one experiment of notebooks/params/:
+#
+#   snakemake --cores all                                        the demo
+#   snakemake --cores all --config experiment=shanghaitech       … --dry-run: what it would do and cost
+#   snakemake --profile profiles/slurm --config experiment=paper
+#
+# What is done is not done again; what was stopped goes on from its last epoch; a changed parameter of a
+# run is another run. Jobs are told apart by the marks they leave below results/notebooks/<experiment>/.
+
+import shlex
+import sys
+
+import yaml
+from snakemake.utils import min_version
+
+from ebclib import experiments
+from ebclib.config import project_root, results_root
+from ebclib.runs import code_digest
+
+min_version("9.0")
+
+experiment = experiments.load(str(config.get("experiment", "demo")))
+done = results_root() / "notebooks" / experiment.name
+follows = code_digest() if experiment.follow_code else None
+own_python = shlex.quote(sys.executable)
+
+if workflow.is_main_process and workflow.dryrun:
+    print(f"{experiment.title}: the runs of {experiment.name}", file=sys.stderr)
+    table = experiments.costs(experiment, config.get("teraflops"))
+    print(experiments.format_costs(table), file=sys.stderr)
+
+
+def configs(wildcards):
+    """Every parameter of a job's runs; a change of them redoes the job."""
+    return [experiment.cells[name].config.to_dict() for name in experiment.jobs[wildcards.job]]
+
+
+def needs(wildcards):
+    """What a notebook reads: data sets, runs, another notebook's run."""
+    name, given = wildcards.notebook, experiment.notebooks[wildcards.notebook]
+    marks = [done / f"prepare-{given['dataset']}.done"] if given.get("dataset") else []
+    if "experiment" in given:
+        marks += [done / f"train-{job}.done" for job in experiment.jobs]
+    if name in READS_A_RUN:
+        marks.append(done / "04_train.ipynb")
+    return marks
+
+
+# These show what a model does: the run that notebook 04 leaves.
+READS_A_RUN = {"07_visualization", "08_count_your_own"}
+
+
+wildcard_constraints:
+    job=r"[^/]+",
+    notebook=r"\d\d_\w+",
+    dataset=r"[^/]+",
+
+
+rule all:
+    input:
+        expand(done / "{notebook}.ipynb", notebook=experiment.notebooks),
+
+
+rule prepare:
+    output:
+        touch(done / "prepare-{dataset}.done"),
+    params:
+        code=follows,
+    shell:
+        "{own_python} -m ebclib prepare {wildcards.dataset}"
+
+
+rule train:
+    input:
+        lambda wildcards: [
+            done / f"prepare-{dataset}.done"
+            for dataset in sorted({given["dataset"] for given in configs(wildcards)})
+        ],
+        ancient(project_root() / "notebooks" / "04_train.ipynb"),
+    output:
+        touch(done / "train-{job}.done"),
+    params:
+        configs=configs,
+        code=follows,
+        runs=lambda wildcards: shlex.join(experiment.jobs[wildcards.job]),
+    threads: 1 if experiment.follow_code else workflow.cores
+    resources:
+        gpu=0 if experiment.follow_code else 1,
+        mem_mb=12000,
+        runtime=60 * 24 * 2,
+    priority: 10
+    shell:
+        "OMP_NUM_THREADS={threads} {own_python} -m ebclib run {experiment.name} --runs {params.runs}"
+
+
+rule notebook:
+    input:
+        needs,
+        notebook=project_root() / "notebooks" / "{notebook}.ipynb",
+    output:
+        done / "{notebook}.ipynb",
+    params:
+        given=lambda wildcards: shlex.quote(
+            yaml.safe_dump(dict(experiment.notebooks[wildcards.notebook]))
+        ),
+        code=follows,
+    threads: 1
+    resources:
+        mem_mb=12000,
+    priority: lambda wildcards: 20 if wildcards.notebook == "04_train" else 0
+    shell:
+        "OMP_NUM_THREADS={threads} {own_python} -m papermill --kernel python3 --no-progress-bar "
+        "-y {params.given} {input.notebook} {output}"

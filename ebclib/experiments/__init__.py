@@ -1,0 +1,35 @@
+"""Experiments: many runs, the tables they fill, and what they cost.
+
+`load` reads one of `notebooks/params/`, `train_runs` trains what it lacks by notebook 04, `pivot` makes
+a table of what is there, `costs` says what is still to be paid.
+"""
+
+from .cost import costs, format_costs
+from .jobs import train_runs
+from .plan import Cell, Experiment, Table, load, names, unfinished
+from .results import (
+    MISSING,
+    improvement,
+    mean_and_deviation,
+    measured,
+    paired_difference,
+    pivot,
+)
+
+__all__ = [
+    "MISSING",
+    "Cell",
+    "Experiment",
+    "Table",
+    "costs",
+    "format_costs",
+    "improvement",
+    "load",
+    "mean_and_deviation",
+    "measured",
+    "names",
+    "paired_difference",
+    "pivot",
+    "train_runs",
+    "unfinished",
+]
