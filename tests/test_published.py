@@ -100,7 +100,7 @@ def test_a_run_s_counterparts_are_of_its_model_kind_data_set_and_split():
 
 
 def test_an_unknown_table_is_an_error_that_lists_the_known_ones():
-    with pytest.raises(ValueError, match="table '5' is not known.*1, 2, 3, 4"):
+    with pytest.raises(ValueError, match=r"table '5' is not known\..*1, 2, 3, 4"):
         published(5)
     with pytest.raises(ValueError, match="improvements '2' is not known"):
         improvements(2)
