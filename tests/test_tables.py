@@ -17,7 +17,7 @@ from ebclib.runs import all_runs, write_json
 from ebclib.tables.latex import escaped
 from ebclib.tables.layout import lay_out, shown
 
-ODD = "50% of a_b & $x$ {0} ~ ^ # \\ <i> × − ± σ ≤ “q” é"
+ODD = "50% of a_b & $x$ {0} ~ ^ # \\ <i> |e| × − ± σ ≤ “q” é"
 
 
 @pytest.fixture
@@ -114,6 +114,7 @@ def test_latex_is_whole_and_every_line_has_every_column(wide, names, best):
         assert ands + 1 + spanned == 6, line
     assert r"\begin{tabular}{@{}llrrrl@{}}" in text
     assert r"\cmidrule(lr){3-4} \cmidrule(lr){5-5}" in text
+    assert "|" not in text, "prints a dash"
     assert text.index(r"\bottomrule") < text.index(r"\footnotesize")
     assert text.count(r"\addlinespace") == 1
 

@@ -6,11 +6,19 @@ pandas' own writer knows neither rules under a group of columns nor a note below
 from __future__ import annotations
 
 import re
+from functools import cache
 from itertools import accumulate
 
-from pylatexenc.latexencode import unicode_to_latex
+from pylatexenc.latexencode import (
+    RULE_DICT,
+    UnicodeToLatexConversionRule,
+    UnicodeToLatexEncoder,
+)
 
 from .layout import Heading, Layout, Row
+
+# In LaTeX's first font encoding a bare | prints a dash.
+_BAR = UnicodeToLatexConversionRule(RULE_DICT, {ord("|"): r"\textbar"})
 
 
 def latex(layout: Layout, caption: str, label: str, note: str = "") -> str:
@@ -66,17 +74,21 @@ def escaped(text: str) -> str:
     ValueError : a character that LaTeX has no command for; it is named
     """
     try:
-        return unicode_to_latex(text, unknown_char_policy="fail", unknown_char_warning=False)
+        return _encoder("fail").unicode_to_latex(text)
     except ValueError:
-        unknown = [c for c in text if not c.isascii() and not _has_command(c)]
+        known = _encoder("ignore").unicode_to_latex
+        unknown = [character for character in text if not known(character)]
         raise ValueError(
             f"{text!r} holds {' '.join(unknown)}, which LaTeX has no command for; write it in words."
         ) from None
 
 
-def _has_command(character: str) -> bool:
-    return (
-        unicode_to_latex(character, unknown_char_policy="ignore", unknown_char_warning=False) != ""
+@cache
+def _encoder(unknown: str) -> UnicodeToLatexEncoder:
+    return UnicodeToLatexEncoder(
+        conversion_rules=[_BAR, "defaults"],
+        unknown_char_policy=unknown,
+        unknown_char_warning=False,
     )
 
 
