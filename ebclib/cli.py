@@ -1,4 +1,4 @@
-"""The workbook from a shell: `ebc prepare | train | evaluate | plan | run | report | store`, the notebooks' own code."""
+"""The workbook from a shell, the notebooks' own code: `ebc prepare | train | evaluate | plan | run …`."""
 
 from __future__ import annotations
 

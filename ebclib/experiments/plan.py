@@ -33,7 +33,10 @@ from ..choices import choose
 from ..config import FIELDS, Config, make_config, project_root, results_root
 from ..runs import Run
 
-_KEYS = ("title", "note", "defaults", "seeds", "follow_code", "runs_per_job", "notebooks", "tables")
+_KEYS = (
+    *("title", "note", "defaults", "seeds", "follow_code", "runs_per_job", "notebooks", "tables"),
+    *("random",),
+)
 _TABLE_KEYS = ("caption", "note", "defaults", "seeds", "columns", "rows")
 
 
@@ -201,7 +204,9 @@ def _cells(table: Mapping[str, Any], content: Mapping[str, Any], where: str) -> 
 
 def _labelled(content: Any, where: str) -> dict[str, dict[str, Any]]:
     if not isinstance(content, dict) or not content:
-        raise ValueError(f"{where}: labels with their parameters are expected, not {content!r:.60}.")
+        raise ValueError(
+            f"{where}: labels with their parameters are expected, not {content!r:.60}."
+        )
     for label, given in content.items():
         _known(given or {}, (*FIELDS, "seeds"), f"{where}, {label}")
     return {str(label): dict(given or {}) for label, given in content.items()}

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from ..published import counterparts, improvement
 from ..runs import Run
-from .plan import Table
+from .plan import Cell, Table
 
 MISSING = "–"
 """What a cell shows that no run has filled."""
@@ -98,15 +99,6 @@ def mean_and_deviation(values: Sequence[float], digits: int = 1) -> str:
     return mean if len(values) == 1 else f"{mean} ± {values.std(ddof=1):.{digits}f}"
 
 
-def improvement(before: float, after: float) -> float:
-    """By how much an error fell, in percent of what it was; below 0 where it rose.
-
-    >>> improvement(140.6, 77.9).__round__(1)
-    44.6
-    """
-    return 100 * (before - after) / before
-
-
 def paired_difference(
     first: Sequence[Run], second: Sequence[Run], resamples: int = 9999, seed: int = 0
 ) -> dict[str, float]:
@@ -147,3 +139,84 @@ def _errors(run: Run) -> pd.Series:
     """Each picture's absolute error in people."""
     rows = run.predictions.set_index("image")
     return (rows["count"] - rows["points"]).abs().sort_index()
+
+
+def beside(table: Table, digits: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`pivot`, with the published numbers of the same model, kind, data set and split beside.
+
+    Returns
+    -------
+    two frames of one shape: texts, and where each comes from (names of runs; the paper's table)
+    """
+    text, source = pivot(table, digits=digits)
+    columns, texts, sources = [], {}, {}
+    for column in table.columns:
+        for metric in ("MAE", "RMSE"):
+            columns.append((column, metric))
+            texts[columns[-1]], sources[columns[-1]] = text[columns[-1]], source[columns[-1]]
+            cells = {row: table.at(row, column) for row in table.rows}
+            printed = {row: _printed(of[0], metric) for row, of in cells.items() if of}
+            if any(value for value, _ in printed.values()):
+                columns.append((column, f"{metric}, paper"))
+                for into, place in ((texts, 0), (sources, 1)):
+                    found = [printed.get(row, ("", ""))[place] for row in table.rows]
+                    into[columns[-1]] = pd.Series(found, index=table.rows)
+    keys = pd.MultiIndex.from_tuples(columns)
+    return (
+        pd.DataFrame(texts, index=table.rows).set_axis(keys, axis="columns"),
+        pd.DataFrame(sources, index=table.rows).set_axis(keys, axis="columns"),
+    )
+
+
+def _printed(cell: Cell, metric: str) -> tuple[str, str]:
+    """The published number beside a cell, and where it is printed."""
+    rows = counterparts(cell.config)
+    if metric.lower() not in rows:
+        return "", ""
+    row = rows.dropna(subset=metric.lower()).head(1)
+    if row.empty:
+        return "", ""
+    return f"{row[metric.lower()].item():.1f}", f"{row['source'].item()} ({row['citation'].item()})"
+
+
+def against_regression(table: Table, resamples: int = 9999) -> pd.DataFrame:
+    """Every classifier of a table beside the regression model of the same network and data set.
+
+    Returns
+    -------
+    a row a pair with finished runs: ``column``, ``regression`` and ``classifier`` (rows of the table),
+    ``before`` and ``after`` (mean MAE, people), ``improvement`` in percent, ``seeds`` of either, and of
+    `paired_difference` ``difference``, ``lower``, ``upper``
+    """
+    pairs = []
+    for column in table.columns:
+        rows = {row: cells for row in table.rows if (cells := _finished(table.at(row, column)))}
+        baselines = {c[0].config.model: r for r, c in rows.items() if _is_regression(c[0])}
+        for row, cells in rows.items():
+            baseline = baselines.get(cells[0].config.model)
+            if _is_regression(cells[0]) or baseline is None:
+                continue
+            sides = [[cell.run for cell in of] for of in (rows[baseline], cells)]
+            before, after = (np.mean([run.metrics["mae"] for run in runs]) for runs in sides)
+            pairs.append(
+                {
+                    "column": column,
+                    "regression": baseline,
+                    "classifier": row,
+                    "before": before,
+                    "after": after,
+                    "improvement": improvement(before, after),
+                    "seeds": " / ".join(str(len(runs)) for runs in sides),
+                    **paired_difference(*sides, resamples=resamples),
+                }
+            )
+    names = "column regression classifier before after improvement seeds difference pictures lower upper"
+    return pd.DataFrame(pairs, columns=names.split())
+
+
+def _finished(cells: Sequence[Cell]) -> list[Cell]:
+    return [cell for cell in cells if cell.run.is_finished]
+
+
+def _is_regression(cell: Cell) -> bool:
+    return cell.config.head == "regression"

@@ -1,6 +1,7 @@
 """Arrays and data frames to Axes: every figure of the workbook, in one style."""
 
 from ebclib.plots.bins import bins_legend, plot_bias, plot_bins, plot_class_sizes
+from ebclib.plots.comparison import plot_cells, plot_differences
 from ebclib.plots.counts import plot_block_labels, plot_long_tail, plot_picture_counts
 from ebclib.plots.diagrams import (
     plot_clip_ebc,
@@ -32,11 +33,13 @@ __all__ = [
     "plot_bins",
     "plot_block_labels",
     "plot_borders",
+    "plot_cells",
     "plot_class_sizes",
     "plot_clip_ebc",
     "plot_correction",
     "plot_costs",
     "plot_crops",
+    "plot_differences",
     "plot_growth",
     "plot_history",
     "plot_kernels",

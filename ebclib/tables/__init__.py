@@ -109,7 +109,7 @@ def save(
     ----------
     table : a frame of numbers, or of text such as "12.3 ± 0.4"; missing values are missing in the CSV
         and a dash in print
-    name : of the files
+    name : of the files, below a folder (``demo/table1``) if it is to be
     digits : significant digits in the CSV
     caption : None: made from ``name``
     note : stands below the printed table; what must not be missed, such as `note` of its runs
@@ -130,8 +130,10 @@ def save(
         column, or a character that LaTeX has no command for; nothing is written then
     """
     layout = lay_out(table, runs, decimals, best)
-    caption = caption or name.strip("0123456789").strip("_").replace("_", " ").capitalize()
-    label = label or f"tab:{name.replace('_', '-')}"
+    caption = (
+        caption or Path(name).name.strip("0123456789").strip("_").replace("_", " ").capitalize()
+    )
+    label = label or f"tab:{name.replace('_', '-').replace('/', ':')}"
     path = results_root() / "tables" / f"{name}.csv"
     printed = {
         ".tex": latex(layout, caption, label, note),
@@ -139,8 +141,8 @@ def save(
     }
     write_csv(path, _flat(table), digits)
     for suffix, text in printed.items():
-        write_whole(path.with_name(name + suffix), lambda part, text=text: part.write_text(text))
-    beside = path.with_name(f"{name}.runs.csv")
+        write_whole(path.with_suffix(suffix), lambda part, text=text: part.write_text(text))
+    beside = path.with_suffix(".runs.csv")
     if runs is None:
         beside.unlink(missing_ok=True)  # of a former table: it would name other numbers' runs
     else:

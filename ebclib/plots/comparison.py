@@ -1,0 +1,62 @@
+"""Figures of many runs: their errors side by side, and differences with intervals."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from ebclib.plots.style import COLOURS, COLUMN_INCHES, MARKERS
+
+
+def plot_cells(
+    found: pd.DataFrame, rows: list[str], columns: list[str], ax: Axes | None = None
+) -> Axes:
+    """MAE of every run of a table, a line a row and a sign a column; seeds are small, their mean large.
+
+    Parameters
+    ----------
+    found : `experiments.measured`
+    rows, columns : of the table, in its order; those without a run stay empty
+    """
+    size = (COLUMN_INCHES * 1.35, 0.7 + 0.26 * len(rows) + 0.12 * (len(columns) > 1))
+    ax = ax or plt.subplots(figsize=size)[1]
+    offsets = np.linspace(-0.22, 0.22, len(columns)) if len(columns) > 1 else [0.0]
+    for number, (column, offset) in enumerate(zip(columns, offsets, strict=True)):
+        here = found[found["column"] == column]
+        style = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
+        places = here["row"].map({row: place for place, row in enumerate(rows)}) + offset
+        many = here.groupby("row")["mae"].transform("size") > 1
+        ax.plot(here["mae"][many], places[many], ls="none", ms=3, alpha=0.5, mew=0, **style)
+        means = here.assign(place=places).groupby("row")[["mae", "place"]].mean()
+        ax.plot(means["mae"], means["place"], ls="none", ms=6, mec="white", label=column, **style)
+    for value in found["mean_predictor_mae"].drop_duplicates()[:1] if len(columns) == 1 else []:
+        ax.axvline(value, color="0.4", ls=":", lw=1.2, label="always the training mean")
+    ax.set(xlabel="MAE (people)", xlim=(0, None), ylim=(len(rows) - 0.5, -0.5))
+    ax.set_yticks(range(len(rows)), rows)
+    ax.grid(axis="y", color="0.9", lw=0.6)
+    ax.set_axisbelow(True)
+    if len(columns) > 1 or len(found):
+        ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), borderaxespad=0.4)
+    return ax
+
+
+def plot_differences(pairs: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """By how many people a classifier's MAE is below its regression form's, with 95 % intervals.
+
+    Parameters
+    ----------
+    pairs : `experiments.against_regression`
+    """
+    ax = ax or plt.subplots(figsize=(COLUMN_INCHES * 1.35, 0.8 + 0.3 * len(pairs)))[1]
+    places = np.arange(len(pairs))
+    middle = pairs["difference"].to_numpy()
+    reach = np.abs(pairs[["lower", "upper"]].to_numpy().T - middle)
+    ax.axvline(0, color="0.4", lw=1)
+    ax.errorbar(middle, places, xerr=reach, fmt="o", ms=5, capsize=3, color=COLOURS[0], mec="white")
+    names = [f"{row.classifier}\n({row.column})" for row in pairs.itertuples()]
+    ax.set_yticks(places, names)
+    ax.set(ylim=(len(pairs) - 0.5, -0.5))
+    ax.set_xlabel("MAE saved against regression (people; 95 % interval over pictures)")
+    return ax
