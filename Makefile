@@ -30,8 +30,6 @@ SHELL := /bin/sh
 .NOTPARALLEL:
 
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb))
-EXECUTED := $(NOTEBOOKS:notebooks/%=results/notebooks/%)
-SOURCES := $(shell find ebclib -type f ! -name '*.pyc' ! -path '*/.*')
 
 .PHONY: help setup reproduce test store lab lint clean
 
@@ -39,11 +37,12 @@ help: ## List these commands
 	@echo "Usage: make COMMAND   (environment: $(ENVIRONMENT))"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
 
-reproduce: setup $(EXECUTED) ## Run every notebook that is out of date, offline, and print the table of runs
+reproduce: setup ## Train the demo's runs and run every notebook, offline; what is done stays
+	@"$(PYTHON)" -m snakemake --cores all --config experiment=demo
 	@"$(PYTHON)" -m ebclib report
 
-test: setup ## Run the whole test: examples, tests and notebooks, offline
-	@"$(PYTHON)" -m pytest --nbval
+test: setup ## Run the whole test: examples, tests and notebooks, offline, a process a core
+	@OMP_NUM_THREADS=1 "$(PYTHON)" -m pytest --nbval --numprocesses auto --dist loadfile
 
 store: setup ## Run the notebooks and save their outputs in them, before a change of them is committed
 	@"$(PYTHON)" -m ebclib store $(NOTEBOOKS)
@@ -57,20 +56,12 @@ lint: setup ## Check code and notebooks with ruff
 	@"$(PYTHON)" -m ruff format --check
 
 clean: ## Remove caches and executed notebooks; keeps .venv, data/ and the runs in results/
-	@rm -rf results/notebooks .pytest_cache .ruff_cache .hypothesis build dist
+	@rm -rf results/notebooks .snakemake .pytest_cache .ruff_cache .hypothesis build dist
 	@find ebclib tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
 
 # The demo and its test fetch nothing.
 test reproduce store: export HF_HUB_OFFLINE := 1
 test reproduce store: export TRANSFORMERS_OFFLINE := 1
-
-# A notebook that fails leaves its output under the .part name, to be read; it counts as not run.
-.SECONDEXPANSION:
-results/notebooks/%.ipynb: notebooks/%.ipynb $$(wildcard notebooks/params/$$*.yaml) $(SOURCES) | setup
-	@mkdir -p $(@D)
-	@"$(PYTHON)" -m papermill --kernel python3 --progress-bar \
-	    $(patsubst %,-f %,$(filter notebooks/params/%,$^)) $< $(@D)/$*.part.ipynb
-	@mv $(@D)/$*.part.ipynb $@
 
 # Is this checkout's package (not another's) installed, since pyproject.toml last changed?
 INSTALLED = [ "$(STAMP)" -nt pyproject.toml ] && "$(PYTHON)" -P -c 'import pathlib, sys, ebclib; \

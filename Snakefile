@@ -24,10 +24,9 @@ done = results_root() / "notebooks" / experiment.name
 follows = code_digest() if experiment.follow_code else None
 own_python = shlex.quote(sys.executable)
 
-if workflow.is_main_process and workflow.dryrun:
-    print(f"{experiment.title}: the runs of {experiment.name}", file=sys.stderr)
+if workflow.is_main_process and {"-n", "--dry-run", "--dryrun"} & set(sys.argv):
     table = experiments.costs(experiment, config.get("teraflops"))
-    print(experiments.format_costs(table), file=sys.stderr)
+    print(f"{experiment.title}\n{experiments.format_costs(table)}\n", file=sys.stderr)
 
 
 def configs(wildcards):
@@ -98,10 +97,10 @@ rule notebook:
         needs,
         notebook=project_root() / "notebooks" / "{notebook}.ipynb",
     output:
-        done / "{notebook}.ipynb",
+        done / "{notebook}.ipynb",  # one that fails is left as .part.ipynb, to be read
     params:
         given=lambda wildcards: shlex.quote(
-            yaml.safe_dump(dict(experiment.notebooks[wildcards.notebook]))
+            yaml.safe_dump(dict(experiment.notebooks[wildcards.notebook]), default_flow_style=True)
         ),
         code=follows,
     threads: 1
@@ -109,5 +108,6 @@ rule notebook:
         mem_mb=12000,
     priority: lambda wildcards: 20 if wildcards.notebook == "04_train" else 0
     shell:
-        "OMP_NUM_THREADS={threads} {own_python} -m papermill --kernel python3 --no-progress-bar "
-        "-y {params.given} {input.notebook} {output}"
+        "export OMP_NUM_THREADS={threads}; part=$(echo {output:q} | sed 's/ipynb$/part.ipynb/'); "
+        "{own_python} -m papermill --kernel python3 --no-progress-bar "
+        "-y {params.given} {input.notebook:q} $part && mv $part {output:q}"

@@ -70,6 +70,7 @@ class Config:
     model: str = "clip_lite"  # a row of `variants.VARIANTS`, or timm:NAME, open_clip:NAME
     pretrained: str = "default"  # the row's weights; another tag; a file; none
     head: Literal["text", "linear", "random_text", "regression"] | None = None
+    prior_bias: bool = False  # the linear or regression head starts at the blocks' own frequencies
     residual_block: bool = False  # one before the text head's projection, as in the release
     visual_prompts: Literal["none", "shallow", "deep"] = "none"  # on a frozen ViT (VPT)
     prompt_tokens: int = 32  # of them in a layer
@@ -143,6 +144,10 @@ class Config:
             raise ValueError(
                 f"residual_block stands before the head of a model without decoder; {self.model} has "
                 "one. Leave it out, or choose a clip_* model."
+            )
+        if self.prior_bias and self.head not in ("linear", "regression"):
+            raise ValueError(
+                f"prior_bias is of the linear and the regression head; head {self.head} has no bias."
             )
         if self.head == "text" and not variant.has_text:
             raise ValueError(
@@ -273,7 +278,7 @@ def default_name(config: Config, given: Mapping[str, Any]) -> str:
     >>> make_config("shb", seed=3, epochs=300).name
     'shb-clip_lite-text-paper-epochs300-seed3'
     """
-    own = {"dataset", "model", "head", "recipe", "name", "seed", "workers", "watch_test"}
+    own = {"dataset", "model", "head", "recipe", "name", "seed", "workers"}
     base = Config(
         dataset=config.dataset,
         model=config.model,

@@ -113,13 +113,37 @@ def representative_counts(
         return bins.middles()
     if bins.is_integer:
         return bins.representatives(count_histogram(split, indices, config))
-    smoothed = [
-        smoothed_counts(
-            split.points[i], *split.sizes[i], config.block_size_px, config.smoothing_px
-        ).ravel()
-        for i in map(int, indices)
-    ]
-    return bins.means(np.concatenate(smoothed))
+    return bins.means(_smoothed(split, indices, config))
+
+
+def class_frequencies(
+    bins: Bins, split: datasets.PreparedSplit, indices: np.ndarray, config: Config
+) -> np.ndarray:
+    """The share of training blocks in each class, float64 (N,); for regression people a block, (1,)."""
+    if config.head == "regression":
+        r = config.block_size_px
+        blocks = sum(
+            -(-height // r) * -(-width // r) for height, width in (split.sizes[i] for i in indices)
+        )
+        return np.array([split.counts[indices].sum() / blocks])
+    if bins.is_integer:
+        grid = dataclasses.replace(config, representatives="grid")
+        sizes = bins.sizes(count_histogram(split, indices, grid))
+    else:
+        sizes = np.bincount(bins.classes(_smoothed(split, indices, config)), minlength=len(bins))
+    return sizes / sizes.sum()
+
+
+def _smoothed(split: datasets.PreparedSplit, indices: np.ndarray, config: Config) -> np.ndarray:
+    """The smoothed counts of all blocks, in one row."""
+    return np.concatenate(
+        [
+            smoothed_counts(
+                split.points[i], *split.sizes[i], config.block_size_px, config.smoothing_px
+            ).ravel()
+            for i in map(int, indices)
+        ]
+    )
 
 
 def build_model(config: Config, task: Task) -> BlockwiseModel:
@@ -134,7 +158,11 @@ def build_model(config: Config, task: Task) -> BlockwiseModel:
                 f"{config.model} has no text tower; choose head linear or random_text."
             )
         text = encoder.embed_text(task.sentences(config))
-    return _assemble(config, encoder, task.representatives, text)
+    model = _assemble(config, encoder, task.representatives, text)
+    if config.prior_bias:
+        frequencies = class_frequencies(task.bins, task.split, task.train, config)
+        model.head.start_at(torch.from_numpy(frequencies).float())
+    return model
 
 
 def load_model(run: Run, device: str | torch.device = "cpu") -> BlockwiseModel:

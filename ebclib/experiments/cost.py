@@ -9,7 +9,6 @@ import pandas as pd
 
 from .. import datasets
 from ..config import Config
-from ..inspection import outline, steps
 from ..runs import all_runs, device_name
 from .jobs import is_done
 from .plan import Experiment
@@ -89,5 +88,7 @@ def _operations(config: Config) -> float:
 
 @cache
 def _of_model(model: str, head: str, block_size_px: int, crop_px: int) -> float:
+    from ..inspection import outline, steps  # networks, which a plan of finished runs does without
+
     made = steps(outline(model, 5, block_size_px, head), crop_px, crop_px)
     return 2 * FORWARD_AND_BACKWARD * float(made["multiply_adds"].sum())

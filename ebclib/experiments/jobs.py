@@ -102,7 +102,9 @@ def _execute(cell: Cell, experiment: Experiment, kernel: AsyncKernelManager) -> 
     part = out.with_suffix(".part.ipynb")
     parameters: dict[str, Any] = {**cell.given, "name": cell.config.name}
     parameters["resume"] = can_resume(cell)
-    logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of every comment it cannot parse
+    logging.getLogger("papermill").setLevel(
+        logging.ERROR
+    )  # it warns of every comment it cannot parse
     try:
         papermill.execute_notebook(
             project_root() / "notebooks" / f"{NOTEBOOK}.ipynb",

@@ -52,6 +52,17 @@ class LinearHead(nn.Module):
         nn.init.normal_(self.classify.weight, std=0.01)
         nn.init.zeros_(self.classify.bias)
 
+    def start_at(self, frequencies: Tensor) -> None:
+        """Let the bias say, before any training, what is usual (Lin et al. 2017, Sec. 3.3).
+
+        Parameters
+        ----------
+        frequencies : (N,) shares of the classes; with one output, the people in a block on average
+        """
+        with torch.no_grad():
+            is_count = len(frequencies) == 1
+            self.classify.bias.copy_(frequencies if is_count else frequencies.clamp(1e-4).log())
+
     def forward(self, features: Tensor, scale: float) -> Tensor:
         """(B, C, H', W') → float32 (B, N, scale·H', scale·W')."""
         return resize(self.classify(features), scale).float()
