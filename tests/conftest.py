@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ebclib.config import data_root, make_config, results_root
+from ebclib.config import data_root, make_config, project_root, results_root
 from ebclib.runs import write_json
 from ebclib.synthetic import SyntheticSplit
 
@@ -30,6 +30,15 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["EBC_PREPARED"] = str(Path(folder, "prepared"))
     os.environ["EBC_RESULTS"] = str(Path(folder, "results"))
     config.stash[_SESSION_FOLDER] = folder
+    _lay_out_recorded_runs(Path(folder, "results", "runs"))
+
+
+def _lay_out_recorded_runs(into: Path) -> None:
+    """The small files of the demo's experiment, which the comparing notebooks make tables of."""
+    for run in (project_root(Path(__file__).parent) / "results" / "runs").glob("synthetic_small-*"):
+        for path in (*run.glob("*.json"), *run.glob("*.csv")):
+            (into / run.name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, into / run.name)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
