@@ -29,6 +29,9 @@ BATCH_PX = {"cpu": 200_000, "other": 8_000_000}
 """Pixels counted at a time. A processor is fastest while a layer's features stay in its caches and in
 memory that the allocator keeps: one ordinary picture; a GPU needs more to be busy."""
 
+MOST_IN_A_BATCH = 32
+"""Small pictures counted at a time: the first of a stream does not wait for hundreds."""
+
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -45,7 +48,8 @@ class Counter:
 
     Attributes
     ----------
-    card : what the weights say about themselves
+    weights : the file they come from
+    card : what they say about themselves
     network : the model
     notes : what everybody should know who reads its counts; each result repeats them
 
@@ -62,8 +66,8 @@ class Counter:
         longest_side: int | None = None,
         threads: int | None = None,
     ) -> None:
-        weights = weights_of(source)
-        self.card: Card = read_card(weights)
+        self.weights = weights_of(source)
+        self.card: Card = read_card(self.weights)
         found = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device or found)
         if longest_side is not None and longest_side < 1:
@@ -71,7 +75,7 @@ class Counter:
         self.longest_side = longest_side or self.card.longest_side
         self.threads = threads or min(os.cpu_count() or 1, 8)
         self.precision = precision_of(self.card.config, self.device)
-        network = fill_model(self.card.config, weights, self.device)
+        network = fill_model(self.card.config, self.weights, self.device)
         self.network = network.to(memory_format=torch.channels_last)
         self.notes = _notes(self.card)
 
@@ -144,7 +148,7 @@ class Counter:
                 and group
                 and self.network.window_px is None
                 and picture.pixels.shape == group[0].pixels.shape
-                and (len(group) + 1) * picture.pixels.size <= 3 * most_px
+                and len(group) < min(MOST_IN_A_BATCH, 3 * most_px // picture.pixels.size)
             )
             if group and not fits:
                 yield from self._count(group, keep)

@@ -107,7 +107,8 @@ class Count:
         from ..plots.overlay import plot_count, plot_count_beside
 
         draw = plot_count_beside if side_by_side else plot_count
-        return draw(self._shown(), self.density, self._covered(), self.text(), axes)
+        shown = self._shown()
+        return draw(shown, self.density, self._covered(), self.text(), axes, self.noun[1])
 
     def regions(self, polygons: Mapping[str, Any] | str | Path) -> pd.DataFrame:
         """People inside polygons; see `regions.count_regions`."""

@@ -55,14 +55,15 @@ def plot_count(
     covered: tuple[float, float],
     title: str = "",
     ax: Axes | None = None,
+    people: str = "people",
 ) -> Axes:
     """The overlay with its scale.
 
-    Parameters are those of `overlay`; ``title`` says the count.
+    Parameters are those of `overlay`; ``title`` says the count, ``people`` what is counted.
     """
     ax = ax or plt.subplots(figsize=_figure_size(covered, 1))[1]
     ax.imshow(overlay(picture, density, covered), interpolation="bilinear")
-    _scale(ax, density)
+    _scale(ax, density, people)
     return _bare(ax, title)
 
 
@@ -72,6 +73,7 @@ def plot_count_beside(
     covered: tuple[float, float],
     title: str = "",
     axes: np.ndarray | None = None,
+    people: str = "people",
 ) -> np.ndarray:
     """Picture left, density right, with its scale; parameters are those of `overlay`."""
     if axes is None:
@@ -86,7 +88,7 @@ def plot_count_beside(
     for ax, name in zip(axes, ("Picture", title), strict=True):
         ax.set(xlim=(0, width), ylim=(height, 0))
         _bare(ax, name)
-    _scale(axes[1], density)
+    _scale(axes[1], density, people)
     return axes
 
 
@@ -108,12 +110,14 @@ def _stretched(
 
 def _figure_size(covered: tuple[float, float], panels: int) -> tuple[float, float]:
     width = PAGE_INCHES * (0.7 if panels == 1 else 1)
-    return width, min(width / panels * covered[0] / covered[1] * 0.9 + 0.3, 9)
+    return width, min((width - 0.7) / panels * covered[0] / covered[1] + 0.35, 9)
 
 
-def _scale(ax: Axes, density: np.ndarray) -> None:
+def _scale(ax: Axes, density: np.ndarray, people: str) -> None:
+    """A bar of colours, as high as the picture."""
     colours = plt.cm.ScalarMappable(plt.Normalize(0, _top(density)), DENSITY_MAP)
-    ax.figure.colorbar(colours, ax=ax, label="people per block", fraction=0.046, pad=0.02)
+    beside = ax.inset_axes([1.02, 0, 0.03, 1])
+    ax.figure.colorbar(colours, cax=beside, label=f"{people} per block")
 
 
 def _bare(ax: Axes, title: str) -> Axes:
