@@ -1,8 +1,10 @@
 """Counting with a trained model: whatever is given, however large or broken it is."""
 
+import base64
 import dataclasses
 import io
 import json
+import re
 import time
 
 import numpy as np
@@ -26,7 +28,6 @@ from ebclib.counter import (
     regions_geojson,
     results_frame,
 )
-from ebclib.counter.counting import weights_of
 from ebclib.counter.files import list_pictures
 from ebclib.counter.sources import pictures_below
 from ebclib.counter.upload import Upload
@@ -362,7 +363,8 @@ def test_figures_and_what_a_notebook_shows(counter):
     left, right = result.plot(side_by_side=True)
     assert right.images[0].get_array().shape == (6, 8) and right.get_xlim() == (0, 7.5)
     assert left.images[0].get_array().shape == (45, 60, 3)
-    assert Image.open(io.BytesIO(result._repr_png_())).size == (60, 45)
+    shown = re.search(r"base64,([^\"]+)", result._repr_html_())[1]
+    assert Image.open(io.BytesIO(base64.b64decode(shown))).size == (60, 45)
     lost = counted(np.ones((3, 4)), (20, 32))
     assert lost.overlay().shape == (20, 32, 3)
     assert "a &lt;b&gt;.png" in lost._repr_html_() and "<b>.png" not in lost._repr_html_()
@@ -552,12 +554,19 @@ def test_nothing_to_count_is_an_error(alone, tmp_path, capsys):
 
 
 def test_counting_many_is_faster_than_a_plain_loop(alone, tmp_path):
-    """Usual are two to five times where bf16 is multiplied fast; this model is in float32."""
-    paths = []
-    for number in range(6):
-        paths.append(tmp_path / f"{number}.jpg")
-        Image.fromarray(picture(number, 240, 320)).save(paths[-1])
-    table = compare_counting(weights_of(alone), paths, rounds=4)
+    """Usual are three times and more where bf16 is multiplied fast; elsewhere it is no slower."""
+    card, weights = read_card(alone), tmp_path / "auto.safetensors"
+    weights.write_bytes(alone.read_bytes())
+    config = dataclasses.replace(card.config, precision="auto")
+    write_card(weights, dataclasses.replace(card, config=config))
+    paths = [tmp_path / f"{number}.jpg" for number in range(4)]
+    for number, path in enumerate(paths):
+        Image.fromarray(picture(number, 480, 640)).save(path)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # parallel loops wait for cores that others use
+    table = compare_counting(weights, paths, rounds=3)
+    torch.set_num_threads(threads)
     print(f"\n{table.round(2)}")
-    assert table["mean"]["Counter"] == pytest.approx(table["mean"]["plain loop"], rel=1e-2)
-    assert table["times_faster"]["Counter"] >= 0.8
+    assert table["mean"]["Counter"] == pytest.approx(table["mean"]["plain loop"], rel=0.05)
+    times = table["cpu_ms"]["plain loop"] / table["cpu_ms"]["Counter"]
+    assert times >= (1.5 if training.precision_of(config) == "bf16" else 0.8)

@@ -165,21 +165,18 @@ class Count:
         flagged = f", {len(self.flags)} flagged" if self.flags else ""
         return f"<{self.name}: {self.text()}{flagged}>"
 
-    def _repr_png_(self) -> bytes:
-        buffer = io.BytesIO()
-        image = Image.fromarray(self.overlay())
-        image.thumbnail((480, 480))
-        image.save(buffer, "PNG")
-        return buffer.getvalue()
-
     def _repr_html_(self) -> str:
-        picture = base64.b64encode(self._repr_png_()).decode()
+        """Count, remarks and a small overlay; a JPEG, as notebooks store it."""
+        image, buffer = Image.fromarray(self.overlay()), io.BytesIO()
+        image.thumbnail((480, 480))
+        image.save(buffer, "JPEG", quality=85)
+        picture = base64.b64encode(buffer.getvalue()).decode()
         remarks = [f"<li>&#9888; {html.escape(flag)}</li>" for flag in self.flags]
         remarks += [f"<li>{html.escape(note)}</li>" for note in self.notes]
         return (
             f"<div><b>{html.escape(self.name)}</b>: {html.escape(self.text())}"
             f"<ul>{''.join(remarks)}</ul>"
-            f'<img alt="density over the picture" src="data:image/png;base64,{picture}"></div>'
+            f'<img alt="density over the picture" src="data:image/jpeg;base64,{picture}"></div>'
         )
 
     def _shown(self) -> np.ndarray | None:
