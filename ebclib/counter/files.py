@@ -17,7 +17,7 @@ from tqdm import tqdm
 from ..runs import Run, write_csv, write_json, write_whole
 from .counting import Counter, weights_of
 from .regions import count_regions, read_regions, regions_geojson
-from .result import COLUMNS, Count, result_row
+from .result import Count, result_row, rows_frame
 from .sources import Failure, Item, pictures_below
 
 JOURNAL = "journal.jsonl"
@@ -221,7 +221,7 @@ def _write_tables(
     again: int,
 ) -> Counted:
     counted = [done[name] for name in order if name in done]
-    table = pd.DataFrame([each["row"] for each in counted], columns=list(COLUMNS))
+    table = rows_frame(each["row"] for each in counted)
     parts = [{"image": e["row"]["image"]} | region for e in counted for region in e["regions"]]
     regions = pd.DataFrame(parts, columns=["image", "region", "count", "on_border", "area_px"])
     lost = pd.DataFrame(sorted(failures.items()), columns=["image", "reason"])

@@ -201,8 +201,13 @@ COLUMNS = ("image", "count", "lower", "upper", "height", "width", "flags")
 
 def results_frame(results: Iterable[Count]) -> pd.DataFrame:
     """A row a picture: image, count, lower, upper, height, width, flags; one pass, no map is kept."""
-    rows = [result_row(result) for result in results]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return rows_frame(result_row(result) for result in results)
+
+
+def rows_frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """Rows of `result_row` as a frame; ends of intervals that are not known are NaN."""
+    frame = pd.DataFrame(list(rows), columns=list(COLUMNS))
+    return frame.astype({"count": float, "lower": float, "upper": float})
 
 
 def result_row(result: Count) -> dict[str, Any]:
