@@ -23,18 +23,34 @@ batch_size is the global batch, of which each process takes an equal share: the 
 process. If one is lost, all end, and --resume goes on from the last finished epoch, in any number."""
 
 
+COUNT = """\
+Count in pictures and folders. Into the output folder go counts.csv, maps/ and, where pictures could not
+be counted, failures.csv with the reasons. Called again, it counts only pictures that are new or changed.
+
+Exit status: 0 all were counted; 3 some could not be; 1 none, or something to correct first."""
+
+PARTLY = 3
+"""Exit status where some of what was asked for could not be done; argparse has 2."""
+
+SHOWN = 20
+"""Rows of a table that are printed."""
+
+
 def main(words: Sequence[str] | None = None) -> int:
-    """Run one command; 0 when it did what was asked, 1 with a message on stderr when it could not."""
+    """Run one command; 0 when it did what was asked, 1 with a message on stderr when it could not.
+
+    A command that did a part of it says so with a status of its own (`PARTLY`).
+    """
     given = parser().parse_args(words)
     try:
-        given.command(given)
-    except (ValueError, FileNotFoundError, FloatingPointError) as problem:
+        return given.command(given) or 0
+    except (ValueError, OSError, FloatingPointError) as problem:
         print(f"ebc {given.verb}: {problem}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nStopped. `--resume` goes on from the last epoch.", file=sys.stderr)
+        again = "The same command" if given.verb == "count" else "`--resume`"
+        print(f"\nStopped. {again} goes on from where it was.", file=sys.stderr)
         return 130
-    return 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -81,6 +97,23 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("experiment", help="a file of notebooks/params, without its ending")
     run.add_argument("--runs", nargs="+", help="some of them; default: every one that is missing")
     run.set_defaults(command=_run)
+
+    count = verbs.add_parser(
+        "count",
+        help="count in pictures of your own",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=COUNT,
+    )
+    count.add_argument("path", nargs="+", type=Path, help="pictures, and folders of them")
+    count.add_argument("--out", type=Path, required=True, help="the folder to write to")
+    count.add_argument(
+        "--run", help="a name in results/runs, a run's folder, or its weights; default: the demo's"
+    )
+    count.add_argument("--regions", type=Path, help="GeoJSON: polygons in pixels, counted each")
+    maps = argparse.BooleanOptionalAction
+    count.add_argument("--maps", action=maps, default=True, help="write maps/*.png (default)")
+    count.add_argument("--again", action="store_true", help="count all of them again")
+    count.set_defaults(command=_count)
 
     report = verbs.add_parser("report", help="tables of all finished runs")
     report.set_defaults(command=_report)
@@ -137,6 +170,28 @@ def _run(given: argparse.Namespace) -> None:
     failed = train_runs(load(given.experiment), given.runs)
     if failed:
         raise ValueError(f"{len(failed)} run(s) failed, see above: {', '.join(failed)}")
+
+
+def _count(given: argparse.Namespace) -> int:
+    from .counter import count_files
+    from .counter.counting import demo_run
+
+    source = given.run or demo_run()
+    if given.run is None:
+        print("No --run: with the demo's model, which is for drawn crowds; not for photographs.")
+    done = count_files(given.path, given.out, source, given.regions, given.maps, given.again)
+    for table in (done.table, done.regions):
+        if len(table):
+            rest = f"\n… and {len(table) - SHOWN} more" if len(table) > SHOWN else ""
+            print(table.head(SHOWN).round(1).to_string(index=False, na_rep="") + rest)
+    counted, failed = len(done.table), len(done.failures)
+    before = f" ({counted - done.again} of them before)" if counted > done.again else ""
+    print(f"{counted} counted{before}, {failed} not; see {given.out / 'counts.csv'}")
+    for row in done.failures.head(SHOWN).itertuples():
+        print(f"not counted: {row.image}: {row.reason}", file=sys.stderr)
+    if failed > SHOWN:
+        print(f"… and {failed - SHOWN} more in {given.out / 'failures.csv'}", file=sys.stderr)
+    return 1 if not counted else PARTLY if failed else 0
 
 
 def _report(given: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,8 @@ from .windows import predict_map
 
 COVERAGE = 0.9
 """The share of pictures that an interval is made to hold."""
+
+_Values = TypeVar("_Values", float, pd.Series)
 
 
 @torch.inference_mode()
@@ -107,10 +110,18 @@ def conformal_factor(held_out: pd.DataFrame, coverage: float = COVERAGE) -> floa
 
 def with_intervals(predictions: pd.DataFrame, factor: float) -> pd.DataFrame:
     """Columns image, points, count, lower, upper: `predict`'s rows with ``factor`` deviations each way."""
-    reach = factor * (predictions["deviation"] + 1)
-    return predictions.drop(columns="deviation").assign(
-        lower=(predictions["count"] - reach).clip(lower=0), upper=predictions["count"] + reach
-    )
+    lower, upper = interval(predictions["count"], predictions["deviation"], factor)
+    return predictions.drop(columns="deviation").assign(lower=lower, upper=upper)
+
+
+def interval(count: _Values, deviation: _Values, factor: float) -> tuple[_Values, _Values]:
+    """Both ends of the interval that reaches ``factor`` deviations each way, never below nobody.
+
+    >>> [float(end) for end in interval(10.0, 1.0, 3.0)]
+    [4.0, 16.0]
+    """
+    reach = factor * (deviation + 1)
+    return np.maximum(count - reach, 0), count + reach
 
 
 def summarise(predictions: pd.DataFrame, training_counts: Sequence[float]) -> dict[str, float]:

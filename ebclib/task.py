@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -167,7 +168,12 @@ def build_model(config: Config, task: Task) -> BlockwiseModel:
 
 def load_model(run: Run, device: str | torch.device = "cpu") -> BlockwiseModel:
     """A run's trained model, in evaluation mode."""
-    config, state = run.config, load_file(run.weights)
+    return fill_model(run.config, run.weights, device)
+
+
+def fill_model(config: Config, weights: Path, device: str | torch.device = "cpu") -> BlockwiseModel:
+    """The model a config describes with trained weights from a file, in evaluation mode."""
+    state = load_file(weights)
     encoder = build_encoder(
         config.model, config.pretrained, config.visual_prompts, config.prompt_tokens, load=False
     )

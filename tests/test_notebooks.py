@@ -1,6 +1,7 @@
 """The notebooks' contract, and their behaviour under papermill; nbval compares their stored outputs."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pandas as pd
 import papermill
 import pytest
 
+from ebclib import config, training
 from ebclib.config import project_root
 from ebclib.notebooks import check_parameters, store
 
@@ -216,3 +218,32 @@ def test_notebook_09_with_another_model_and_small_crops(tmp_path):
     table = pd.read_csv(tmp_path / "results" / "tables" / "09_step_mobilenetv2.csv")
     assert table["share"].sum() == pytest.approx(1, abs=1e-3)
     assert (tmp_path / "results" / "figures" / "performance" / "09_crops.pdf").is_file()
+
+
+def test_notebook_08_counts_a_folder_with_a_broken_picture_in_it(drawn, tmp_path, monkeypatch):
+    """Other parameters than the stored ones: somebody's pictures and run, a polygon, a place to keep."""
+    monkeypatch.setenv("EBC_DATA", str(drawn))
+    small = {"crop_px": 64, "batch_size": 4, "epochs": 1, "name": "own"}
+    model = {"model": "mobilenetv2", "pretrained": "none"}
+    training.train(config.make_config("drawn", "two_cores_20min", **small, **model), progress=False)
+    pictures = tmp_path / "pictures"
+    shutil.copytree(drawn / "drawn" / "test", pictures)
+    (pictures / "letter.jpg").write_text("Dear Sir or Madam")
+    ring = [[0, 0], [200, 0], [200, 200], [0, 200], [0, 0]]
+    corner = {"geometry": {"type": "Polygon", "coordinates": [ring]}, "id": "corner"}
+    (tmp_path / "regions.geojson").write_text(json.dumps({"features": [corner]}))
+    given = {
+        "folder": str(pictures),
+        "run": "own",
+        "regions": str(tmp_path / "regions.geojson"),
+        "out": str(tmp_path / "counts"),
+    }
+    papermill.execute_notebook(
+        project_root() / "notebooks" / "08_count_your_own.ipynb",
+        tmp_path / "out.ipynb",
+        given,
+        progress_bar=False,
+    )
+    assert len(pd.read_csv(tmp_path / "counts" / "counts.csv")) == 5
+    assert pd.read_csv(tmp_path / "counts" / "failures.csv")["image"].tolist() == ["letter.jpg"]
+    assert set(pd.read_csv(tmp_path / "counts" / "regions.csv")["region"]) == {"corner"}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -54,22 +55,82 @@ def decode(data: bytes, source: Path | str) -> tuple[np.ndarray, int]:
     ValueError : not a picture, cut off, empty, or above `MAX_FILE_PIXELS`; ``source`` is named
     """
     with _open(data, source) as image:
-        try:
-            image.load()
-        except Exception as problem:  # each of Pillow's plugins has its own kinds
-            raise ValueError(
-                f"{source}: the picture cannot be decoded ({problem}). It may be cut off or "
-                "damaged: get the file again, or leave it out (--skip-bad)."
-            ) from problem
-        orientation = _orientation(image)
-        upright = image.transpose(_UPRIGHT[orientation]) if orientation != 1 else image
-        try:
-            return np.array(_rgb(upright)), orientation
-        except ValueError as problem:
-            raise ValueError(
-                f"{source}: a picture of mode {image.mode} that cannot be made RGB ({problem}). "
-                "Save it as an 8-bit PNG or JPEG."
-            ) from problem
+        return upright(image, source)
+
+
+class Scaled(NamedTuple):
+    """A picture decoded at the size it is wanted.
+
+    Attributes
+    ----------
+    picture : uint8 (H, W, 3), RGB, upright
+    size : (H, W) of the upright picture in its file
+    is_first : whether the file has further frames, which are not read
+    """
+
+    picture: np.ndarray
+    size: tuple[int, int]
+    is_first: bool
+
+
+def decode_scaled(
+    data: bytes | Image.Image,
+    source: Path | str,
+    size_of: Callable[[tuple[int, int]], tuple[int, int]],
+) -> Scaled:
+    """As `decode`, at another size; a JPEG that is to shrink is not decoded at its full size.
+
+    Parameters
+    ----------
+    data : the file, whole, or an image that Pillow has opened
+    source : its name, for errors
+    size_of : (H, W) of the upright picture → (H, W) wanted
+
+    Raises
+    ------
+    ValueError : as `decode`, or what ``size_of`` raises; ``source`` is named
+    """
+    image = data if isinstance(data, Image.Image) else _open(data, source)
+    full = image.height, image.width
+    is_first = image.format != "MPO" and bool(getattr(image, "is_animated", False))
+    try:
+        if isinstance(data, bytes):  # somebody's own image stays as it is
+            height, width = size_of(full)  # the same on its side
+            image.draft(None, (width, height))
+        picture, orientation = upright(image, source)
+        size = full[::-1] if orientation >= 5 else full
+        return Scaled(resize(picture, size_of(size)), size, is_first)
+    except ValueError as problem:
+        named = str(problem).startswith(str(source))
+        raise problem if named else ValueError(f"{source}: {problem}") from problem
+    finally:
+        if image is not data:
+            image.close()
+
+
+def upright(image: Image.Image, source: Path | str) -> tuple[np.ndarray, int]:
+    """An opened image as `decode` gives it: uint8 (H, W, 3), and its EXIF orientation.
+
+    Raises
+    ------
+    ValueError : cut off, or of values that are no colours; ``source`` is named
+    """
+    try:
+        image.load()
+    except Exception as problem:  # each of Pillow's plugins has its own kinds
+        raise ValueError(
+            f"{source}: the picture cannot be decoded ({problem}). It may be cut off or "
+            "damaged: get the file again, or leave it out (--skip-bad)."
+        ) from problem
+    orientation = _orientation(image)
+    turned = image.transpose(_UPRIGHT[orientation]) if orientation != 1 else image
+    try:
+        return np.array(_rgb(turned)), orientation
+    except ValueError as problem:
+        raise ValueError(
+            f"{source}: a picture of mode {image.mode} that cannot be made RGB ({problem}). "
+            "Save it as an 8-bit PNG or JPEG."
+        ) from problem
 
 
 def picture_size(path: Path) -> tuple[int, int]:

@@ -2,15 +2,17 @@
 
 Times are taken in one run and reported as ratios where they are claims, for machines differ and are
 seldom quiet. `timing` measures, `step` takes a training step apart, `carrying` compares the solvers of
-transport, `crops` the ways to a batch of crops.
+transport, `crops` the ways to a batch of crops, `counting` those to many counts.
 """
 
 from ebclib.performance.carrying import compare_solvers, transport_growth
+from ebclib.performance.counting import compare_counting
 from ebclib.performance.crops import compare_crops, draw_jpegs
 from ebclib.performance.step import compare_precisions, gpu_share, step_parts, step_summary
 from ebclib.performance.timing import race
 
 __all__ = [
+    "compare_counting",
     "compare_crops",
     "compare_precisions",
     "compare_solvers",

@@ -10,6 +10,7 @@ from ebclib.plots.diagrams import (
     plot_similarity,
 )
 from ebclib.plots.labels import plot_borders, plot_correction, plot_kernels
+from ebclib.plots.overlay import overlay, plot_count, plot_count_beside
 from ebclib.plots.performance import plot_crops, plot_growth, plot_solvers, plot_step
 from ebclib.plots.results import plot_history, plot_maps, plot_predictions
 from ebclib.plots.style import (
@@ -29,6 +30,7 @@ __all__ = [
     "MARKERS",
     "PAGE_INCHES",
     "bins_legend",
+    "overlay",
     "plot_bias",
     "plot_bins",
     "plot_block_labels",
@@ -38,6 +40,8 @@ __all__ = [
     "plot_clip_ebc",
     "plot_correction",
     "plot_costs",
+    "plot_count",
+    "plot_count_beside",
     "plot_crops",
     "plot_differences",
     "plot_growth",

@@ -2,7 +2,7 @@
 
 | module | what is in it |
 |---|---|
-| `running` | `train` and `evaluate`: what a run is from its beginning to its end |
+| `running` | `train`, `trained` and `evaluate`: what a run is from its beginning to its end |
 | `trainer` | `Trainer`: the model, its optimiser, and the loop |
 | `schedule` | `rate_factor`: the learning rate over time |
 | `devices` | processes, devices and precision (Accelerate) |
@@ -21,7 +21,7 @@ batch on GPUs (``sync_batch_norm``), and of each process's own share on CPUs, al
 """
 
 from .devices import make_accelerator, part, precision_of
-from .running import evaluate, train
+from .running import evaluate, train, trained
 from .schedule import rate_factor
 from .trainer import Trainer
 
@@ -33,4 +33,5 @@ __all__ = [
     "precision_of",
     "rate_factor",
     "train",
+    "trained",
 ]

@@ -57,11 +57,14 @@ def make_accelerator(precision: str, **options: Any) -> Accelerator:
         return Accelerator(mixed_precision=mixed, **options)
 
 
-def precision_of(config: Config) -> str:
-    """fp32, bf16 or fp16: what is asked for, or what this machine multiplies fastest."""
+def precision_of(config: Config, device: torch.device | None = None) -> str:
+    """fp32, bf16 or fp16: what is asked for, or what ``device`` multiplies fastest.
+
+    None is the machine's GPU, or its processor where it has none.
+    """
     if config.precision != "auto":
         return config.precision
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() if device is None else device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "fp32"

@@ -10,7 +10,9 @@ import torch
 from tqdm import tqdm
 
 from .. import datasets, evaluation
+from ..card import Card, write_card
 from ..config import Config, results_root
+from ..familiarity import Familiar
 from ..runs import Run, provenance, write_csv, write_json
 from ..task import Task, load_model
 from .devices import make_accelerator, precision_of, processes
@@ -74,12 +76,28 @@ def train(config: Config, resume: bool = False, progress: bool = True) -> Run:
     return evaluate(run, progress=progress, task=task)
 
 
+def trained(config: Config, progress: bool = True) -> Run:
+    """The run of this config with weights and metrics: trained only if there is none, or continued.
+
+    Raises
+    ------
+    ValueError : a run of this name has another config
+    """
+    run = Run(results_root() / "runs" / (config.name or ""))
+    if config.name and run.is_finished and (run.path / "model.safetensors").is_file():
+        _same_config(run, config)
+        return run
+    return train(config, resume=run.checkpoint.is_file(), progress=progress)
+
+
 def evaluate(
     run: Run, split: str | None = None, progress: bool = True, task: Task | None = None
 ) -> Run:
     """Measure a run's weights, and write predictions and metrics into its folder.
 
-    Several processes share the pictures, and the first one writes.
+    What counting with the weights alone needs goes into their file (`card.Card`: the config, the
+    interval's factor, traits of the training pictures). Several processes share the pictures, and the
+    first one writes.
 
     Parameters
     ----------
@@ -123,6 +141,8 @@ def evaluate(
     if "test_mae" in history and not suffix:
         metrics["test_selected_mae"] = history["test_mae"].min()
     if state.is_main_process:
+        familiar = Familiar.of(task.split, task.train, config.block_size_px)
+        write_card(run.weights, Card.made(config, factor, len(held), familiar=familiar))
         write_csv(run.path / f"predictions{suffix}.csv", found)
         write_json(run.path / f"metrics{suffix}.json", metrics)
         if not suffix:

@@ -1,0 +1,32 @@
+"""A trained model as a person uses it: pictures in; counts, maps, and how sure they are, out.
+
+>>> from ebclib.counter import Counter, results_frame
+>>> counter = Counter("shb-clip_lite-text-two_cores_20min-seed0")        # doctest: +SKIP
+>>> counter.count("square.jpg")                                          # doctest: +SKIP
+<square.jpg: 132 people (90 %: 110 to 158)>
+>>> results_frame(counter.count("pictures/"))                            # doctest: +SKIP
+
+| module | what is in it |
+|---|---|
+| `counting` | `Counter`: a model with what its weights say about themselves |
+| `result` | `Count`: one picture's count, interval, map and remarks; `results_frame` |
+| `sources` | whatever is given (files, folders, arrays, frames) as pictures of the size to count |
+| `regions` | people inside polygons |
+| `files` | `count_files`: many files, into a folder, continued after a stop |
+| `upload` | `Upload`: pictures dropped into a notebook |
+"""
+
+from .counting import Counter
+from .files import count_files
+from .regions import count_regions, read_regions, regions_geojson
+from .result import Count, results_frame
+
+__all__ = [
+    "Count",
+    "Counter",
+    "count_files",
+    "count_regions",
+    "read_regions",
+    "regions_geojson",
+    "results_frame",
+]

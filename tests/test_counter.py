@@ -1,0 +1,572 @@
+"""Counting with a trained model: whatever is given, however large or broken it is."""
+
+import base64
+import dataclasses
+import io
+import json
+import re
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from fake_datasets import picture
+from PIL import Image, ImageFilter
+from safetensors.torch import load_file, save_file
+
+from ebclib import datasets, evaluation, training
+from ebclib.card import Card, read_card, write_card
+from ebclib.cli import main
+from ebclib.config import make_config
+from ebclib.counter import (
+    Count,
+    Counter,
+    count_files,
+    count_regions,
+    read_regions,
+    regions_geojson,
+    results_frame,
+)
+from ebclib.counter.files import list_pictures
+from ebclib.counter.sources import pictures_below
+from ebclib.counter.upload import Upload
+from ebclib.datasets import Sample
+from ebclib.familiarity import Familiar, crowding, traits
+from ebclib.performance import compare_counting
+from ebclib.runs import Run
+from ebclib.task import load_model
+
+
+@pytest.fixture(scope="module")
+def run(drawn, tmp_path_factory):
+    """A run trained for one epoch on twelve drawn pictures, in float32, and its prepared data."""
+    folder = tmp_path_factory.mktemp("counter")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EBC_DATA", str(drawn))
+        patch.setenv("EBC_RESULTS", str(folder / "results"))
+        patch.setenv("EBC_PREPARED", str(folder / "prepared"))
+        small = {"crop_px": 64, "batch_size": 4, "epochs": 1, "precision": "fp32"}
+        config = make_config(
+            "drawn",
+            "two_cores_20min",
+            model="mobilenetv2",
+            pretrained="none",
+            name="small",
+            **small,
+        )
+        training.train(config, progress=False)
+    return Run(folder / "results" / "runs" / "small")
+
+
+@pytest.fixture(scope="module")
+def test_split(run):
+    return datasets.PreparedSplit(run.path.parents[2] / "prepared" / "drawn" / "test")
+
+
+@pytest.fixture(scope="module")
+def alone(run, tmp_path_factory):
+    """The file of weights by itself, calibrated as if there had been held-out pictures enough."""
+    path = tmp_path_factory.mktemp("alone") / "somewhere.safetensors"
+    save_file(load_file(run.weights), path)
+    card = dataclasses.replace(
+        read_card(run.weights), interval_factor=2.5, held_out_images=40, least_side=1
+    )
+    write_card(path, card)
+    return path
+
+
+@pytest.fixture(scope="module")
+def counter(alone):
+    return Counter(alone)
+
+
+def test_a_run_s_weights_say_all_that_counting_needs(run, test_split, tmp_path):
+    weights = tmp_path / "elsewhere.safetensors"
+    weights.write_bytes(run.weights.read_bytes())
+    counter = Counter(weights)
+    assert counter.card.config == run.config and counter.noun == ("person", "people")
+    assert counter.card.familiar.pictures == 11 and counter.card.held_out_images == 1
+    wanted = evaluation.predict(load_model(run), test_split)
+    found = results_frame(counter.count(test_split))
+    assert found["image"].tolist() == wanted["image"].tolist()
+    assert np.allclose(found["count"], wanted["count"], rtol=1e-4)
+    assert (
+        repr(counter) == "<Counter of people: mobilenetv2 (linear) trained on drawn, fp32 on cpu>"
+    )
+
+
+def test_an_uncalibrated_model_has_no_interval_and_says_so(run, test_split):
+    result = Counter(run).count(test_split[0])
+    assert result.lower is None and result.upper is None and not result.calibrated
+    assert "1 held-out pictures are too few" in " ".join(result.notes)
+    assert "no interval" in result.text() and results_frame([result])["lower"].isna().all()
+
+
+def test_intervals_are_those_of_evaluation(counter, test_split):
+    predictions = evaluation.predict(counter.network, test_split)
+    wanted = evaluation.with_intervals(predictions, 2.5)
+    found = results_frame(counter.count(test_split))
+    assert np.allclose(found[["lower", "upper"]], wanted[["lower", "upper"]], rtol=1e-3, atol=1e-3)
+
+
+def test_older_weights_count_from_their_run_s_folder(run, tmp_path):
+    folder = tmp_path / "old"
+    folder.mkdir()
+    save_file(load_file(run.weights), folder / "model.safetensors")
+    with pytest.raises(ValueError, match=r"does not say what model.*ebc evaluate"):
+        Counter(folder / "model.safetensors")
+    for name in ("config.json", "metrics.json"):
+        (folder / name).write_bytes((run.path / name).read_bytes())
+    counter = Counter(folder)
+    assert counter.card.familiar is None and "not flagged" in " ".join(counter.notes)
+    assert isinstance(counter.count(np.zeros((40, 40, 3), np.uint8)), Count)
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [(b"no weights at all", "holds no weights"), (None, "is not there")],
+)
+def test_what_is_no_weights_file_is_named(tmp_path, content, error):
+    path = tmp_path / "x.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises((ValueError, FileNotFoundError), match=error):
+        Counter(path)
+
+
+def test_a_card_survives_its_file_and_equal_cards_are_equal_files(alone, tmp_path):
+    card, other = read_card(alone), tmp_path / "again.safetensors"
+    assert Card.from_json(card.to_json()) == card
+    other.write_bytes(alone.read_bytes())
+    write_card(other, card)
+    assert other.read_bytes() == alone.read_bytes()
+    with pytest.raises(ValueError, match="another version of ebclib"):
+        Card.from_json(card.to_json().replace('"format": 1', '"format": 7'))
+
+
+def png(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_every_kind_of_picture_is_the_same_picture(counter, tmp_path):
+    pixels = picture(1, 50, 70)
+    path = tmp_path / "ein Bild – ü.png"
+    path.write_bytes(png(pixels))
+    kinds = [path, str(path), pixels, pixels / 255, Image.fromarray(pixels), png(pixels)]
+    kinds += [Sample(pixels, np.zeros((0, 2)), "a"), np.asfortranarray(pixels)]
+    results = [counter.count(kind) for kind in kinds]
+    assert {round(each.count, 4) for each in results} == {round(results[0].count, 4)}
+    first = results[0]
+    assert first.name == "ein Bild – ü.png" and first.size == (50, 70)
+    assert first.density.shape == (7, 9) and first.block_size_px == 8
+    assert first.count == pytest.approx(first.density.sum(), rel=1e-5)
+    grey = counter.count(pixels[..., 0])
+    assert grey.count == counter.count(np.repeat(pixels[..., :1], 3, axis=2)).count
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        (np.zeros((3, 40, 40), np.uint8), r"an array \(3, 40, 40\) of uint8 is no picture"),
+        (np.full((40, 40, 3), 200.0), "floats between 0 and 1"),
+        (np.full((40, 40, 3), np.nan), "floats between 0 and 1"),
+        (np.zeros((0, 40, 3), np.uint8), "is no picture"),
+        (torch.zeros(3, 40, 40, dtype=torch.uint8), r"an array \(3, 40, 40\)"),
+        (b"<html>", "this is no picture"),
+        (17, "int cannot be counted in"),
+        ("nowhere.jpg", "nowhere.jpg: the file is not there"),
+    ],
+)
+def test_what_is_no_picture_is_an_error_that_says_what_is(counter, given, error):
+    with pytest.raises((ValueError, FileNotFoundError), match=error):
+        counter.count(given)
+
+
+def test_many_pictures_come_in_order_and_no_faster_than_they_are_asked_for(counter):
+    asked = []
+
+    def frames():
+        for number in range(10_000):
+            asked.append(number)
+            yield picture(number % 5, 40, 48)
+
+    stream = counter.count(frames())
+    assert not asked, "nothing is read before the first result is wanted"
+    first = [next(stream) for _ in range(5)]
+    assert [each.name for each in first] == [f"picture {n}" for n in range(5)]
+    assert len(asked) < 300 and first[0].picture() is None, "no frame is kept"
+    alone = [counter.count(picture(number, 40, 48)).count for number in range(5)]
+    assert [each.count for each in first] == pytest.approx(alone, rel=1e-4)
+    stream.close()
+
+
+def test_a_list_may_mix_sizes_and_one_bad_picture_is_named_or_noted(counter):
+    good = [picture(n, 30 + 10 * (n % 2), 50) for n in range(4)]
+    given = [*good[:2], b"bad", *good[2:]]
+    failures = []
+    results = list(counter.count(given, failures))
+    assert [each.size[0] for each in results] == [30, 40, 30, 40]
+    assert [(each.name, "no picture" in each.reason) for each in failures] == [("picture 2", True)]
+    assert (results[0].picture() == good[0]).all()
+    with pytest.raises(ValueError, match="picture 2"):
+        list(counter.count(given))
+
+
+def test_a_picture_turned_by_its_camera_is_turned_back(counter, tmp_path):
+    pixels = picture(3, 40, 64)
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(np.rot90(pixels)).save(tmp_path / "turned.png", exif=exif)
+    turned = counter.count(tmp_path / "turned.png")
+    assert turned.size == (40, 64)
+    assert turned.count == pytest.approx(counter.count(pixels).count, rel=1e-5)
+
+
+def test_a_large_jpeg_is_shrunk_and_its_places_stay_those_of_the_original(alone, tmp_path):
+    shrinks = Counter(alone, longest_side=160)
+    small = picture(5, 100, 160)
+    Image.fromarray(small).resize((1280, 800)).save(tmp_path / "large.jpg", quality=95)
+    result = shrinks.count(tmp_path / "large.jpg")
+    assert result.size == (800, 1280) and result.counted_size == (100, 160)
+    assert result.count == pytest.approx(shrinks.count(small).count, rel=0.15)
+    y, x = result.edges
+    assert (y[-1], x[-1]) == (800, 1280) and x[1] == 64 and len(y) == 14
+    whole = result.regions({"all": [(0, 0), (1280, 0), (1280, 800), (0, 800)]})
+    assert whole["count"][0] == pytest.approx(result.count, rel=1e-5)
+    assert whole["area_px"][0] == pytest.approx(800 * 1280)
+
+
+def counted(density, size, block_size_px=8):
+    """A result with a density of our own."""
+    values = np.asarray(density, np.float32)
+    return Count("a <b>.png", values.sum(), 0, 9, values, values, block_size_px, size, size)
+
+
+def test_regions_are_exact_where_people_stand_evenly():
+    """One person a block: a polygon holds its area in blocks; in the cut-off row they stand denser."""
+    result = counted(np.ones((3, 4)), (20, 32))
+    table = count_regions(
+        result,
+        {
+            "triangle": [(0, 0), (16, 0), (0, 16)],
+            "inside": [(2, 2), (6, 2), (6, 6), (2, 6)],
+            "last row": [(0, 16), (32, 16), (32, 20), (0, 20)],
+            "outside": [(40, 0), (50, 0), (50, 10)],
+            "beyond": [(-100, -100), (100, -100), (100, 100), (-100, 100)],
+        },
+    ).set_index("region")
+    assert table["count"].tolist() == pytest.approx([2, 0.25, 4, 0, 12])
+    assert table["area_px"].tolist() == pytest.approx([128, 16, 128, 0, 640])
+    assert table["on_border"].tolist() == pytest.approx([2, 1, 0, 0, 0])
+
+
+def test_regions_go_in_and_out_as_geojson(tmp_path):
+    result = counted(np.arange(12).reshape(3, 4), (24, 32))
+    left, corner = [(0, 0), (16, 0), (16, 24), (0, 24)], [(0, 0), (4, 0), (0, 4)]
+    made = regions_geojson(result, {"left": left, "ü": corner})
+    (tmp_path / "r.geojson").write_text(json.dumps(made))
+    again = count_regions(result, tmp_path / "r.geojson")
+    assert again["region"].tolist() == ["left", "ü"]
+    assert again["count"].tolist() == [f["properties"]["count"] for f in made["features"]]
+    assert again["count"][0] == pytest.approx(0 + 1 + 4 + 5 + 8 + 9)
+
+
+@pytest.mark.parametrize(
+    ("regions", "error"),
+    [
+        ({"a": [(0, 0), (5, 5), (5, 0), (0, 5)]}, "region 'a': Self-intersection"),
+        ({"a": [(0, 0), (5, 5)]}, "'a' is no polygon"),
+        ({"a": "circle"}, "'a' is no polygon"),
+        ({"a": {"type": "Point", "coordinates": [1, 2]}}, "a Point; a polygon is expected"),
+        ({}, "no region"),
+        ({"type": "FeatureCollection", "features": []}, "no region"),
+        ({"type": "FeatureCollection", "features": [7]}, "Feature 1"),
+        ([1, 2], "expected is"),
+    ],
+)
+def test_regions_that_make_no_sense_are_named(regions, error):
+    with pytest.raises(ValueError, match=error):
+        read_regions(regions)
+
+
+def test_regions_of_one_name_and_files_that_are_none(tmp_path):
+    square = {"type": "Polygon", "coordinates": [[[0, 0], [9, 0], [9, 9], [0, 0]]]}
+    feature = {"type": "Feature", "properties": {"name": "a"}, "geometry": square}
+    with pytest.raises(ValueError, match="two regions are called 'a'"):
+        read_regions({"type": "FeatureCollection", "features": [feature, feature]})
+    with pytest.raises(FileNotFoundError, match="GeoJSON"):
+        read_regions(tmp_path / "no.geojson")
+    (tmp_path / "bad.geojson").write_text("{")
+    with pytest.raises(ValueError, match="is no GeoJSON"):
+        read_regions(tmp_path / "bad.geojson")
+
+
+def test_dark_blurred_and_enlarged_pictures_are_told_from_ordinary_ones(run, test_split, alone):
+    """Limits from 11 drawn training pictures; each change is flagged for what it is, in each picture."""
+    known = read_card(run.weights).familiar
+    ordinary = [known.flags(traits(np.array(sample.picture))) for sample in test_split]
+    assert sum(map(bool, ordinary)) <= 1
+    for sample in test_split:
+        image = Image.fromarray(np.array(sample.picture))
+        enlarged = image.resize((4 * image.width, 4 * image.height), Image.Resampling.BICUBIC)
+        for changed, word in (
+            (image.point(lambda value: value * 0.12), "darker"),
+            (image.filter(ImageFilter.GaussianBlur(4)), "less fine detail"),
+            (enlarged, "much larger"),
+            (enlarged.crop((0, 0, image.width, image.height)), "less fine detail"),
+        ):
+            assert word in " ".join(known.flags(traits(np.asarray(changed)))), word
+    result = Counter(alone).count(np.asarray(image) // 9)
+    assert any("darker" in flag for flag in result.flags) and "flagged" in repr(result)
+    assert "darker" in result._repr_html_() and "darker" in results_frame([result])["flags"][0]
+
+
+def test_traits_by_hand():
+    flat, noise = (
+        np.full((64, 64, 3), 10, np.uint8),
+        np.random.default_rng(0).integers(0, 256, (256, 256)),
+    )
+    assert traits(flat) == {"brightness": 10, "contrast": 0, "sharpness": 0, "side_px": 64}
+    white = traits(np.repeat(noise[..., None], 3, axis=2).astype(np.uint8))
+    assert white["sharpness"] == pytest.approx(2, abs=0.05), (
+        "four pixels' mean has half their deviation"
+    )
+    slope = np.repeat(np.tile(np.arange(256, dtype=np.uint8), (64, 1))[..., None], 3, axis=2)
+    assert traits(slope)["sharpness"] == pytest.approx(-2, abs=0.05)
+    density = np.zeros((20, 30))
+    density[3:5, 28:] = 2
+    assert crowding(density, 8) == 8 and crowding(np.ones((3, 4)), 8) == 12
+    known = Familiar(100, {"crowding": (0.0, 3.0, 7.0), "new": (0.0, 0.0, 0.0)})
+    assert known.flags({"crowding": 6.9}) == [] and "denser" in known.flags({"crowding": 8.0})[0]
+    assert traits(np.zeros((1, 1, 3), np.uint8))["side_px"] == 1
+
+
+def test_saving_writes_whole_files(counter, tmp_path):
+    result = counter.count(picture(2, 45, 60))
+    path = result.save(tmp_path / "deep", maps=True)
+    assert sorted(each.name for each in path.parent.iterdir()) == [
+        f"picture 0.{ending}" for ending in ("json", "npy", "png")
+    ]
+    assert np.asarray(Image.open(path)).shape == (45, 60, 3)
+    assert (np.load(path.with_suffix(".npy")) == result.density).all()
+    facts = json.loads(path.with_suffix(".json").read_text())
+    assert facts["count"] == pytest.approx(result.count, abs=1e-3) and facts["height"] == 45
+
+
+def test_figures_and_what_a_notebook_shows(counter):
+    result = counter.count(picture(2, 45, 60))
+    ax = result.plot()
+    assert ax.get_title() == result.text() and ax.child_axes[0].get_ylabel() == "people per block"
+    left, right = result.plot(side_by_side=True)
+    assert right.images[0].get_array().shape == (6, 8) and right.get_xlim() == (0, 7.5)
+    assert left.images[0].get_array().shape == (45, 60, 3)
+    shown = re.search(r"base64,([^\"]+)", result._repr_html_())[1]
+    assert Image.open(io.BytesIO(base64.b64decode(shown))).size == (60, 45)
+    lost = counted(np.ones((3, 4)), (20, 32))
+    assert lost.overlay().shape == (20, 32, 3)
+    assert "a &lt;b&gt;.png" in lost._repr_html_() and "<b>.png" not in lost._repr_html_()
+
+
+def test_the_overlay_is_brightest_where_people_are():
+    density = np.zeros((4, 6))
+    density[1, 4] = 1
+    values = np.asarray(counted(density, (32, 48)).overlay()).sum(2)
+    assert np.unravel_index(values.argmax(), values.shape) == (8, 32)
+
+
+def test_pictures_dropped_into_a_notebook(counter):
+    upload = Upload(counter)
+    files = [("fine.png", png(picture(1))), ("<i>.png", b"<html>")]
+    upload.button.value = [
+        {
+            "name": name,
+            "type": "image/png",
+            "size": len(content),
+            "content": memoryview(content),
+            "last_modified": pd.Timestamp("2024-01-01").to_pydatetime(),
+        }
+        for name, content in files
+    ]
+    assert [each.name for each in upload.results] == ["fine.png"]
+    assert [each.name for each in upload.failures] == ["<i>.png"]
+    assert "fine.png" in upload.view.value and "&lt;i&gt;.png" in upload.view.value
+    assert "JupyterLab" in repr(upload)
+
+
+@pytest.fixture
+def messy(tmp_path):
+    """A folder as people have them."""
+    folder = tmp_path / "Bilder aus München"
+    (folder / "sub").mkdir(parents=True)
+    Image.fromarray(picture(1, 40, 60)).save(folder / "Platz 10.jpg")
+    Image.fromarray(picture(2, 40, 60)).save(folder / "Platz 2.png")
+    Image.fromarray(picture(3, 30, 30)).save(folder / "sub" / "über.jpeg")
+    frames = [Image.fromarray(picture(n, 24, 24)) for n in (4, 5)]
+    frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:])
+    Image.fromarray(picture(6, 1, 1)).save(folder / "dot.png")
+    (folder / "letter.jpg").write_text("Dear Sir or Madam")
+    (folder / "half.jpg").write_bytes((folder / "Platz 10.jpg").read_bytes()[:900])
+    (folder / "notes.txt").write_text("no picture, and not meant as one")
+    (folder / "sub" / "back").symlink_to(folder, target_is_directory=True)
+    (folder / "loop.jpg").symlink_to(folder / "loop.jpg")
+    return folder
+
+
+COUNTED = ["Platz 2.png", "Platz 10.jpg", "dot.png", "moving.gif", "sub/über.jpeg"]
+LOST = ["half.jpg", "letter.jpg", "loop.jpg"]
+
+
+def test_a_messy_folder_from_a_shell(messy, alone, capsys, tmp_path):
+    out = messy / "out"
+    square = {"type": "Polygon", "coordinates": [[[0, 0], [20, 0], [20, 20], [0, 20], [0, 0]]]}
+    (tmp_path / "r.json").write_text(
+        json.dumps({"features": [{"geometry": square, "id": "corner"}]})
+    )
+    words = ["count", str(messy), "--out", str(out), "--run", str(alone)]
+    words += ["--regions", str(tmp_path / "r.json")]
+    assert main(words) == 3
+    said = capsys.readouterr()
+    assert (
+        "5 counted, 3 not" in said.out and "not counted: letter.jpg: this is no picture" in said.err
+    )
+    table = pd.read_csv(out / "counts.csv")
+    assert sorted(table["image"]) == sorted(COUNTED)
+    assert (table["lower"] <= table["count"]).all() and (table["count"] <= table["upper"]).all()
+    failures = pd.read_csv(out / "failures.csv")
+    assert failures["image"].tolist() == LOST and "symbolic links" in failures["reason"][2]
+    regions = pd.read_csv(out / "regions.csv")
+    assert regions["image"].tolist() == table["image"].tolist()
+    assert (regions["count"] <= table["count"] + 1e-6).all()
+    facts = json.loads((out / "maps" / "moving.gif.json").read_text())
+    assert "The first of its frames was counted." in facts["notes"]
+    for name in COUNTED:
+        assert (out / "maps" / f"{name}.png").is_file()
+    assert not list(out.rglob("*.part"))
+
+    before = (out / "counts.csv").read_text()
+    for name in LOST:
+        (messy / name).unlink()
+    assert main(words) == 0
+    assert "5 counted (5 of them before), 0 not" in capsys.readouterr().out
+    assert (out / "counts.csv").read_text() == before and not (out / "failures.csv").exists()
+
+
+def test_what_was_counted_is_not_counted_again_unless_it_changed(messy, alone, tmp_path):
+    out = tmp_path / "out"
+
+    def count(**more):
+        return count_files([messy], out, alone, progress=False, **more)
+
+    first = count(maps=False)
+    assert first.again == 5 and not (out / "maps").exists()
+    assert count(maps=False).again == 0
+    assert count().again == 5, "the maps were missing"
+    with (out / "journal.jsonl").open("a") as journal:
+        journal.write('{"path": "a line that was cut o')
+    Image.fromarray(picture(9, 40, 60)).save(messy / "Platz 2.png")
+    (out / "maps" / "dot.png.png").unlink()
+    second = count()
+    assert second.again == 2
+    same = second.table["image"] != "Platz 2.png"
+    pd.testing.assert_frame_equal(second.table[same], first.table[same])
+    assert count().again == 0
+    assert count(regions={"a": [(0, 0), (9, 0), (9, 9)]}).again == 5
+    assert count(again=True).again == 5
+
+
+def test_a_picture_that_vanishes_meanwhile_is_listed(counter, alone, tmp_path, monkeypatch):
+    for number in range(40):
+        Image.fromarray(picture(number, 24 + number, 24)).save(tmp_path / f"{number}.png")
+    outcomes = Counter.outcomes
+
+    def deletes_the_last_ones(self, given, keep=False):
+        for result in outcomes(self, given, keep):
+            for number in (38, 39):
+                (tmp_path / f"{number}.png").unlink(missing_ok=True)
+            yield result
+
+    monkeypatch.setattr(Counter, "outcomes", deletes_the_last_ones)
+    done = count_files([tmp_path], tmp_path / "out", alone, progress=False)
+    assert done.table["image"].tolist() == [f"{n}.png" for n in range(38)]
+    assert done.failures["image"].tolist() == ["38.png", "39.png"]
+    assert done.failures["reason"].str.contains("the file is not there").all()
+
+
+def test_stopped_in_the_middle_it_goes_on(alone, tmp_path, monkeypatch):
+    for number in range(8):
+        Image.fromarray(picture(number, 24, 24 + number)).save(tmp_path / f"{number}.png")
+    outcomes = Counter.outcomes
+
+    def stopped(self, given, keep=False):
+        for number, result in enumerate(outcomes(self, given, keep)):
+            if number == 3:
+                raise KeyboardInterrupt
+            yield result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Counter, "outcomes", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            count_files([tmp_path], tmp_path / "out", alone, progress=False)
+    done = count_files([tmp_path], tmp_path / "out", alone, progress=False)
+    assert done.again == 5 and len(done.table) == 8
+
+
+def test_files_and_folders_together_are_named_apart(tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "same.png").write_bytes(png(picture(1)))
+    (tmp_path / "odd").write_bytes(png(picture(1)))
+    given = [tmp_path / "one", tmp_path / "two", tmp_path / "odd", tmp_path / "one" / "same.png"]
+    found, problems = list_pictures(given, tmp_path / "out")
+    assert [each.name for each in found] == ["one/same.png", "two/same.png", "odd"] and not problems
+
+
+def test_ten_thousand_pictures_are_listed_at_once(tmp_path):
+    for number in range(10_000):
+        (tmp_path / f"{number}.jpg").touch()
+    start = time.perf_counter()
+    found = pictures_below(tmp_path)
+    assert time.perf_counter() - start < 3
+    assert len(found) == 10_000 and found[2].name == "2.jpg"
+
+
+def test_a_model_that_is_not_there_says_what_to_train(tmp_path, capsys):
+    (tmp_path / "a.png").write_bytes(png(picture(1)))
+    words = ["count", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert "`ebc train`" in said and "drawn crowds" in said and "--run" in said
+    assert main([*words, "--run", "nothing"]) == 1
+
+
+def test_nothing_to_count_is_an_error(alone, tmp_path, capsys):
+    run = ["--out", str(tmp_path / "out"), "--run", str(alone)]
+    assert main(["count", str(tmp_path / "nowhere"), *run]) == 1
+    assert "is not there" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert main(["count", str(tmp_path / "empty"), *run]) == 1
+    assert "There is no picture in" in capsys.readouterr().err
+    (tmp_path / "letter.jpg").write_text("Dear Sir or Madam")
+    assert main(["count", str(tmp_path / "letter.jpg"), *run]) == 1
+
+
+def test_counting_many_is_faster_than_a_plain_loop(alone, tmp_path):
+    """Usual are three times and more where bf16 is multiplied fast; elsewhere it is no slower."""
+    card, weights = read_card(alone), tmp_path / "auto.safetensors"
+    weights.write_bytes(alone.read_bytes())
+    config = dataclasses.replace(card.config, precision="auto")
+    write_card(weights, dataclasses.replace(card, config=config))
+    paths = [tmp_path / f"{number}.jpg" for number in range(4)]
+    for number, path in enumerate(paths):
+        Image.fromarray(picture(number, 480, 640)).save(path)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # parallel loops wait for cores that others use
+    table = compare_counting(weights, paths, rounds=3)
+    torch.set_num_threads(threads)
+    print(f"\n{table.round(2)}")
+    assert table["mean"]["Counter"] == pytest.approx(table["mean"]["plain loop"], rel=0.05)
+    times = table["cpu_ms"]["plain loop"] / table["cpu_ms"]["Counter"]
+    assert times >= (1.5 if training.precision_of(config) == "bf16" else 0.8)
