@@ -66,7 +66,9 @@ def predict_map(
     rows, columns = (window_starts(side, window_px, stride_px) for side in whole.shape[-2:])
     corners = [(top, left) for top in rows for left in columns]
     layers = 2 + probabilities * len(network.representatives)
-    total = torch.zeros(layers + 1, *(side // r for side in whole.shape[-2:]), device=picture.device)
+    total = torch.zeros(
+        layers + 1, *(side // r for side in whole.shape[-2:]), device=picture.device
+    )
     for first in range(0, len(corners), batch_size):
         some = corners[first : first + batch_size]
         seen = torch.stack([whole[:, y : y + window_px, x : x + window_px] for y, x in some])
@@ -83,7 +85,9 @@ def _layers(network: BlockwiseModel, logits: Tensor, probabilities: bool) -> Ten
     """Density, variance and, if wanted, the N probabilities: (B, N, h, w) → (B, 2 or 2 + N, h, w)."""
     logits = logits.float()
     layers = [network.density(logits), network.variance(logits)]
-    return torch.cat(layers + [network.probabilities(logits)] * probabilities, dim=1)
+    if probabilities:
+        layers.append(network.probabilities(logits))
+    return torch.cat(layers, dim=1)
 
 
 def _maps(layers: Tensor) -> Maps:

@@ -1,12 +1,14 @@
-"""Which pictures of a split to look at: from the sparsest to the most congested, or by name."""
+"""Which pictures of a split to look at, and what runs say of the same ones."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 from ebclib.choices import choose
+from ebclib.runs import Run
 
 
 def pick_pictures(
@@ -50,3 +52,22 @@ def pick_pictures(
         nearest = low + int(np.argmin(np.abs(levels[low : high + 1] - level)))
         chosen.append(last if k == number - 1 else nearest)
     return [int(order[place]) for place in chosen]
+
+
+def predictions_of(runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
+    """The predictions of runs on the same pictures, by the runs' names.
+
+    Raises
+    ------
+    ValueError : runs that were measured on other pictures than the first one
+    FileNotFoundError : a run without predictions
+    """
+    found = {run.name: run.predictions for run in runs}
+    (first, one), *rest = found.items()
+    for name, other in rest:
+        if not one[["image", "points"]].equals(other[["image", "points"]]):
+            raise ValueError(
+                f"Run {name!r} was measured on other pictures than {first!r}; choose one of the same "
+                "data set and split."
+            )
+    return found

@@ -36,7 +36,9 @@ def only_writer(run: Run, state: PartialState, progress: bool = False) -> Iterat
             lock.acquire(timeout=0)
         except Timeout:
             if progress:
-                text = f"Run {run.name!r} is being written by another process; waiting for it to end."
+                text = (
+                    f"Run {run.name!r} is being written by another process; waiting for it to end."
+                )
                 tqdm.write(text, file=sys.stderr)
             lock.acquire()
     try:
