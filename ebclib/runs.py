@@ -10,6 +10,8 @@ A run is a folder `results/runs/<name>/`; every table and figure is made from it
     model.safetensors  the weights (not committed)
     checkpoint/        what `--resume` reads; removed when the run is done
     nonfinite/         batches whose loss was no finite number, if any (not committed)
+
+Beside it, `<name>.lock` keeps two launches from writing one run at a time (not committed, empty).
 """
 
 from __future__ import annotations
@@ -82,12 +84,18 @@ class Run:
         """Whether it was trained and evaluated to the end."""
         return (self.path / "metrics.json").is_file()
 
+    @property
+    def has_weights(self) -> bool:
+        """Whether its weights are here: they are not committed."""
+        return (self.path / "model.safetensors").is_file()
+
     def _file(self, name: str) -> Path:
         path = self.path / name
         if not path.is_file():
             raise FileNotFoundError(
                 f"Run {self.name!r} has no {name} ({path}). Weights are not committed and an unfinished "
-                "run has no metrics: train it, or continue it with --resume."
+                "run has no metrics: train it, or continue it with --resume; from Python, "
+                f"training.trained(open_run({self.name!r}).config) does what is needed."
             )
         return path
 

@@ -11,10 +11,14 @@ from .models import BlockwiseModel
 
 
 class Maps(NamedTuple):
-    """People per block and the variance of that (people²), float32 (⌈H/r⌉, ⌈W/r⌉)."""
+    """People per block and the variance of that (people²), float32 (⌈H/r⌉, ⌈W/r⌉).
+
+    ``probabilities``, float32 (N, ⌈H/r⌉, ⌈W/r⌉), are those of the bins where they were asked for.
+    """
 
     density: Tensor
     variance: Tensor
+    probabilities: Tensor | None = None
 
 
 @torch.inference_mode()
@@ -25,6 +29,7 @@ def predict_map(
     window_px: int | None = None,
     stride_px: int | None = None,
     batch_size: int = 8,
+    probabilities: bool = False,
 ) -> Maps:
     """The density of one picture.
 
@@ -40,16 +45,16 @@ def predict_map(
     window_px : a multiple of r; None takes ``network.window_px``, where None is the whole picture
     stride_px : from window to window, a multiple of r; None: windows side by side
     batch_size : windows at a time
+    probabilities : give those of the bins, too
 
     Raises
     ------
-    ValueError : windows that do not fall on blocks, or leave gaps
+    ValueError : windows that do not fall on blocks, or leave gaps; probabilities of a regression model
     """
     network = network or model
     r, window_px = network.block_size_px, window_px or network.window_px
     if window_px is None:
-        logits = model(picture[None]).float()
-        return Maps(network.density(logits)[0, 0], network.variance(logits)[0, 0])
+        return _maps(_layers(network, model(picture[None]), probabilities)[0])
     stride_px = stride_px or window_px
     if window_px % r or stride_px % r or not 0 < stride_px <= window_px:
         raise ValueError(
@@ -60,18 +65,34 @@ def predict_map(
     whole = _padded(picture, network, window_px)
     rows, columns = (window_starts(side, window_px, stride_px) for side in whole.shape[-2:])
     corners = [(top, left) for top in rows for left in columns]
-    total = torch.zeros(3, *(side // r for side in whole.shape[-2:]), device=picture.device)
+    layers = 2 + probabilities * len(network.representatives)
+    total = torch.zeros(
+        layers + 1, *(side // r for side in whole.shape[-2:]), device=picture.device
+    )
     for first in range(0, len(corners), batch_size):
         some = corners[first : first + batch_size]
         seen = torch.stack([whole[:, y : y + window_px, x : x + window_px] for y, x in some])
-        logits = model(seen).float()
-        parts = torch.cat([network.density(logits), network.variance(logits)], dim=1)
-        parts = torch.cat([parts, torch.ones_like(parts[:, :1])], dim=1)  # (windows, 3, h, w)
+        parts = _layers(network, model(seen), probabilities)
+        parts = torch.cat([parts, torch.ones_like(parts[:, :1])], dim=1)  # (windows, layers + 1, …)
         for (top, left), part in zip(some, parts, strict=True):
             i, j, side = top // r, left // r, window_px // r
             total[:, i : i + side, j : j + side] += part
-    density, variance, windows = total[:, : -(-height // r), : -(-width // r)]
-    return Maps(density / windows, variance / windows)
+    *sums, windows = total[:, : -(-height // r), : -(-width // r)]
+    return _maps(torch.stack(sums) / windows)
+
+
+def _layers(network: BlockwiseModel, logits: Tensor, probabilities: bool) -> Tensor:
+    """Density, variance and, if wanted, the N probabilities: (B, N, h, w) → (B, 2 or 2 + N, h, w)."""
+    logits = logits.float()
+    layers = [network.density(logits), network.variance(logits)]
+    if probabilities:
+        layers.append(network.probabilities(logits))
+    return torch.cat(layers, dim=1)
+
+
+def _maps(layers: Tensor) -> Maps:
+    """What `_layers` gives for one picture, by name."""
+    return Maps(layers[0], layers[1], layers[2:] if len(layers) > 2 else None)
 
 
 def window_starts(length_px: int, window_px: int, stride_px: int) -> list[int]:

@@ -10,8 +10,8 @@ import pandas as pd
 import papermill
 import pytest
 
-from ebclib import config, training
-from ebclib.config import project_root
+from ebclib import training
+from ebclib.config import make_config, project_root
 from ebclib.notebooks import check_parameters, store
 
 NOTEBOOKS = sorted((project_root() / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -195,6 +195,34 @@ def test_notebook_03_with_another_model_and_other_things_to_count(tmp_path):
     assert (tmp_path / "results" / "figures" / "models" / "03_clip_ebc.pdf").is_file()
 
 
+def test_notebook_07_with_a_regression_model_beside_a_classifier(drawn, tmp_path, monkeypatch):
+    """A run of somebody's own data on larger blocks; the one beside it has other bins."""
+    monkeypatch.setenv("EBC_DATA", str(drawn))
+    small = {"model": "mobilenetv2", "pretrained": "none", "block_size_px": 16, "crop_px": 64}
+    small |= {"epochs": 1, "precision": "fp32"}
+    for name, head, loss in (("own", "regression", "mse"), ("other", "linear", "l1")):
+        given = small | {"head": head, "count_loss": loss, "name": name}
+        training.train(make_config("drawn", "two_cores_20min", **given), progress=False)
+    papermill.execute_notebook(
+        project_root() / "notebooks" / "07_visualization.ipynb",
+        tmp_path / "out.ipynb",
+        {"run": "own", "other_run": "other", "pictures": 3, "groups": 2},
+        progress_bar=False,
+    )
+    assert "has no bins" in (tmp_path / "out.ipynb").read_text()
+    table = pd.read_csv(tmp_path / "results" / "tables" / "07_errors_own.csv")
+    assert set(table["by"]) == {"people", "block", "spacing", "window"}
+    metrics = json.loads((tmp_path / "results" / "runs" / "own" / "metrics.json").read_text())
+    whole = table[table["by"] == "window"]["error"].iloc[-1]
+    assert whole == pytest.approx(metrics["mae"], rel=1e-2)
+    figures = tmp_path / "results" / "figures" / "drawn"
+    assert {path.stem for path in figures.glob("07_*.pdf")} == {
+        "07_maps_own",
+        "07_people_own",
+        "07_blocks_own",
+    }
+
+
 def test_notebook_09_with_another_model_and_small_crops(tmp_path):
     given = {
         "model": "mobilenetv2",
@@ -225,7 +253,7 @@ def test_notebook_08_counts_a_folder_with_a_broken_picture_in_it(drawn, tmp_path
     monkeypatch.setenv("EBC_DATA", str(drawn))
     small = {"crop_px": 64, "batch_size": 4, "epochs": 1, "name": "own"}
     model = {"model": "mobilenetv2", "pretrained": "none"}
-    training.train(config.make_config("drawn", "two_cores_20min", **small, **model), progress=False)
+    training.train(make_config("drawn", "two_cores_20min", **small, **model), progress=False)
     pictures = tmp_path / "pictures"
     shutil.copytree(drawn / "drawn" / "test", pictures)
     (pictures / "letter.jpg").write_text("Dear Sir or Madam")

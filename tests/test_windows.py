@@ -70,3 +70,21 @@ def test_windows_that_do_not_fall_on_blocks_are_refused():
     for window, stride in ((30, None), (32, 12), (32, 40)):
         with pytest.raises(ValueError, match="multiples of the block's 8 px"):
             predict_map(brightness_counter(), picture, window_px=window, stride_px=stride)
+
+
+@pytest.mark.parametrize("window_px", [None, 32])
+def test_probabilities_come_with_the_maps_if_asked_for(window_px):
+    """In windows their means, so that the density is Eq. 1's of them either way."""
+    torch.manual_seed(0)
+    image = nn.Conv2d(3, 4, 8, 8)
+    encoder = Encoder(image=image, channels=4, stride_px=8, mean=(0.5,) * 3, std=(0.5,) * 3)
+    model = BlockwiseModel(encoder, [0, 1, 2.5], 8, "linear", window_px=window_px).eval()
+    picture = torch.randint(0, 256, (3, 50, 75), dtype=torch.uint8)
+    assert predict_map(model, picture).probabilities is None
+    maps = predict_map(model, picture, stride_px=window_px and 24, probabilities=True)
+    assert maps.probabilities.shape == (3, 7, 10)
+    assert torch.allclose(maps.probabilities.sum(0), torch.ones(7, 10), atol=1e-5)
+    people = (maps.probabilities * model.representatives.view(-1, 1, 1)).sum(0)
+    assert torch.allclose(people, maps.density, atol=1e-5)
+    with pytest.raises(ValueError, match="no bins"):
+        predict_map(brightness_counter(), picture, probabilities=True)

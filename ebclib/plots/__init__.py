@@ -3,6 +3,14 @@
 from ebclib.plots.bins import bins_legend, plot_bias, plot_bins, plot_class_sizes
 from ebclib.plots.comparison import plot_cells, plot_differences
 from ebclib.plots.counts import plot_block_labels, plot_long_tail, plot_picture_counts
+from ebclib.plots.diagnosis import (
+    plot_confusion,
+    plot_groups,
+    plot_reliability,
+    plot_shares,
+    plot_signed_errors,
+    plot_windows,
+)
 from ebclib.plots.diagrams import (
     plot_clip_ebc,
     plot_costs,
@@ -12,7 +20,7 @@ from ebclib.plots.diagrams import (
 from ebclib.plots.labels import plot_borders, plot_correction, plot_kernels
 from ebclib.plots.overlay import overlay, plot_count, plot_count_beside
 from ebclib.plots.performance import plot_crops, plot_growth, plot_solvers, plot_step
-from ebclib.plots.results import plot_history, plot_maps, plot_predictions
+from ebclib.plots.results import plot_gallery, plot_history, plot_maps, plot_predictions
 from ebclib.plots.style import (
     COLOURS,
     COLUMN_INCHES,
@@ -38,12 +46,15 @@ __all__ = [
     "plot_cells",
     "plot_class_sizes",
     "plot_clip_ebc",
+    "plot_confusion",
     "plot_correction",
     "plot_costs",
     "plot_count",
     "plot_count_beside",
     "plot_crops",
     "plot_differences",
+    "plot_gallery",
+    "plot_groups",
     "plot_growth",
     "plot_history",
     "plot_kernels",
@@ -51,10 +62,14 @@ __all__ = [
     "plot_maps",
     "plot_picture_counts",
     "plot_predictions",
+    "plot_reliability",
     "plot_same_network",
+    "plot_shares",
+    "plot_signed_errors",
     "plot_similarity",
     "plot_solvers",
     "plot_step",
+    "plot_windows",
     "save",
     "use_style",
 ]

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from ebclib.bins import Bins
-from ebclib.plots.style import COLOURS, COLUMN_INCHES, MARKERS
+from ebclib.plots.style import COLOURS, COLUMN_INCHES, MARKERS, legend_above
 
 
 def plot_correction(table: pd.DataFrame, ax: Axes | None = None, people: str = "people") -> Axes:
@@ -58,7 +58,7 @@ def plot_kernels(
     ax.set_xticks(table["sigma"], [f"{sigma:g}" for sigma in table["sigma"]])
     ax.minorticks_off()
     ax.yaxis.set_major_formatter(PercentFormatter(1))
-    _legend_above(ax)
+    legend_above(ax)
     return ax
 
 
@@ -91,9 +91,5 @@ def plot_borders(
         ax.axvline(border, color=COLOURS[3], ls="--", lw=0.9, label=label)
     ax.set(yscale="log", ylim=(0.5, None), xlim=(-0.06, longest + 0.06))
     ax.set(xlabel="People in a block", ylabel="Blocks")
-    _legend_above(ax)
+    legend_above(ax)
     return ax
-
-
-def _legend_above(ax: Axes) -> None:
-    ax.legend(frameon=False, fontsize=7.5, loc="lower left", bbox_to_anchor=(0, 1), borderpad=0)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, LogLocator
 
 from ebclib.blocks import smoothed_counts
+from ebclib.datasets import Sample
 from ebclib.plots.style import COLOURS, COLUMN_INCHES, DENSITY_MAP, PAGE_INCHES
 
 
@@ -92,9 +99,7 @@ def plot_maps(
         height, width = picture.shape[:2]
         size = (PAGE_INCHES, PAGE_INCHES / 3 * height / width + 0.35)
         axes = plt.subplots(1, 3, figsize=size)[1]
-    height, width = picture.shape[:2]
-    truth = smoothed_counts(points, height, width, block_size_px, 2 * block_size_px)
-    h, w = truth.shape
+    truth = _smoothed(points, picture, block_size_px)
     top = max(truth.max(), density.max(), 0.05)
     axes[0].imshow(picture, interpolation="bilinear")
     axes[0].set_title("Picture")
@@ -102,10 +107,76 @@ def plot_maps(
         (axes[1], truth, f"Annotated: {len(points)} (smoothed)"),
         (axes[2], density, f"Predicted: {density.sum():.1f}"),
     ):
-        extent = (0, w * block_size_px, h * block_size_px, 0)
-        ax.imshow(values, cmap=DENSITY_MAP, vmin=0, vmax=top, extent=extent)
-        ax.set(xlim=(0, width), ylim=(height, 0), title=title)
-    for ax in axes:
+        _show_density(ax, values, picture, block_size_px, vmin=0, vmax=top)
+        ax.set_title(title)
+    _bare(axes)
+    return axes
+
+
+def plot_gallery(
+    samples: Sequence[Sample],
+    densities: Sequence[np.ndarray],
+    block_size_px: int,
+    gamma: float = 0.5,
+) -> Figure:
+    """A column a picture: itself, the truth (smoothed for the eye) and the prediction (paper, Fig. 6).
+
+    All maps have one colour scale, people per block to the power of ``gamma``: on a linear one either
+    sparse pictures are black or dense ones white.
+
+    Parameters
+    ----------
+    samples : the pictures and their points, from left to right
+    densities : (h, w) each, people per block as predicted
+    block_size_px : r
+    gamma : above 0; 1 is linear
+    """
+    truths = [_smoothed(s.points, s.picture, block_size_px) for s in samples]
+    top = max([0.05, *(maps.max() for maps in (*truths, *densities))])
+    norm = PowerNorm(gamma, 0, top)
+    ratios = [s.picture.shape[1] / s.picture.shape[0] for s in samples]
+    height = (PAGE_INCHES - 1.3) / sum(ratios)  # of one picture, if all are equally high
+    figure, axes = plt.subplots(
+        3,
+        len(samples),
+        figsize=(PAGE_INCHES, 3 * height + 0.55),
+        squeeze=False,
+        gridspec_kw={"width_ratios": ratios},
+    )
+    for column, sample, truth, density in zip(axes.T, samples, truths, densities, strict=True):
+        column[0].imshow(sample.picture, interpolation="bilinear")
+        for ax, values, title in (
+            (column[1], truth, f"{len(sample.points)}"),
+            (column[2], density, f"{density.sum():.1f}"),
+        ):
+            shown = _show_density(ax, values, sample.picture, block_size_px, norm=norm)
+            ax.set_title(title, fontsize=8, pad=2)
+    for ax, text in zip(axes[:, 0], ("Picture", "Annotated\n(smoothed)", "Predicted"), strict=True):
+        ax.set_ylabel(text, fontsize=8)
+    _bare(axes)
+    bar = figure.colorbar(shown, ax=axes[1:], aspect=35, pad=0.01, label="People per block")
+    bar.ax.tick_params(labelsize=7)
+    return figure
+
+
+def _smoothed(points: np.ndarray, picture: np.ndarray, block_size_px: int) -> np.ndarray:
+    """The truth for the eye: (h, w) people per block, each smoothed by a Gaussian of two blocks."""
+    return smoothed_counts(points, *picture.shape[:2], block_size_px, 2 * block_size_px)
+
+
+def _show_density(
+    ax: Axes, values: np.ndarray, picture: np.ndarray, block_size_px: int, **scale: Any
+) -> AxesImage:
+    """A map (h, w) in the picture's own coordinates: the last blocks reach over its border."""
+    h, w = values.shape
+    extent = (0, w * block_size_px, h * block_size_px, 0)
+    image = ax.imshow(values, cmap=DENSITY_MAP, extent=extent, **scale)
+    ax.set(xlim=(0, picture.shape[1]), ylim=(picture.shape[0], 0))
+    return image
+
+
+def _bare(axes: np.ndarray) -> None:
+    """No ticks and no frames."""
+    for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
         sns.despine(ax=ax, left=True, bottom=True)
-    return axes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ebclib.config import results_root
@@ -28,6 +29,19 @@ def use_style() -> None:
             "image.interpolation": "nearest",
             "pdf.fonttype": 42,
         }
+    )
+
+
+def legend_above(ax: Axes, columns: int = 1) -> None:
+    """The legend of ``ax`` above its frame, where it hides nothing."""
+    ax.legend(
+        frameon=False,
+        fontsize=7.5,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        borderpad=0,
+        ncols=columns,
+        columnspacing=1,
     )
 
 

@@ -3,6 +3,7 @@
 | module | what is in it |
 |---|---|
 | `running` | `train`, `trained` and `evaluate`: what a run is from its beginning to its end |
+| `lock` | one launch at a time writes a run |
 | `trainer` | `Trainer`: the model, its optimiser, and the loop |
 | `schedule` | `rate_factor`: the learning rate over time |
 | `devices` | processes, devices and precision (Accelerate) |
@@ -21,7 +22,8 @@ batch on GPUs (``sync_batch_norm``), and of each process's own share on CPUs, al
 """
 
 from .devices import make_accelerator, part, precision_of
-from .running import evaluate, train, trained
+from .lock import only_writer
+from .running import evaluate, open_model, train, trained
 from .schedule import rate_factor
 from .trainer import Trainer
 
@@ -29,6 +31,8 @@ __all__ = [
     "Trainer",
     "evaluate",
     "make_accelerator",
+    "only_writer",
+    "open_model",
     "part",
     "precision_of",
     "rate_factor",

@@ -7,15 +7,18 @@ import shutil
 import sys
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from .. import datasets, evaluation
 from ..card import Card, write_card
 from ..config import Config, results_root
 from ..familiarity import Familiar
+from ..models import BlockwiseModel
 from ..runs import Run, provenance, write_csv, write_json
 from ..task import Task, load_model
 from .devices import make_accelerator, precision_of, processes
+from .lock import only_writer
 from .trainer import Trainer
 
 FREE = {"workers", "resident", "on_nonfinite", "compile"}
@@ -28,7 +31,7 @@ def train(config: Config, resume: bool = False, progress: bool = True) -> Run:
     Started in several processes (see `ebclib.training`), these share every batch and every evaluation;
     the first writes the run's files, in a folder that all of them can read. Should one be lost, the
     launcher ends them all, and ``resume`` goes on from the last finished epoch, in as many processes
-    as then are started.
+    as then are started. Another launch of the same run waits until this one has ended.
 
     Parameters
     ----------
@@ -44,10 +47,47 @@ def train(config: Config, resume: bool = False, progress: bool = True) -> Run:
     ValueError : resuming a run of another config, or a batch that the processes cannot share
     FloatingPointError : a loss that is no finite number, unless ``on_nonfinite`` is skip
     """
+    run, state = _run_of(config), processes()
+    progress = progress and state.is_main_process
+    with only_writer(run, state, progress):
+        return _train(run, config, resume, progress)
+
+
+def trained(config: Config, progress: bool = True) -> Run:
+    """The run of a config, finished and with its weights: as it is there, or trained now.
+
+    Two that ask at once train it once: the second waits for the first. A run that was begun is gone on
+    with; a finished one without its weights (they are not committed) is trained again.
+
+    Parameters
+    ----------
+    config : from `make_config`, which names the run
+    progress : show progress bars
+
+    Raises
+    ------
+    ValueError : the run that is there was trained with other parameters
+    FileNotFoundError, FloatingPointError : as `train`
+    """
+    run, state = _run_of(config), processes()
+    progress = progress and state.is_main_process
+    with only_writer(run, state, progress):
+        if run.is_finished and run.has_weights:
+            _same_config(run, config)
+            return run
+        return _train(run, config, resume=not run.is_finished, progress=progress)
+
+
+def _run_of(config: Config) -> Run:
+    """Where a config's run lies, or will."""
     if not config.name:
         raise ValueError("The config names no run: make it with make_config, or give name.")
-    run, state = Run(results_root() / "runs" / config.name), processes()
-    progress = progress and state.is_main_process
+    return Run(results_root() / "runs" / config.name)
+
+
+def _train(run: Run, config: Config, resume: bool, progress: bool) -> Run:
+    """`train`, where nobody else writes the run."""
+    state = processes()
     with state.main_process_first():
         task = Task.of(config, progress)
     started = resume and (run.path / "config.json").is_file()
@@ -73,31 +113,15 @@ def train(config: Config, resume: bool = False, progress: bool = True) -> Run:
             facts |= {"weights": trainer.network.weights_source, "processes": state.num_processes}
             write_json(run.path / "provenance.json", facts)
     trainer.fit()
-    return evaluate(run, progress=progress, task=task)
+    return _evaluate(run, None, progress, task)
 
 
-def trained(config: Config, progress: bool = True) -> Run:
-    """The run of this config with weights and metrics: trained only if there is none, or continued.
-
-    Raises
-    ------
-    ValueError : a run of this name has another config
-    """
-    run = Run(results_root() / "runs" / (config.name or ""))
-    if config.name and run.is_finished and (run.path / "model.safetensors").is_file():
-        _same_config(run, config)
-        return run
-    return train(config, resume=run.checkpoint.is_file(), progress=progress)
-
-
-def evaluate(
-    run: Run, split: str | None = None, progress: bool = True, task: Task | None = None
-) -> Run:
+def evaluate(run: Run, split: str | None = None, progress: bool = True) -> Run:
     """Measure a run's weights, and write predictions and metrics into its folder.
 
     What counting with the weights alone needs goes into their file (`card.Card`: the config, the
     interval's factor, traits of the training pictures). Several processes share the pictures, and the
-    first one writes.
+    first one writes; another launch waits, as in `train`.
 
     Parameters
     ----------
@@ -105,18 +129,36 @@ def evaluate(
     split : the split to count; None takes the one that the data set's papers report. The files of
         another split carry its name (`metrics-val.json`).
     """
+    state = processes()
+    progress = progress and state.is_main_process
+    with only_writer(run, state, progress):
+        return _evaluate(run, split, progress)
+
+
+def open_model(run: Run) -> tuple[nn.Module, BlockwiseModel]:
+    """A run's trained model as it was measured: on this machine's device, in the run's precision.
+
+    Returns
+    -------
+    (model, network) : pictures → logits, and the `BlockwiseModel` inside, as `evaluation.predict` and
+        `windows.predict_map` take them
+    """
+    accelerator = make_accelerator(precision_of(run.config))
+    network = load_model(run, accelerator.device).to(memory_format=torch.channels_last)
+    return accelerator.prepare_model(network, evaluation_mode=True), network
+
+
+def _evaluate(run: Run, split: str | None, progress: bool, task: Task | None = None) -> Run:
+    """`evaluate`, where nobody else writes the run."""
     config, state = run.config, processes()
     state.wait_for_everyone()  # the first one may still be writing the weights
-    progress = progress and state.is_main_process
     reported = datasets.describe(config.dataset).test_split
     split = split or reported
     suffix = "" if split == reported else f"-{split}"
     with state.main_process_first():
         task = task or Task.of(config, progress)
         pictures = datasets.prepared(config.dataset, split, progress=progress)
-    accelerator = make_accelerator(precision_of(config))
-    network = load_model(run, accelerator.device).to(memory_format=torch.channels_last)
-    model = accelerator.prepare_model(network, evaluation_mode=True)
+    model, network = open_model(run)
     held, found = (
         evaluation.predict(model, some, indices, network, text if progress else None, state)
         for some, indices, text in (
@@ -152,9 +194,12 @@ def evaluate(
 
 
 def _same_config(run: Run, config: Config) -> None:
-    """Resuming must go on with the same parameters, but for those that are `FREE`."""
+    """A run that is there must have the parameters asked for, but for those that are `FREE`."""
     old, new = run.config.to_dict(), config.to_dict()
     differ = [key for key in new if key not in FREE and old[key] != new[key]]
     if differ:
         lines = "; ".join(f"{key} was {old[key]!r}, now {new[key]!r}" for key in differ)
-        raise ValueError(f"Run {run.name!r} cannot be resumed with other parameters: {lines}.")
+        raise ValueError(
+            f"Run {run.name!r} cannot be resumed with other parameters: {lines}. Give another name, or "
+            "train it anew without resume."
+        )

@@ -1,0 +1,190 @@
+"""Errors by groups of pictures and of blocks, each with how far chance could have moved it."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+
+DRAWS = 1000
+"""Bootstrap samples of the pictures behind an interval."""
+
+
+def by_people(predictions: pd.DataFrame, groups: int = 6, seed: int = 0) -> pd.DataFrame:
+    """Errors and coverage of pictures, in groups of about equally many with like numbers of people.
+
+    Parameters
+    ----------
+    predictions : columns points, count, and for coverage lower and upper (`Run.predictions`)
+    groups : at least 1; fewer are made where many pictures hold equally many people
+    seed : of the bootstrap
+
+    Returns
+    -------
+    a row a group, named by its people ("13–58"): ``pictures``, ``people`` (their mean), ``mae`` and
+    ``bias`` (mean of predicted − annotated, people), ``relative`` (mae / people; nan where nobody is),
+    ``inside`` (the share of pictures inside their interval). Each of the last four has columns
+    ``_low`` and ``_high``, the ends of a 95 % interval: bootstrap over pictures; Wilson's for the share
+
+    Raises
+    ------
+    ValueError : no picture, or no group
+    """
+    if not len(predictions) or groups < 1:
+        raise ValueError(
+            f"{len(predictions)} pictures in {groups} groups: there must be at least one of each."
+        )
+    points = predictions["points"].to_numpy()
+    error = predictions["count"].to_numpy() - points
+    edges = np.unique(np.quantile(points, np.linspace(0, 1, groups + 1)[1:-1]))
+    place = np.unique(np.searchsorted(edges, points), return_inverse=True)[1]
+    member = np.eye(place.max() + 1)[place]  # (pictures, groups)
+    pictures = member.sum(axis=0)
+    names = [_range(points[rows].min(), points[rows].max()) for rows in member.T.astype(bool)]
+    table = pd.DataFrame(
+        {"pictures": pictures.astype(int), "people": points @ member / pictures},
+        index=pd.Index(names, name="people annotated"),
+    )
+    for name, top, bottom in (
+        ("mae", np.abs(error), np.ones(len(points))),
+        ("bias", error, np.ones(len(points))),
+        ("relative", np.abs(error), points),
+    ):
+        table = table.assign(**_ratios(name, top[:, None] * member, bottom[:, None] * member, seed))
+    if "lower" not in predictions:
+        return table
+    inside = predictions["points"].between(predictions["lower"], predictions["upper"]).to_numpy()
+    return table.assign(**wilson("inside", inside @ member, pictures))
+
+
+def by_range(blocks: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """Errors of blocks by how many people they hold, in the ranges of `count_ranges`.
+
+    Parameters
+    ----------
+    blocks : `Diagnosis.blocks`
+    seed : of the bootstrap
+
+    Returns
+    -------
+    a row a range that has blocks: ``blocks``, ``people``, ``predicted``, ``absolute`` (sums), the
+    ``share_of_`` all ``blocks``, ``people`` and ``error`` (absolute) that is in it, ``per_block`` (people
+    predicted in one) and ``relative`` ((predicted − people) / people; nan for empty blocks), these two
+    with the ends ``_low`` and ``_high`` of a 95 % interval, bootstrap over pictures
+    """
+    largest = int(blocks["people_in_block"].max())
+    lows = count_ranges(largest)
+    names = [_range(low, high - 1) for low, high in pairwise([*lows, largest + 1])]
+    place = np.searchsorted(lows, blocks["people_in_block"], side="right") - 1
+    group = pd.Categorical.from_codes(place, names, ordered=True)
+    return _block_groups(blocks, group, "people in block", seed)
+
+
+def by_spacing(blocks: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """Errors of blocks by how far apart people stand around them (`spacing.block_spacing`).
+
+    Parameters, columns : as `by_range`; a row a range of spacing that has blocks. Blocks of pictures
+    with fewer than two people have no spacing and are left out.
+    """
+    there = blocks[blocks["spacing"].notna()]
+    group = there["spacing"].cat.remove_unused_categories().cat
+    names = [
+        f"≥ {span.left:g}" if np.isinf(span.right) else f"{span.left:g}–{span.right:g}"
+        for span in group.categories
+    ]
+    group = group.rename_categories(names).array
+    return _block_groups(there, group, "spacing (px)", seed)
+
+
+def by_window(windows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """What of the error remains when people are counted in larger and larger windows.
+
+    Somebody who is predicted in the next block errs twice among blocks and not at all in a window that
+    holds both. From the block's side on, where it is the error of places, to the whole picture, where it
+    is the MAE, the curve tells how far off the places are. Guerrero-Gómez-Olmo et al. (2015) call such
+    errors GAME.
+
+    Parameters
+    ----------
+    windows : `Diagnosis.windows`
+    seed : of the bootstrap
+
+    Returns
+    -------
+    a row a side (``side_px``): ``error``, the mean over pictures of Σ over windows |predicted − annotated|
+    in people, and the ends ``error_low`` and ``error_high`` of a 95 % interval, bootstrap over pictures
+    """
+    wide = windows.pivot(index="image", columns="side_px", values="absolute").ffill(axis=1)
+    table = pd.DataFrame(index=wide.columns)
+    return table.assign(**_ratios("error", wide.to_numpy(), np.ones(wide.shape), seed))
+
+
+def count_ranges(largest: int) -> list[int]:
+    """The lower ends of ranges of block counts up to ``largest``: single counts, then doubling ranges.
+
+    >>> count_ranges(20)
+    [0, 1, 2, 3, 4, 8, 16]
+    """
+    lows = [*range(4), *(2**k for k in range(2, 63))]
+    return [low for low in lows if low <= largest]
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:g}" if low == high else f"{low:g}–{high:g}"
+
+
+def _block_groups(
+    blocks: pd.DataFrame, group: pd.Categorical, name: str, seed: int
+) -> pd.DataFrame:
+    """The table of `by_range` and `by_spacing`; ``group``, a row of ``blocks`` each."""
+    values = ["blocks", "people", "predicted", "absolute"]
+    keys = ["image", pd.Series(group, index=blocks.index, name=name)]
+    sums = blocks.groupby(keys, observed=True)[values].sum().unstack(fill_value=0)
+    per_picture = {value: sums[value] for value in values}  # (pictures, groups) each
+    table = pd.DataFrame({value: frame.sum() for value, frame in per_picture.items()})
+    for share, value in (("blocks", "blocks"), ("people", "people"), ("error", "absolute")):
+        table[f"share_of_{share}"] = table[value] / table[value].sum()
+    predicted, people = per_picture["predicted"].to_numpy(), per_picture["people"].to_numpy()
+    table = table.assign(
+        **_ratios("per_block", predicted, per_picture["blocks"].to_numpy(), seed),
+        **_ratios("relative", predicted - people, people, seed),
+    )
+    return table.set_axis(table.index.astype(str)).rename_axis(name)
+
+
+def _ratios(name: str, top: np.ndarray, bottom: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """Σ top / Σ bottom over pictures, and the ends of its 95 % bootstrap interval: (P, G) → (G,) each.
+
+    Whole pictures are drawn, since blocks of one picture err together.
+    """
+    rng = np.random.default_rng(seed)
+    often = rng.multinomial(len(top), np.full(len(top), 1 / len(top)), size=DRAWS)  # (draws, P)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        estimate = _finite(top.sum(axis=0) / bottom.sum(axis=0))
+        drawn = _finite((often @ top) / (often @ bottom))  # (draws, G)
+    ends = np.full((2, len(estimate)), np.nan)
+    known = np.isfinite(estimate)
+    ends[:, known] = np.nanquantile(drawn[:, known], [0.025, 0.975], axis=0)
+    return {name: estimate, f"{name}_low": ends[0], f"{name}_high": ends[1]}
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def wilson(name: str, hits: np.ndarray, of: np.ndarray) -> dict[str, list[float]]:
+    """Columns ``name``, ``name_low``, ``name_high``: hits / of, and the ends of Wilson's 95 % interval.
+
+    Parameters
+    ----------
+    hits, of : (G,) whole numbers, 0 ≤ hits ≤ of and of ≥ 1
+    """
+    tests = [binomtest(int(k), int(n)) for k, n in zip(hits, of, strict=True)]
+    ends = [test.proportion_ci(method="wilson") for test in tests]
+    return {
+        name: [test.statistic for test in tests],
+        f"{name}_low": [end.low for end in ends],
+        f"{name}_high": [end.high for end in ends],
+    }
