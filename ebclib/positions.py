@@ -66,7 +66,9 @@ def find_positions(
     for point in points:
         i = int(best.argmax())
         j = int(score[i].argmax())
-        around = left[i : i + 3, j : j + 3]  # a view: centred on the block, as left has one more pad
+        around = left[
+            i : i + 3, j : j + 3
+        ]  # a view: centred on the block, as left has one more pad
         mass = around.ravel()[_NEAREST_FIRST]
         taken = np.empty(9)
         taken[_NEAREST_FIRST] = np.diff(np.minimum(mass.cumsum(), 1.0), prepend=0.0)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ebclib.choices import choose
-from ebclib.datasets.catalogue import Dataset
+from ebclib.datasets.catalogue import EVERY, Dataset
 from ebclib.datasets.labels import labelled_entries
 from ebclib.datasets.pictures import SUFFIXES
 from ebclib.datasets.sample import Entry, ReadSplit, natural
@@ -43,6 +43,7 @@ def describe_folder(folder: Path) -> Dataset:
         terms="your own",
         folders=(folder.name,),
         layout=LAYOUT.format(name=folder.name),
+        is_divided=bool(settings.fractions),
     )
 
 
@@ -55,17 +56,19 @@ def read_folder(folder: Path, split: str) -> ReadSplit:
     FileNotFoundError : no pictures
     """
     settings = read_settings(folder)
-    choose(f"split of {folder.name}", split, settings.splits)
+    every = split == EVERY and settings.fractions
+    if not every:
+        choose(f"split of {folder.name}", split, settings.splits)
     for name in settings.unlabelled:
         choose(f"{folder / 'dataset.yaml'}: unlabelled split", name, settings.splits)
     if settings.fractions:
         base, here = folder, _pictures(folder)
-        mine = _divide(here, settings, folder)[split]
-        every = list(here.values())
+        mine = here if every else _divide(here, settings, folder)[split]
+        known = list(here.values())
     else:
         base = folder / settings.splits[split]
         mine = here = _pictures(base)
-        every = [
+        known = [
             path for part in settings.splits.values() for path in _pictures(folder / part).values()
         ]
     if not mine:
@@ -77,7 +80,7 @@ def read_folder(folder: Path, split: str) -> ReadSplit:
     if split in settings.unlabelled:
         return ReadSplit([Entry(name, path) for name, path in mine.items()], False, noun)
     entries, notes = labelled_entries(
-        folder, base, split, mine, list(here.values()), every, settings
+        folder, base, split, mine, list(here.values()), known, settings
     )
     return ReadSplit(entries, True, noun, notes)
 

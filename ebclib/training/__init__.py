@@ -2,7 +2,8 @@
 
 | module | what is in it |
 |---|---|
-| `running` | `train` and `evaluate`: what a run is from its beginning to its end |
+| `running` | `train`: what a run is from its beginning to its end |
+| `measuring` | `evaluate` and `submit`: a run's weights on its own pictures, or others |
 | `trainer` | `Trainer`: the model, its optimiser, and the loop |
 | `schedule` | `rate_factor`: the learning rate over time |
 | `devices` | processes, devices and precision (Accelerate) |
@@ -21,7 +22,8 @@ batch on GPUs (``sync_batch_norm``), and of each process's own share on CPUs, al
 """
 
 from .devices import make_accelerator, part, precision_of
-from .running import evaluate, train
+from .measuring import evaluate, measured, submit
+from .running import train
 from .schedule import rate_factor
 from .trainer import Trainer
 
@@ -29,8 +31,10 @@ __all__ = [
     "Trainer",
     "evaluate",
     "make_accelerator",
+    "measured",
     "part",
     "precision_of",
     "rate_factor",
+    "submit",
     "train",
 ]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import sys
 
-import torch
 from tqdm import tqdm
 
-from .. import datasets, evaluation
 from ..config import Config, results_root
-from ..runs import Run, provenance, write_csv, write_json
-from ..task import Task, load_model
-from .devices import make_accelerator, precision_of, processes
+from ..runs import Run, provenance, write_json
+from ..task import Task
+from .devices import precision_of, processes
+from .measuring import evaluate
 from .trainer import Trainer
 
 FREE = {"workers", "resident", "on_nonfinite", "compile"}
@@ -72,61 +70,6 @@ def train(config: Config, resume: bool = False, progress: bool = True) -> Run:
             write_json(run.path / "provenance.json", facts)
     trainer.fit()
     return evaluate(run, progress=progress, task=task)
-
-
-def evaluate(
-    run: Run, split: str | None = None, progress: bool = True, task: Task | None = None
-) -> Run:
-    """Measure a run's weights, and write predictions and metrics into its folder.
-
-    Several processes share the pictures, and the first one writes.
-
-    Parameters
-    ----------
-    run : a run with weights
-    split : the split to count; None takes the one that the data set's papers report. The files of
-        another split carry its name (`metrics-val.json`).
-    """
-    config, state = run.config, processes()
-    state.wait_for_everyone()  # the first one may still be writing the weights
-    progress = progress and state.is_main_process
-    reported = datasets.describe(config.dataset).test_split
-    split = split or reported
-    suffix = "" if split == reported else f"-{split}"
-    with state.main_process_first():
-        task = task or Task.of(config, progress)
-        pictures = datasets.prepared(config.dataset, split, progress=progress)
-    accelerator = make_accelerator(precision_of(config))
-    network = load_model(run, accelerator.device).to(memory_format=torch.channels_last)
-    model = accelerator.prepare_model(network, evaluation_mode=True)
-    held, found = (
-        evaluation.predict(model, some, indices, network, text if progress else None, state)
-        for some, indices, text in (
-            (task.split, task.held_out, "Held-out pictures"),
-            (pictures, None, f"{config.dataset} {split}"),
-        )
-    )
-    factor = evaluation.conformal_factor(held)
-    found = evaluation.with_intervals(found, factor)
-    history = run.history
-    metrics = {
-        "dataset": config.dataset,
-        "split": split,
-        **evaluation.summarise(found, task.split.counts),
-        "held_out_mae": evaluation.errors(held["points"], held["count"])["mae"],
-        "held_out_images": len(held),
-        "interval_factor": factor if math.isfinite(factor) else None,
-        "epochs": len(history),
-        "training_minutes": round(history["seconds"].iloc[-1] / 60, 2),
-        "representatives": task.representatives.round(4).tolist(),
-    }
-    if state.is_main_process:
-        write_csv(run.path / f"predictions{suffix}.csv", found)
-        write_json(run.path / f"metrics{suffix}.json", metrics)
-        if not suffix:
-            shutil.rmtree(run.checkpoint.parent, ignore_errors=True)
-    state.wait_for_everyone()
-    return run
 
 
 def _same_config(run: Run, config: Config) -> None:
