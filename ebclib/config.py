@@ -219,7 +219,26 @@ DEMO: dict[str, Any] = {
 }
 """The drawn crowds in about a minute on two cores: the notebooks' default, and so their test."""
 
-RECIPES = {"paper": PAPER, "two_cores_20min": TWO_CORES_20MIN, "demo": DEMO}
+OWN: dict[str, Any] = {**TWO_CORES_20MIN, "epochs": 300, "evaluate_every": 10}
+"""Somebody's own pictures, tens or hundreds of them: `two_cores_20min`, with epochs for fewer pictures.
+
+An epoch is one crop of each picture, so the steps are epochs × pictures / batch: 50 pictures make 1500.
+`ebc prepare` says how many epochs make about 2000 steps of the pictures at hand.
+"""
+
+RECIPES = {"paper": PAPER, "two_cores_20min": TWO_CORES_20MIN, "demo": DEMO, "own": OWN}
+
+PUBLISHED = ("sha", "shb", "qnrf", "nwpu", "jhu")
+"""The data sets that the paper's recipe is made for."""
+
+
+def default_recipe(dataset: str) -> str:
+    """The recipe where none is named: ``demo`` for drawn crowds, ``paper`` for published data, else ``own``.
+
+    >>> default_recipe("my_birds")
+    'own'
+    """
+    return "demo" if dataset == "synthetic" else "paper" if dataset in PUBLISHED else "own"
 
 
 def make_config(dataset: str = "synthetic", recipe: str | None = None, **given: Any) -> Config:
@@ -228,7 +247,7 @@ def make_config(dataset: str = "synthetic", recipe: str | None = None, **given: 
     Parameters
     ----------
     dataset : name of the data set
-    recipe : a key of `RECIPES`; None takes ``demo`` for ``synthetic`` and ``paper`` for the others
+    recipe : a key of `RECIPES`; None takes `default_recipe`
     given : any field of `Config`; None leaves the recipe's value
 
     Raises
@@ -238,7 +257,7 @@ def make_config(dataset: str = "synthetic", recipe: str | None = None, **given: 
     >>> make_config(epochs=2).crop_px
     224
     """
-    recipe = recipe or ("demo" if dataset == "synthetic" else "paper")
+    recipe = recipe or default_recipe(dataset)
     values = dict(RECIPES[choose("recipe", recipe, RECIPES)])
     for name, value in given.items():
         choose("parameter", name, FIELDS)

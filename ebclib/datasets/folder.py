@@ -38,6 +38,7 @@ def describe_folder(folder: Path) -> Dataset:
         test_split="test" if "test" in settings.splits else list(settings.splits)[-1],
         unlabelled=settings.unlabelled,
         longest_side=settings.longest_side,
+        least_side=settings.least_side,
         noun=(settings.noun, settings.plural),
         source=f"your own folder, {folder}",
         terms="your own",
@@ -91,7 +92,7 @@ def _pictures(folder: Path) -> dict[str, Path]:
     for path in sorted(folder.rglob("*"), key=natural):
         inside = path.relative_to(folder)
         hidden = any(part.startswith((".", "__")) for part in inside.parts)
-        if hidden or path.suffix.lower() not in SUFFIXES or not path.is_file():
+        if hidden or _is_ending(path) or path.suffix.lower() not in SUFFIXES or not path.is_file():
             continue
         parts = inside.parts[1:] if inside.parts[0].lower() == "images" else inside.parts
         name = Path(*parts).with_suffix("").as_posix()
@@ -102,6 +103,13 @@ def _pictures(folder: Path) -> dict[str, Path]:
             )
         found[name] = path
     return found
+
+
+def _is_ending(path: Path) -> bool:
+    """Whether this is the picture that CCLabeler shows when all are labelled."""
+    jsons = path.parent.parent / "jsons"
+    ends = path.stem == "default" and path.parent.name == "images"
+    return ends and jsons.is_dir() and not (jsons / "default.json").is_file()
 
 
 def _divide(
