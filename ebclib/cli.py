@@ -129,6 +129,19 @@ def _prepare(given: argparse.Namespace) -> None:
     for name in given.dataset:
         report = datasets.prepare(name, skip_bad=given.skip_bad)
         print(datasets.format_report(report))
+        if name not in datasets.DATASETS:
+            print(f"\n{_advice(name)}")
+
+
+def _advice(name: str) -> str:
+    """What suits an own data set, or why nothing can be said."""
+    from . import datasets
+    from .advice import advise
+
+    try:
+        return str(advise(datasets.prepared(name, "train", progress=False)))
+    except ValueError as problem:
+        return f"Too little to say what suits {name}: {problem}"
 
 
 def _train(given: argparse.Namespace) -> None:

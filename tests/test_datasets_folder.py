@@ -79,7 +79,7 @@ def test_a_mat_for_each_picture(birds: Path):
 
 
 def cclabeler(folder: Path) -> Path:
-    """What the labelling tool CCLabeler keeps in its `data/`: two people in 1, one of them a box; 2 half done."""
+    """CCLabeler's `data/`: two people in picture 1, one of them drawn as a box; 2 is half done."""
     for seed, name in enumerate(("1", "2", "default")):
         fake.save_picture(folder / "images" / f"{name}.jpg", seed)
     box = {"sx": 4.0, "sy": 6.0, "ex": 8.0, "ey": 10.0}
@@ -104,10 +104,8 @@ def test_folders_of_cclabeler_as_splits(tmp_path: Path):
     for split in ("train", "test"):
         cclabeler(tmp_path / "square" / split)
     assert points(tmp_path / "square", "test")["1"] == [[1.5, 2], [6, 8]]
-    write(
-        tmp_path / "square/test/jsons/1.json",
-        {"points": [], "boxes": [{**dict.fromkeys(("sx", "sy", "ex", "ey"), "a")}]},
-    )
+    bad = {"points": [], "boxes": [dict.fromkeys(("sx", "sy", "ex", "ey"), "left")]}
+    write(tmp_path / "square/test/jsons/1.json", bad)
     with pytest.raises(ValueError, match=r"1\.json, point 1"):
         points(tmp_path / "square", "test")
 
