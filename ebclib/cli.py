@@ -1,4 +1,4 @@
-"""The workbook from a shell, the notebooks' own code: `ebc prepare | train | evaluate | plan | run …`."""
+"""The workbook from a shell, the notebooks' own code: `ebc prepare | train | evaluate | count | …`."""
 
 from __future__ import annotations
 
@@ -83,9 +83,21 @@ def parser() -> argparse.ArgumentParser:
             fields.add_argument(option, dest=field.name, metavar=_values(field.name))
     train.set_defaults(command=_train)
 
-    evaluate = verbs.add_parser("evaluate", help="measure a run's weights again")
-    evaluate.add_argument("run", help="a name in results/runs, or the run's folder")
+    evaluate = verbs.add_parser(
+        "evaluate",
+        help="measure a run's weights, on its own data set or another",
+        description="Files of another data set carry its name; the run's own stay as they are.",
+    )
+    _about_a_run(evaluate, "measured on; default: the run's own data set")
     evaluate.add_argument("--split", help="default: the split that the data set's papers report")
+    evaluate.add_argument(
+        "--positions-px",
+        nargs="+",
+        type=float,
+        default=(8.0, 16.0),
+        metavar="PX",
+        help="how far from a person its point may be; default: 8 16",
+    )
     evaluate.set_defaults(command=_evaluate)
 
     plan = verbs.add_parser("plan", help="what an experiment trains, and what that costs")
@@ -115,6 +127,17 @@ def parser() -> argparse.ArgumentParser:
     count.add_argument("--again", action="store_true", help="count all of them again")
     count.set_defaults(command=_count)
 
+    submit = verbs.add_parser(
+        "submit", help="count pictures without labels, as NWPU's site takes it"
+    )
+    _about_a_run(submit, "counted; default: the run's own data set")
+    submit.add_argument("--split", help="default: the split without labels")
+    submit.add_argument(
+        "--positions", action="store_true", help="the localisation form, with x and y"
+    )
+    submit.add_argument("--out", type=Path, help="default: submission-….txt in the run's folder")
+    submit.set_defaults(command=_submit)
+
     report = verbs.add_parser("report", help="tables of all finished runs")
     report.set_defaults(command=_report)
 
@@ -122,6 +145,14 @@ def parser() -> argparse.ArgumentParser:
     store.add_argument("notebook", nargs="+", type=Path)
     store.set_defaults(command=_store)
     return top
+
+
+def _about_a_run(command: argparse.ArgumentParser, what: str) -> None:
+    """A run, and the data set it is to look at: the path of a folder, or a name."""
+    command.add_argument("run", help="a name in results/runs, or the run's folder")
+    data = command.add_mutually_exclusive_group()
+    data.add_argument("path", nargs="?", metavar="PATH", help=f"a data set's folder to be {what}")
+    data.add_argument("--dataset", metavar="NAME", help="the same, by its name")
 
 
 def _values(field: str) -> str:
@@ -141,6 +172,19 @@ def _prepare(given: argparse.Namespace) -> None:
     for name in given.dataset:
         report = datasets.prepare(name, skip_bad=given.skip_bad)
         print(datasets.format_report(report))
+        if name not in datasets.DATASETS:
+            print(f"\n{_advice(name)}")
+
+
+def _advice(name: str) -> str:
+    """What suits an own data set, or why nothing can be said."""
+    from . import datasets
+    from .advice import advise
+
+    try:
+        return str(advise(datasets.prepared(name, "train", progress=False)))
+    except ValueError as problem:
+        return f"Too little to say what suits {name}: {problem}"
 
 
 def _train(given: argparse.Namespace) -> None:
@@ -152,9 +196,21 @@ def _train(given: argparse.Namespace) -> None:
 
 
 def _evaluate(given: argparse.Namespace) -> None:
-    from .training import evaluate, part
+    from .training import evaluate, measured, part
 
-    _show(evaluate(open_run(given.run), split=given.split), given.split)
+    run, data = open_run(given.run), given.path or given.dataset
+    evaluate(run, given.split, data=data, distances_px=given.positions_px)
+    _show(run, measured(run, given.split, data))
+    part()
+
+
+def _submit(given: argparse.Namespace) -> None:
+    from .training import part, submit
+
+    data = given.path or given.dataset
+    path = submit(open_run(given.run), data, given.split, given.positions, given.out)
+    if _is_first():
+        print(path)
     part()
 
 
@@ -215,13 +271,25 @@ def _store(given: argparse.Namespace) -> None:
         store(path)
 
 
-def _show(run: Run, split: str | None = None) -> None:
-    if int(os.environ.get("RANK", 0)):
-        return  # of several processes the first one speaks
-    suffix = f"-{split}" if split and (run.path / f"metrics-{split}.json").is_file() else ""
+def _is_first() -> bool:
+    """Of several processes the first one speaks."""
+    return not int(os.environ.get("RANK", 0))
+
+
+def _show(run: Run, suffix: str = "") -> None:
+    """What an evaluation found, in a few lines."""
+    if not _is_first():
+        return
     metrics = json.loads((run.path / f"metrics{suffix}.json").read_text())
     print(
         f"{run.path}\n{metrics['dataset']} {metrics['split']}, {metrics['images']} pictures: "
         f"MAE {metrics['mae']:.1f}, RMSE {metrics['rmse']:.1f} "
         f"(always saying the training mean: MAE {metrics['mean_predictor_mae']:.1f})"
     )
+    shares = [f"{row['f1']:.2f} within {row['distance_px']:g} px" for row in metrics["positions"]]
+    print(f"positions: F1 {', '.join(shares)}")
+    if "intervals_scaled_on" in metrics:
+        print(
+            f"90 % intervals, scaled on {metrics['intervals_scaled_on']} and so not bound to hold here: "
+            f"{metrics['inside_interval']:.0%} of the pictures are inside"
+        )

@@ -236,14 +236,37 @@ QUARTER_MINUTE: dict[str, Any] = {
 }
 """The small drawn crowds in seconds on one core: an experiment of many runs, as `make reproduce` does."""
 
+OWN: dict[str, Any] = {**TWO_CORES_20MIN, "epochs": 300, "evaluate_every": 10}
+"""Somebody's own pictures, tens or hundreds of them: `two_cores_20min`, with epochs for fewer pictures.
+
+An epoch is one crop of each picture, so the steps are epochs × pictures / batch: 50 pictures make 1500.
+`ebc prepare` says how many epochs make about 2000 steps of the pictures at hand.
+"""
+
 RECIPES = {
     "paper": PAPER,
     "two_cores_20min": TWO_CORES_20MIN,
     "demo": DEMO,
     "quarter_minute": QUARTER_MINUTE,
+    "own": OWN,
 }
 
-_RECIPE_OF = {"synthetic": "demo", "synthetic_small": "quarter_minute"}
+_RECIPE_OF = {
+    **dict.fromkeys(("sha", "shb", "qnrf", "nwpu", "jhu"), "paper"),
+    "synthetic": "demo",
+    "synthetic_small": "quarter_minute",
+}
+
+
+def default_recipe(dataset: str) -> str:
+    """The recipe where none is named: ``paper`` for published data, ``own`` for a folder of one's own.
+
+    Drawn crowds have ``demo`` and ``quarter_minute``.
+
+    >>> default_recipe("shb"), default_recipe("my_birds")
+    ('paper', 'own')
+    """
+    return _RECIPE_OF.get(dataset, "own")
 
 
 def make_config(dataset: str = "synthetic", recipe: str | None = None, **given: Any) -> Config:
@@ -252,8 +275,7 @@ def make_config(dataset: str = "synthetic", recipe: str | None = None, **given: 
     Parameters
     ----------
     dataset : name of the data set
-    recipe : a key of `RECIPES`; None takes ``demo`` for ``synthetic``, ``quarter_minute`` for
-        ``synthetic_small`` and ``paper`` for the others
+    recipe : a key of `RECIPES`; None takes `default_recipe`
     given : any field of `Config`; None leaves the recipe's value
 
     Raises
@@ -263,7 +285,7 @@ def make_config(dataset: str = "synthetic", recipe: str | None = None, **given: 
     >>> make_config(epochs=2).crop_px
     224
     """
-    recipe = recipe or _RECIPE_OF.get(dataset, "paper")
+    recipe = recipe or default_recipe(dataset)
     for name in given:
         choose("parameter", name, FIELDS)
     given = {name: value for name, value in given.items() if value is not None}

@@ -1,4 +1,4 @@
-"""How wrong a model is: predictions of whole pictures, MAE and RMSE, and intervals that say how sure."""
+"""How wrong a model is: predictions of whole pictures, MAE and RMSE, intervals, and where people stand."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from .datasets import PreparedSplit
 from .models import BlockwiseModel
+from .positions import DISTANCES_PX, Matches, find_positions, match, total
 from .windows import predict_map
 
 COVERAGE = 0.9
@@ -32,6 +33,7 @@ def predict(
     network: BlockwiseModel | None = None,
     progress: str | None = None,
     state: PartialState | None = None,
+    positions: bool = False,
 ) -> pd.DataFrame:
     """Count the people in whole pictures, one after the other.
 
@@ -44,12 +46,13 @@ def predict(
     progress : what the progress bar says; None shows none
     state : processes that share the pictures; every one calls this and gets all rows. None: this
         process counts them all
+    positions : find where the people are, too
 
     Returns
     -------
     a row a picture, in the order asked for: ``image``, ``points`` (people annotated), ``count`` (people
-    predicted) and ``deviation`` (people; the standard deviation if blocks erred independently, a scale
-    and no more)
+    predicted), ``deviation`` (people; the standard deviation if blocks erred independently, a scale
+    and no more); where asked for ``positions``, an array (n, 2) of x and y in pixels
     """
     network = network or model
     device = network.representatives.device
@@ -63,18 +66,21 @@ def predict(
         sample = split[chosen[place]]
         picture = torch.from_numpy(np.array(sample.picture)).permute(2, 0, 1).to(device)
         maps = predict_map(model, picture, network)
-        rows.append(
-            {
-                "place": place,
-                "image": sample.name,
-                "points": len(sample.points),
-                "count": maps.density.sum().item(),
-                "deviation": maps.variance.sum().sqrt().item(),
-            }
-        )
+        row = {
+            "place": place,
+            "image": sample.name,
+            "points": len(sample.points),
+            "count": maps.density.sum().item(),
+            "deviation": maps.variance.sum().sqrt().item(),
+        }
+        if positions:
+            density, size = maps.density.float().cpu().numpy(), sample.picture.shape[:2]
+            row["positions"] = find_positions(density, network.block_size_px, size)
+        rows.append(row)
     model.train(was_training)
     rows = sorted(gather_object(rows) if state else rows, key=lambda row: row["place"])
-    return pd.DataFrame(rows, columns=["image", "points", "count", "deviation"])
+    columns = ["image", "points", "count", "deviation", *(["positions"] if positions else [])]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def errors(points: Sequence[float], counts: Sequence[float]) -> dict[str, float]:
@@ -111,7 +117,7 @@ def conformal_factor(held_out: pd.DataFrame, coverage: float = COVERAGE) -> floa
 def with_intervals(predictions: pd.DataFrame, factor: float) -> pd.DataFrame:
     """Columns image, points, count, lower, upper: `predict`'s rows with ``factor`` deviations each way."""
     lower, upper = interval(predictions["count"], predictions["deviation"], factor)
-    return predictions.drop(columns="deviation").assign(lower=lower, upper=upper)
+    return predictions[["image", "points", "count"]].assign(lower=lower, upper=upper)
 
 
 def interval(count: _Values, deviation: _Values, factor: float) -> tuple[_Values, _Values]:
@@ -122,6 +128,44 @@ def interval(count: _Values, deviation: _Values, factor: float) -> tuple[_Values
     """
     reach = factor * (deviation + 1)
     return np.maximum(count - reach, 0), count + reach
+
+
+def matches_table(
+    predictions: pd.DataFrame,
+    annotated: Sequence[np.ndarray],
+    distances_px: Sequence[float] = DISTANCES_PX,
+) -> pd.DataFrame:
+    """Positions against people, a row for each picture and distance: image, distance_px, tp, fp, fn.
+
+    Parameters
+    ----------
+    predictions : columns image and positions, as `predict` gives them
+    annotated : (m, 2) of each picture
+    distances_px : from a point to its person, at most
+    """
+    rows = []
+    for distance in distances_px:
+        found = zip(predictions["image"], predictions["positions"], annotated, strict=True)
+        for image, points, people in found:
+            each = match(points, people, distance)
+            rows.append((image, distance, each.hits, each.false_alarms, each.missed))
+    return pd.DataFrame(rows, columns=["image", "distance_px", "tp", "fp", "fn"])
+
+
+def localisation(matches: pd.DataFrame) -> list[dict[str, float]]:
+    """Precision, recall and F1 at each distance of a `matches_table`, over all its pictures together.
+
+    >>> table = pd.DataFrame({"distance_px": [8.0, 8.0], "tp": [1, 1], "fp": [0, 1], "fn": [2, 0]})
+    >>> localisation(table)[0]["recall"]
+    0.5
+    """
+    rows = []
+    for distance, some in matches.groupby("distance_px"):
+        counts = some[["tp", "fp", "fn"]].itertuples(index=False)
+        every = total(Matches(*map(int, row)) for row in counts)
+        shares = {"precision": every.precision, "recall": every.recall, "f1": every.f1}
+        rows.append({"distance_px": float(distance), **shares})
+    return rows
 
 
 def summarise(predictions: pd.DataFrame, training_counts: Sequence[float]) -> dict[str, float]:

@@ -6,6 +6,7 @@ A run is a folder `results/runs/<name>/`; every table and figure is made from it
     metrics.json       MAE, RMSE, pictures, split, duration
     history.csv        a row an epoch
     predictions.csv    image, points, count, lower, upper
+    positions.csv      image, distance_px, and points found right (tp), wrong (fp) and people missed (fn)
     provenance.json    commit, versions, device, processes, hash of the data
     model.safetensors  the weights (not committed)
     checkpoint/        what `--resume` reads; removed when the run is done

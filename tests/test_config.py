@@ -2,7 +2,8 @@ import dataclasses
 
 import pytest
 
-from ebclib.config import Config, choose, make_config, project_root
+from ebclib.config import PUBLISHED, Config, choose, make_config, project_root
+from ebclib.datasets import DATASETS
 
 
 def test_the_paper_s_training_is_the_default_for_published_data():
@@ -16,6 +17,14 @@ def test_the_paper_s_training_is_the_default_for_published_data():
     assert (config.learning_rate, config.weight_decay, config.count_weight) == (1e-4, 1e-4, 1)
     assert (config.schedule, config.warmup_epochs, config.block_size_px) == ("restarts", 50, 8)
     assert make_config().recipe == "demo"
+
+
+def test_the_published_data_sets_and_nobody_s_own_have_the_paper_s_recipe():
+    assert {*PUBLISHED, "synthetic"} == set(DATASETS)
+    own = make_config("my_birds")
+    assert own.recipe == "own" and own.name == "my_birds-clip_lite-text-own-seed0"
+    assert own.epochs < make_config("shb").epochs and own.crop_px == 256
+    assert make_config("my_birds", "paper").epochs == make_config("shb").epochs
 
 
 def test_values_from_a_shell_get_their_types():

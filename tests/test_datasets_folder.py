@@ -78,6 +78,53 @@ def test_a_mat_for_each_picture(birds: Path):
     assert points(birds, "test") == {"c": [[5, 6]]}
 
 
+def cclabeler(folder: Path) -> Path:
+    """CCLabeler's `data/`: two people in picture 1, one of them drawn as a box; 2 is half done."""
+    for seed, name in enumerate(("1", "2", "default")):
+        fake.save_picture(folder / "images" / f"{name}.jpg", seed)
+    box = {"sx": 4.0, "sy": 6.0, "ex": 8.0, "ey": 10.0}
+    one = {"img_id": "1.jpg", "human_num": 2, "boxes": [box], "points": [{"x": 1.5, "y": 2.0}]}
+    two = {"img_id": "2.jpg", "human_num": 1, "boxes": [], "points": [{"x": 3.0, "y": 4.0}]}
+    for name, content, marks in (("1", one, [1] * 4), ("2", two, [1, 0, 1, 1])):
+        write(folder / "jsons" / f"{name}.json", content)
+        write(folder / "marks" / f"{name}.json", marks)
+    return folder
+
+
+def test_a_folder_of_cclabeler_as_it_is(tmp_path: Path):
+    folder = cclabeler(tmp_path / "square")
+    found = {**points(folder, "train"), **points(folder, "test")}
+    assert found == {"1": [[1.5, 2], [6, 8]], "2": [[3, 4]]}
+    assert points(folder, "all") == found
+    notes = read("square", "all", root=tmp_path).notes
+    assert notes == ["all: 1 pictures not marked as finished: 2"]
+
+
+def test_folders_of_cclabeler_as_splits(tmp_path: Path):
+    for split in ("train", "test"):
+        cclabeler(tmp_path / "square" / split)
+    assert points(tmp_path / "square", "test")["1"] == [[1.5, 2], [6, 8]]
+    bad = {"points": [], "boxes": [dict.fromkeys(("sx", "sy", "ex", "ey"), "left")]}
+    write(tmp_path / "square/test/jsons/1.json", bad)
+    with pytest.raises(ValueError, match=r"1\.json, point 1"):
+        points(tmp_path / "square", "test")
+
+
+def test_boxes_of_the_points_themselves_add_nobody(tmp_path: Path):
+    folder = tmp_path / "nwpu_like"
+    fake.save_picture(folder / "test" / "1.jpg")
+    content = {"img_id": "1.jpg", "human_num": 1, "points": [[5, 6]], "boxes": [[4, 5, 6, 7]]}
+    write(folder / "test" / "1.json", content)
+    assert points(folder, "test") == {"1": [[5, 6]]}
+
+
+def test_every_picture_of_a_heap_is_a_split_and_of_folders_is_none(tmp_path: Path, birds: Path):
+    parts = flat(tmp_path / "cars", 7)
+    assert read("cars", "all", root=tmp_path).names == sorted(parts["train"] + parts["test"])
+    with pytest.raises(ValueError, match="split of birds 'all' is not known"):
+        read("birds", "all", root=birds.parent)
+
+
 def test_pictures_in_folders_of_their_own(tmp_path: Path):
     folder = tmp_path / "cars"
     for seed, name in enumerate(("images/day/1.jpg", "images/night/1.jpg")):
@@ -99,6 +146,22 @@ def test_yaml_says_what_is_counted_and_how(birds: Path):
     assert not test.is_labelled and test.noun == ("bird", "birds") and len(test[0].points) == 0
 
 
+@pytest.mark.parametrize(
+    ("noun", "plural"),
+    [
+        ("goose", "geese"),
+        ("sheep", "sheep"),
+        ("box", "boxes"),
+        ("fly", "flies"),
+        ("Vogel", "Vogels"),
+    ],
+)
+def test_a_plural_not_given_is_english(birds: Path, noun: str, plural: str):
+    write(birds / "dataset.yaml", f"noun: {noun}\nleast_side: 64\n")
+    about = describe("birds", birds.parent)
+    assert about.noun == (noun, plural) and about.least_side == 64
+
+
 def test_without_yaml_people_are_counted(birds: Path):
     assert describe("birds", birds.parent).noun == ("person", "people")
 
@@ -110,6 +173,7 @@ def test_without_yaml_people_are_counted(birds: Path):
         ("noun: 3", "noun is 3; a word"),
         ("longest_side: big", "longest_side is 'big'; a whole number"),
         ("longest_side: 0", "longest_side is 0"),
+        ("least_side: -1", "least_side is -1"),
         ("noun: [bird", "not YAML"),
         ("just text", "lines such as"),
         ("splits: [train]", "splits is"),

@@ -64,6 +64,7 @@ def test_a_run_leaves_what_the_contract_says(config):
         "metrics.json",
         "history.csv",
         "predictions.csv",
+        "positions.csv",
         "provenance.json",
         "model.safetensors",
         "tensorboard",

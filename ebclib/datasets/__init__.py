@@ -8,16 +8,17 @@
 opens that. A split is a sequence of `Sample` (picture, points, name).
 """
 
-from ebclib.datasets.catalogue import DATASETS, Dataset
+from ebclib.datasets.catalogue import DATASETS, EVERY, Dataset
 from ebclib.datasets.holdout import hold_out
 from ebclib.datasets.preparation import prepare, prepared
 from ebclib.datasets.prepared_split import PreparedSplit
-from ebclib.datasets.reading import describe, read
+from ebclib.datasets.reading import describe, locate, read
 from ebclib.datasets.report import format_report
 from ebclib.datasets.sample import ReadSplit, Sample
 
 __all__ = [
     "DATASETS",
+    "EVERY",
     "Dataset",
     "PreparedSplit",
     "ReadSplit",
@@ -25,6 +26,7 @@ __all__ = [
     "describe",
     "format_report",
     "hold_out",
+    "locate",
     "prepare",
     "prepared",
     "read",

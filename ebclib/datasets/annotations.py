@@ -85,7 +85,9 @@ def read_csv(path: Path) -> np.ndarray:
 def read_json(path: Path) -> np.ndarray:
     """Points (N, 2) of a JSON file of one picture: ``[[x, y], …]``, or that under "points".
 
-    A point may also be ``{"x": 1, "y": 2}``.
+    A point may also be ``{"x": 1, "y": 2}``. CCLabeler keeps those that were drawn as a box apart, under
+    "boxes" as ``{"sx", "sy", "ex", "ey"}``; each counts by its middle. Boxes of another kind belong to
+    points (NWPU-Crowd) and add nothing.
 
     Raises
     ------
@@ -93,8 +95,22 @@ def read_json(path: Path) -> np.ndarray:
     """
     content = load_json(path)
     if isinstance(content, dict) and "points" in content:
+        boxes = content.get("boxes") or []
         content = content["points"]
+        if isinstance(boxes, list) and isinstance(content, list):
+            content = [*content, *(_middle(box) for box in boxes if _is_drawn(box))]
     return json_points(content, path)
+
+
+def _is_drawn(box: Any) -> bool:
+    return isinstance(box, dict) and {"sx", "sy", "ex", "ey"} <= box.keys()
+
+
+def _middle(box: dict[str, Any]) -> dict[str, Any]:
+    """The middle of one of CCLabeler's boxes as a point; the box itself, to be named, if it has none."""
+    if not all(type(box[key]) in (int, float) for key in ("sx", "sy", "ex", "ey")):
+        return box
+    return {"x": (box["sx"] + box["ex"]) / 2, "y": (box["sy"] + box["ey"]) / 2}
 
 
 def csv_rows(path: Path, names: Sequence[str]) -> Iterator[tuple[str, float | None, float | None]]:

@@ -17,6 +17,10 @@ RESERVED = frozenset({"prepared", "paper", "weights"})
 """Folders of `data/` that are no data set."""
 
 
+EVERY = "all"
+"""The split that holds every picture of an own folder whose pictures are divided by a draw."""
+
+
 @dataclass(frozen=True)
 class Dataset:
     """What one data set is.
@@ -36,6 +40,8 @@ class Dataset:
     folders : names its folder may have below the data root
     layout : the files expected below the data root, as a small tree
     is_drawn : `ebclib.synthetic` makes it; it has no files
+    is_divided : its splits are parts of one heap of pictures, drawn, and not folders; then there is
+        also the split `EVERY`
     """
 
     name: str
@@ -51,6 +57,7 @@ class Dataset:
     folders: tuple[str, ...] = ()
     layout: str = field(default="", repr=False)
     is_drawn: bool = False
+    is_divided: bool = False
 
 
 _SHANGHAITECH = """\
@@ -165,6 +172,8 @@ jhu_crowd_v2.0/              (or jhu)
 
 def choose_split(dataset: Dataset, split: str) -> str:
     """``split`` if the data set has it; otherwise a ValueError that names the nearest."""
+    if split == EVERY and dataset.is_divided:
+        return split
     return choose(f"split of {dataset.name}", split, dataset.splits)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ebclib.choices import choose
-from ebclib.datasets.catalogue import Dataset
+from ebclib.datasets.catalogue import EVERY, Dataset
 from ebclib.datasets.labels import labelled_entries
 from ebclib.datasets.pictures import SUFFIXES
 from ebclib.datasets.sample import Entry, ReadSplit, natural
@@ -38,11 +38,13 @@ def describe_folder(folder: Path) -> Dataset:
         test_split="test" if "test" in settings.splits else list(settings.splits)[-1],
         unlabelled=settings.unlabelled,
         longest_side=settings.longest_side,
+        least_side=settings.least_side,
         noun=(settings.noun, settings.plural),
         source=f"your own folder, {folder}",
         terms="your own",
         folders=(folder.name,),
         layout=LAYOUT.format(name=folder.name),
+        is_divided=bool(settings.fractions),
     )
 
 
@@ -55,17 +57,19 @@ def read_folder(folder: Path, split: str) -> ReadSplit:
     FileNotFoundError : no pictures
     """
     settings = read_settings(folder)
-    choose(f"split of {folder.name}", split, settings.splits)
+    every = split == EVERY and settings.fractions
+    if not every:
+        choose(f"split of {folder.name}", split, settings.splits)
     for name in settings.unlabelled:
         choose(f"{folder / 'dataset.yaml'}: unlabelled split", name, settings.splits)
     if settings.fractions:
         base, here = folder, _pictures(folder)
-        mine = _divide(here, settings, folder)[split]
-        every = list(here.values())
+        mine = here if every else _divide(here, settings, folder)[split]
+        known = list(here.values())
     else:
         base = folder / settings.splits[split]
         mine = here = _pictures(base)
-        every = [
+        known = [
             path for part in settings.splits.values() for path in _pictures(folder / part).values()
         ]
     if not mine:
@@ -77,7 +81,7 @@ def read_folder(folder: Path, split: str) -> ReadSplit:
     if split in settings.unlabelled:
         return ReadSplit([Entry(name, path) for name, path in mine.items()], False, noun)
     entries, notes = labelled_entries(
-        folder, base, split, mine, list(here.values()), every, settings
+        folder, base, split, mine, list(here.values()), known, settings
     )
     return ReadSplit(entries, True, noun, notes)
 
@@ -88,7 +92,7 @@ def _pictures(folder: Path) -> dict[str, Path]:
     for path in sorted(folder.rglob("*"), key=natural):
         inside = path.relative_to(folder)
         hidden = any(part.startswith((".", "__")) for part in inside.parts)
-        if hidden or path.suffix.lower() not in SUFFIXES or not path.is_file():
+        if hidden or _is_ending(path) or path.suffix.lower() not in SUFFIXES or not path.is_file():
             continue
         parts = inside.parts[1:] if inside.parts[0].lower() == "images" else inside.parts
         name = Path(*parts).with_suffix("").as_posix()
@@ -99,6 +103,13 @@ def _pictures(folder: Path) -> dict[str, Path]:
             )
         found[name] = path
     return found
+
+
+def _is_ending(path: Path) -> bool:
+    """Whether this is the picture that CCLabeler shows when all are labelled."""
+    jsons = path.parent.parent / "jsons"
+    ends = path.stem == "default" and path.parent.name == "images"
+    return ends and jsons.is_dir() and not (jsons / "default.json").is_file()
 
 
 def _divide(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ebclib.datasets.annotations import read_csv, read_json, read_mat
+from ebclib.datasets.annotations import load_json, read_csv, read_json, read_mat
 from ebclib.datasets.listings import read_listing
 from ebclib.datasets.sample import Entry
 from ebclib.datasets.settings import FolderSettings
@@ -49,10 +49,14 @@ def labelled_entries(
     own = _own_files(here, files)
     if len(own) == len(here):
         beside = {name: own[path] for name, path in mine.items()}
+        half = _unfinished(base, mine)
+        notes = (
+            [f"{split}: {len(half)} pictures not marked as finished: {_some(half)}"] if half else []
+        )
         return [
             Entry(name, path, beside[name], READERS[beside[name].suffix.lower()])
             for name, path in mine.items()
-        ], []
+        ], notes
     if own:
         lacking = [path.name for path in here if path not in own]
         raise ValueError(
@@ -76,8 +80,24 @@ def labelled_entries(
 
 def _files(paths: Iterable[Path]) -> list[Path]:
     return sorted(
-        path for path in paths if path.suffix.lower() in READERS and not path.name.startswith(".")
+        path
+        for path in paths
+        if path.suffix.lower() in READERS and not path.name.startswith(".") and not _is_mark(path)
     )
+
+
+def _is_mark(path: Path) -> bool:
+    """Whether this is CCLabeler's note of how far a picture is labelled, beside its `jsons/`."""
+    return path.parent.name == "marks" and (path.parent.parent / "jsons").is_dir()
+
+
+def _unfinished(base: Path, names: Iterable[str]) -> list[str]:
+    """The pictures of a CCLabeler folder that it has no full set of marks of, by name."""
+    return [
+        name
+        for name in names
+        if (mark := base / "marks" / f"{name}.json").is_file() and not all(load_json(mark))
+    ]
 
 
 def _own_files(pictures: Sequence[Path], files: Sequence[Path]) -> dict[Path, Path]:

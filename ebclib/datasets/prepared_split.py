@@ -34,6 +34,7 @@ class PreparedSplit(Sequence[Sample]):
     names : the pictures' names
     points : a float64 array (N, 2) for each picture, x and y in prepared pixels
     sizes : (H, W) of each picture
+    source_sizes : (H, W) of each picture before it was resized, upright
     counts : int64 array, the points of each picture
     digest : sha256 in hex over the source files and the prepared points
     noun : what is counted, (singular, plural)
@@ -57,6 +58,9 @@ class PreparedSplit(Sequence[Sample]):
         self.is_labelled: bool = meta["is_labelled"]
         self.points: list[np.ndarray] = np.split(points, starts[1:-1]) if self.names else []
         self.sizes: list[tuple[int, int]] = [(int(h), int(w)) for h, w in sizes]
+        self.source_sizes: list[tuple[int, int]] = [
+            tuple(r["source_size"]) for r in meta["records"]
+        ]
         self.counts: np.ndarray = np.diff(starts)
 
     def __len__(self) -> int:

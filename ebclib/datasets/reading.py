@@ -31,6 +31,31 @@ def describe(name: str, root: str | Path | None = None) -> Dataset:
     return describe_folder(base / name)
 
 
+def locate(data: str | Path) -> tuple[str, Path | None]:
+    """Name and root of what somebody calls a data set: a known name, or the path of a folder.
+
+    Returns
+    -------
+    name, root : as `read` and `prepared` take them; root is None for a name
+
+    Raises
+    ------
+    FileNotFoundError : a path where there is no folder
+
+    >>> locate("sha")
+    ('sha', None)
+    """
+    name, path = str(data), Path(data).expanduser()
+    if name in DATASETS or name in own_names(data_root()):
+        return name, None
+    if path.is_dir():
+        path = path.resolve()
+        return path.name, None if path.parent == data_root() else path.parent
+    if len(path.parts) > 1:
+        raise FileNotFoundError(f"There is no folder {path}. Give one, or a data set's name.")
+    return name, None
+
+
 def read(name: str, split: str, root: str | Path | None = None) -> Sequence[Sample]:
     """A split as published; pictures are decoded when asked for, at their own size.
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import yaml
 
 from ebclib.choices import choose
+from ebclib.datasets.catalogue import LEAST_SIDE
 
 FILE = "dataset.yaml"
 FRACTIONS = {"train": 0.8, "test": 0.2}
@@ -29,8 +30,9 @@ class FolderSettings:
     Attributes
     ----------
     title : for tables
-    noun, plural : what is counted; a plural not given is noun + "s"
+    noun, plural : what is counted; a plural not given is English's (goose, geese)
     longest_side : longest side of a prepared picture, pixels
+    least_side : its least side, pixels; smaller pictures are enlarged
     splits : folders ``{train: dir, test: dir}`` or parts ``{train: 0.8, test: 0.2}``; not given:
         the folders train, val, test that are there, or else `FRACTIONS`
     seed : of the division into parts
@@ -44,6 +46,7 @@ class FolderSettings:
     noun: str = "person"
     plural: str = ""
     longest_side: int | None = None
+    least_side: int = LEAST_SIDE
     splits: Mapping[str, str | float] = field(default_factory=dict)
     seed: int = 0
     category: str | None = None
@@ -82,8 +85,15 @@ def read_settings(folder: Path) -> FolderSettings:
     values["splits"] = values.get("splits") or _found_splits(folder) or FRACTIONS
     _check_splits(values["splits"], folder, path)
     noun = values.get("noun", "person")
-    values.setdefault("plural", "people" if noun == "person" else f"{noun}s")
+    values.setdefault("plural", "people" if noun == "person" else _plural(noun))
     return FolderSettings(**values)
+
+
+def _plural(noun: str) -> str:
+    """The English plural of a noun; of one that is no English its own with an s."""
+    import inflect  # slow, and only needed where a folder gives no plural
+
+    return str(inflect.engine().plural_noun(noun) or f"{noun}s") if noun.strip() else noun
 
 
 def _check(values: dict[str, Any], path: Path) -> None:
@@ -91,7 +101,7 @@ def _check(values: dict[str, Any], path: Path) -> None:
     for key in ("title", "noun", "plural", "category"):
         if key in values and not isinstance(values[key], str):
             raise ValueError(f"{path}: {key} is {values[key]!r}; a word is expected (quote it).")
-    for key, least in (("longest_side", 1), ("seed", 0)):
+    for key, least in (("longest_side", 1), ("least_side", 1), ("seed", 0)):
         if key in values and (type(values[key]) is not int or values[key] < least):
             raise ValueError(
                 f"{path}: {key} is {values[key]!r}; a whole number from {least} is expected."

@@ -30,6 +30,7 @@ from ebclib.plots.style import (
     save,
     use_style,
 )
+from ebclib.plots.videos import plot_over_time
 
 __all__ = [
     "COLOURS",
@@ -60,6 +61,7 @@ __all__ = [
     "plot_kernels",
     "plot_long_tail",
     "plot_maps",
+    "plot_over_time",
     "plot_picture_counts",
     "plot_predictions",
     "plot_reliability",

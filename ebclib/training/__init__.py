@@ -2,7 +2,8 @@
 
 | module | what is in it |
 |---|---|
-| `running` | `train`, `trained` and `evaluate`: what a run is from its beginning to its end |
+| `running` | `train` and `trained`: what a run is from its beginning to its end |
+| `measuring` | `evaluate` and `submit`: a run's weights on its own pictures, or others |
 | `lock` | one launch at a time writes a run |
 | `trainer` | `Trainer`: the model, its optimiser, and the loop |
 | `schedule` | `rate_factor`: the learning rate over time |
@@ -23,7 +24,8 @@ batch on GPUs (``sync_batch_norm``), and of each process's own share on CPUs, al
 
 from .devices import make_accelerator, part, precision_of
 from .lock import only_writer
-from .running import evaluate, open_model, train, trained
+from .measuring import evaluate, measured, open_model, submit
+from .running import train, trained
 from .schedule import rate_factor
 from .trainer import Trainer
 
@@ -31,11 +33,13 @@ __all__ = [
     "Trainer",
     "evaluate",
     "make_accelerator",
+    "measured",
     "only_writer",
     "open_model",
     "part",
     "precision_of",
     "rate_factor",
+    "submit",
     "train",
     "trained",
 ]

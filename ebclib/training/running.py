@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import sys
 
-import torch
-from torch import nn
 from tqdm import tqdm
 
-from .. import datasets, evaluation
-from ..card import Card, write_card
 from ..config import Config, results_root
-from ..familiarity import Familiar
-from ..models import BlockwiseModel
-from ..runs import Run, provenance, write_csv, write_json
-from ..task import Task, load_model
-from .devices import make_accelerator, precision_of, processes
+from ..runs import Run, provenance, write_json
+from ..task import Task
+from .devices import precision_of, processes
 from .lock import only_writer
+from .measuring import measure
 from .trainer import Trainer
 
 FREE = {"workers", "resident", "on_nonfinite", "compile"}
@@ -113,84 +107,7 @@ def _train(run: Run, config: Config, resume: bool, progress: bool) -> Run:
             facts |= {"weights": trainer.network.weights_source, "processes": state.num_processes}
             write_json(run.path / "provenance.json", facts)
     trainer.fit()
-    return _evaluate(run, None, progress, task)
-
-
-def evaluate(run: Run, split: str | None = None, progress: bool = True) -> Run:
-    """Measure a run's weights, and write predictions and metrics into its folder.
-
-    What counting with the weights alone needs goes into their file (`card.Card`: the config, the
-    interval's factor, traits of the training pictures). Several processes share the pictures, and the
-    first one writes; another launch waits, as in `train`.
-
-    Parameters
-    ----------
-    run : a run with weights
-    split : the split to count; None takes the one that the data set's papers report. The files of
-        another split carry its name (`metrics-val.json`).
-    """
-    state = processes()
-    progress = progress and state.is_main_process
-    with only_writer(run, state, progress):
-        return _evaluate(run, split, progress)
-
-
-def open_model(run: Run) -> tuple[nn.Module, BlockwiseModel]:
-    """A run's trained model as it was measured: on this machine's device, in the run's precision.
-
-    Returns
-    -------
-    (model, network) : pictures → logits, and the `BlockwiseModel` inside, as `evaluation.predict` and
-        `windows.predict_map` take them
-    """
-    accelerator = make_accelerator(precision_of(run.config))
-    network = load_model(run, accelerator.device).to(memory_format=torch.channels_last)
-    return accelerator.prepare_model(network, evaluation_mode=True), network
-
-
-def _evaluate(run: Run, split: str | None, progress: bool, task: Task | None = None) -> Run:
-    """`evaluate`, where nobody else writes the run."""
-    config, state = run.config, processes()
-    state.wait_for_everyone()  # the first one may still be writing the weights
-    reported = datasets.describe(config.dataset).test_split
-    split = split or reported
-    suffix = "" if split == reported else f"-{split}"
-    with state.main_process_first():
-        task = task or Task.of(config, progress)
-        pictures = datasets.prepared(config.dataset, split, progress=progress)
-    model, network = open_model(run)
-    held, found = (
-        evaluation.predict(model, some, indices, network, text if progress else None, state)
-        for some, indices, text in (
-            (task.split, task.held_out, "Held-out pictures"),
-            (pictures, None, f"{config.dataset} {split}"),
-        )
-    )
-    factor = evaluation.conformal_factor(held)
-    found = evaluation.with_intervals(found, factor)
-    history = run.history
-    metrics = {
-        "dataset": config.dataset,
-        "split": split,
-        **evaluation.summarise(found, task.split.counts),
-        "held_out_mae": evaluation.errors(held["points"], held["count"])["mae"],
-        "held_out_images": len(held),
-        "interval_factor": factor if math.isfinite(factor) else None,
-        "epochs": len(history),
-        "training_minutes": round(history["seconds"].iloc[-1] / 60, 2),
-        "representatives": task.representatives.round(4).tolist(),
-    }
-    if "test_mae" in history and not suffix:
-        metrics["test_selected_mae"] = history["test_mae"].min()
-    if state.is_main_process:
-        familiar = Familiar.of(task.split, task.train, config.block_size_px)
-        write_card(run.weights, Card.made(config, factor, len(held), familiar=familiar))
-        write_csv(run.path / f"predictions{suffix}.csv", found)
-        write_json(run.path / f"metrics{suffix}.json", metrics)
-        if not suffix:
-            shutil.rmtree(run.checkpoint.parent, ignore_errors=True)
-    state.wait_for_everyone()
-    return run
+    return measure(run, progress=progress, task=task)
 
 
 def _same_config(run: Run, config: Config) -> None:

@@ -1,0 +1,287 @@
+"""A run's weights on pictures: its own data set's, another's, or some that nobody has labelled."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from .. import datasets, evaluation
+from ..card import Card, write_card
+from ..familiarity import Familiar
+from ..models import BlockwiseModel
+from ..positions import DISTANCES_PX
+from ..runs import Run, write_csv, write_json, write_whole
+from ..task import Task, load_model
+from .devices import make_accelerator, precision_of, processes
+from .lock import only_writer
+
+
+def evaluate(
+    run: Run,
+    split: str | None = None,
+    progress: bool = True,
+    data: str | Path | None = None,
+    distances_px: Sequence[float] = DISTANCES_PX,
+) -> Run:
+    """Measure a run's weights, and write predictions, positions' matches and metrics into its folder.
+
+    What counting with the weights alone needs goes into their file (`card.Card`: the config, the
+    interval's factor, traits of the training pictures). Several processes share the pictures, and the
+    first one writes; another launch waits, as in `train`.
+
+    Parameters
+    ----------
+    run : a run with weights
+    split : the split to count; None takes the one that the data set's papers report, and of another
+        folder whose pictures are not divided into folders, all. The files of another split carry its
+        name (`metrics-val.json`).
+    data : another labelled data set, by its name or the path of its folder; the files carry its name
+        and split (`metrics-sha-test.json`), the intervals are scaled as on the run's own held-out
+        pictures, and the run's own files stay as they are
+    distances_px : within which a point found counts as the person annotated; in prepared pixels
+
+    Raises
+    ------
+    FileNotFoundError : the data set is not there, or the run has no weights
+    ValueError : the split has no labels
+    """
+    progress = progress and processes().is_main_process
+    with only_writer(run, processes(), progress):
+        if data is not None and not _is_own(run, data):
+            return _evaluate_elsewhere(run, data, split, progress, distances_px)
+        return measure(run, split, progress, None, distances_px)
+
+
+def measure(
+    run: Run,
+    split: str | None = None,
+    progress: bool = True,
+    task: Task | None = None,
+    distances_px: Sequence[float] = DISTANCES_PX,
+) -> Run:
+    """`evaluate` on the run's own data, for a caller that alone writes the run (`only_writer`).
+
+    ``task`` is the run's own, where it is at hand.
+    """
+    config, state = run.config, processes()
+    state.wait_for_everyone()  # the first one may still be writing the weights
+    split = split or datasets.describe(config.dataset).test_split
+    with state.main_process_first():
+        task = task or Task.of(config, progress)
+        pictures = datasets.prepared(config.dataset, split, progress=progress)
+    _need_labels(pictures, run)
+    model, network = open_model(run)
+    held, found = (
+        evaluation.predict(model, some, indices, network, text if progress else None, state, where)
+        for some, indices, text, where in (
+            (task.split, task.held_out, "Held-out pictures", False),
+            (pictures, None, f"{config.dataset} {split}", True),
+        )
+    )
+    factor = evaluation.conformal_factor(held)
+    history = run.history
+    facts = {
+        "training_mean": float(np.mean(task.split.counts)),
+        "held_out_mae": evaluation.errors(held["points"], held["count"])["mae"],
+        "held_out_images": len(held),
+        "interval_factor": factor if math.isfinite(factor) else None,
+        "epochs": len(history),
+        "training_minutes": round(history["seconds"].iloc[-1] / 60, 2),
+        "representatives": task.representatives.round(4).tolist(),
+    }
+    suffix = measured(run, split)
+    if "test_mae" in history and not suffix:
+        facts["test_selected_mae"] = history["test_mae"].min()
+    if state.is_main_process:
+        familiar = Familiar.of(task.split, task.train, config.block_size_px)
+        write_card(run.weights, Card.made(config, factor, len(held), familiar=familiar))
+    _write(run, suffix, pictures, found, factor, task.split.counts, facts, distances_px)
+    if state.is_main_process and not suffix:
+        shutil.rmtree(run.checkpoint.parent, ignore_errors=True)
+    state.wait_for_everyone()
+    return run
+
+
+def open_model(run: Run) -> tuple[nn.Module, BlockwiseModel]:
+    """A run's trained model as it was measured: on this machine's device, in the run's precision.
+
+    Returns
+    -------
+    (model, network) : pictures → logits, and the `BlockwiseModel` inside, as `evaluation.predict` and
+        `windows.predict_map` take them
+    """
+    accelerator = make_accelerator(precision_of(run.config))
+    network = load_model(run, accelerator.device).to(memory_format=torch.channels_last)
+    return accelerator.prepare_model(network, evaluation_mode=True), network
+
+
+def measured(run: Run, split: str | None = None, data: str | Path | None = None) -> str:
+    """What the names of `evaluate`'s files end with: nothing, `-val`, or `-sha-test`.
+
+    Parameters
+    ----------
+    run, split, data : as `evaluate` was given them
+    """
+    if data is None or _is_own(run, data):
+        reported = datasets.describe(run.config.dataset).test_split
+        return "" if split in (None, reported) else f"-{split}"
+    name, root = datasets.locate(data)
+    return f"-{name}-{split or _split_of(datasets.describe(name, root))}"
+
+
+def submit(
+    run: Run,
+    data: str | Path | None = None,
+    split: str | None = None,
+    positions: bool = False,
+    path: Path | None = None,
+    progress: bool = True,
+) -> Path:
+    """Count pictures that nobody may have labelled, in the form that NWPU-Crowd's site takes.
+
+    A line is a picture: its name and its count, `3610 100.0000`. With ``positions``, the benchmark's
+    other form: name, number of people, then x and y of each, whole pixels of the published picture.
+
+    Parameters
+    ----------
+    run : a run with weights
+    data : a data set's name or the path of its folder; None takes the run's own
+    split : None takes the split without labels where there is one, else the reported one
+    positions : the localisation form
+    path : the file to write; None: `submission-<data set>-<split>.txt` in the run's folder
+
+    Raises
+    ------
+    FileNotFoundError : the data set is not there, or the run has no weights
+    ValueError : pictures whose names hold a space, which would break the lines
+    """
+    state = processes()
+    name, root = datasets.locate(run.config.dataset if data is None else data)
+    about = datasets.describe(name, root)
+    split = split or next(iter(about.unlabelled), None) or _split_of(about)
+    progress = progress and state.is_main_process
+    with state.main_process_first():
+        pictures = datasets.prepared(name, split, root, progress=progress)
+    spaced = [image for image in pictures.names if len(image.split()) != 1]
+    if spaced:
+        raise ValueError(
+            f"A line is `name count`, so a picture's name may hold no space: {spaced[0]!r} "
+            f"({len(spaced)} such). Rename them."
+        )
+    model, network = open_model(run)
+    text = f"{name} {split}" if progress else None
+    found = evaluation.predict(model, pictures, None, network, text, state, positions)
+    if positions:
+        rows = zip(
+            found["image"], found["positions"], pictures.sizes, pictures.source_sizes, strict=True
+        )
+        lines = [_position_line(*row) for row in rows]
+    else:
+        rows = zip(found["image"], found["count"], strict=True)
+        lines = [f"{image} {count:.4f}" for image, count in rows]
+    kind = "-positions" if positions else ""
+    path = path or run.path / f"submission-{name}-{split}{kind}.txt"
+    if state.is_main_process:
+        content = "".join(f"{line}\n" for line in lines)
+        write_whole(path, lambda part: part.write_text(content, encoding="utf-8"))
+    state.wait_for_everyone()
+    return path
+
+
+def _evaluate_elsewhere(
+    run: Run,
+    data: str | Path,
+    split: str | None,
+    progress: bool,
+    distances_px: Sequence[float],
+) -> Run:
+    """`evaluate` on another data set than the run's own."""
+    state, own = processes(), run.metrics
+    name, root = datasets.locate(data)
+    split = split or _split_of(datasets.describe(name, root))
+    progress = progress and state.is_main_process
+    with state.main_process_first():
+        pictures = datasets.prepared(name, split, root, progress=progress)
+        mean = own.get("training_mean")
+        if mean is None:  # a run of before it was kept
+            mean = np.mean(datasets.prepared(run.config.dataset, "train", progress=progress).counts)
+    _need_labels(pictures, run)
+    model, network = open_model(run)
+    text = f"{name} {split}" if progress else None
+    found = evaluation.predict(model, pictures, None, network, text, state, positions=True)
+    factor = own["interval_factor"]
+    facts = {
+        "trained_on": run.config.dataset,
+        "training_mean": float(mean),
+        "interval_factor": factor,
+        "intervals_scaled_on": f"{own['held_out_images']} held-out pictures of {run.config.dataset}",
+        "data_sha256": pictures.digest,
+    }
+    factor = math.inf if factor is None else factor
+    _write(run, f"-{name}-{split}", pictures, found, factor, [mean], facts, distances_px)
+    state.wait_for_everyone()
+    return run
+
+
+def _write(
+    run: Run,
+    suffix: str,
+    pictures: datasets.PreparedSplit,
+    found: pd.DataFrame,
+    factor: float,
+    training_counts: Sequence[float],
+    facts: dict[str, Any],
+    distances_px: Sequence[float],
+) -> None:
+    """The files of one evaluation, by the first process."""
+    if not processes().is_main_process:
+        return
+    matches = evaluation.matches_table(found, pictures.points, distances_px)
+    found = evaluation.with_intervals(found, factor)
+    metrics = {
+        "dataset": pictures.dataset,
+        "split": pictures.split,
+        **evaluation.summarise(found, training_counts),
+        "positions": evaluation.localisation(matches),
+        **facts,
+    }
+    write_csv(run.path / f"predictions{suffix}.csv", found)
+    write_csv(run.path / f"positions{suffix}.csv", matches)
+    write_json(run.path / f"metrics{suffix}.json", metrics)
+
+
+def _is_own(run: Run, data: str | Path) -> bool:
+    """Whether ``data`` is the data set that the run was trained on."""
+    name, root = datasets.locate(data)
+    return name == run.config.dataset and root is None
+
+
+def _split_of(about: datasets.Dataset) -> str:
+    """What of another data set is measured: its reported split, or all where nobody divided it."""
+    return datasets.EVERY if about.is_divided else about.test_split
+
+
+def _need_labels(pictures: datasets.PreparedSplit, run: Run) -> None:
+    if not pictures.is_labelled:
+        raise ValueError(
+            f"{pictures.dataset} {pictures.split} has no labels to measure against. "
+            f"`ebc submit {run.name} --dataset {pictures.dataset} --split {pictures.split}` writes the "
+            "counts."
+        )
+
+
+def _position_line(
+    image: str, points: np.ndarray, size: tuple[int, int], source: tuple[int, int]
+) -> str:
+    """`name n x1 y1 …` in whole pixels of the picture as published."""
+    ratio = np.array([source[1] / size[1], source[0] / size[0]])
+    whole = np.floor(points * ratio).astype(int)
+    return " ".join(map(str, [image, len(whole), *whole.ravel()]))
