@@ -1,0 +1,103 @@
+"""The workbook as a whole: every item of the paper has a notebook, every notebook a place in the plan."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+import yaml
+
+from ebclib import experiments
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+ITEMS = [*(f"Fig. {n}" for n in (1, 2, 4, 5, 6)), *(f"Table {n}" for n in ("I", "II", "III", "IV"))]
+
+
+def rows_of_notebooks():
+    """The README's table: notebook → its row."""
+    lines = (ROOT / "README.md").read_text().splitlines()
+    found = (re.match(r"\| \[(\w+)\]\(notebooks/\1\.ipynb\)", line) for line in lines)
+    return {m[1]: line for m, line in zip(found, lines, strict=True) if m}
+
+
+def test_every_notebook_has_a_row_and_a_place_in_every_experiment():
+    assert list(rows_of_notebooks()) == NOTEBOOKS
+    for name in experiments.names():
+        assert sorted(experiments.load(name).notebooks) == NOTEBOOKS, name
+
+
+def test_an_experiment_gives_notebooks_parameters_that_they_have():
+    for name in experiments.names():
+        for notebook, given in experiments.load(name).notebooks.items():
+            cells = nbformat.read(ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4).cells
+            known = re.findall(r"^(\w+) =", cells[2].source, re.MULTILINE)
+            assert set(given) <= set(known), (name, notebook)
+
+
+@pytest.mark.parametrize("item", ITEMS)
+def test_every_item_of_the_paper_has_a_notebook(item):
+    rows = [row.split("|")[3] for row in rows_of_notebooks().values()]
+    if item.startswith("Table"):
+        named = {
+            n
+            for row in rows
+            for part in re.findall(r"Tables? ([IV, and–]+)", row)
+            for n in re.findall(r"I{1,3}V?|IV", part)
+        }
+        assert item.split()[1] in named
+    else:
+        assert any(re.search(rf"{re.escape(item)}\b", row) for row in rows)
+
+
+def snakemake(*words, results):
+    """What a dry run prints."""
+    environment = os.environ | {"EBC_RESULTS": str(results)}
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--dry-run", *words],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout + done.stderr
+
+
+def test_the_plan_says_what_it_would_train_and_what_that_costs(tmp_path):
+    plan = experiments.load("demo")
+    told = snakemake("--cores", "2", results=tmp_path)
+    assert f"{len(plan.cells)} of {len(plan.cells)} runs to train" in told
+    assert re.search(rf"^notebook\s+{len(NOTEBOOKS)}$", told, re.MULTILINE)
+    assert re.search(rf"^train\s+{len(plan.jobs)}$", told, re.MULTILINE)
+
+
+def test_real_experiments_are_planned_a_job_a_run(tmp_path):
+    plan = experiments.load("shanghaitech")
+    told = snakemake("--cores", "2", "--config", "experiment=shanghaitech", results=tmp_path)
+    assert re.search(rf"^train\s+{len(plan.cells)}$", told, re.MULTILINE)
+    assert "PFLOP" in told
+
+
+@pytest.mark.parametrize("profile", ["slurm", "kubernetes"])
+def test_profiles_are_what_snakemake_reads(profile):
+    content = yaml.safe_load((ROOT / "profiles" / profile / "config.yaml").read_text())
+    assert content["executor"] == profile
+    rules = set(re.findall(r"^rule (\w+):", (ROOT / "Snakefile").read_text(), re.MULTILINE))
+    assert set(content["set-resources"]) | set(content["set-threads"]) <= rules
+
+
+@pytest.mark.parametrize("notebook", ["05_comparison", "06_ablations"])
+def test_tables_without_runs_have_dashes(notebook, tmp_path):
+    out = tmp_path / "out.ipynb"
+    path = ROOT / "notebooks" / f"{notebook}.ipynb"
+    papermill.execute_notebook(path, out, {"experiment": "shanghaitech"}, progress_bar=False)
+    folder = tmp_path / "results" / "tables" / "shanghaitech"
+    written = {p.name for p in folder.iterdir()}
+    for name in ("table1",) if notebook == "05_comparison" else ("table2", "table3", "table4"):
+        assert {f"{name}.csv", f"{name}.tex", f"{name}.html", f"{name}.runs.csv"} <= written
+        assert "–" in (folder / f"{name}.html").read_text().replace("&#8211;", "–")
