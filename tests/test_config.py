@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from ebclib.config import PUBLISHED, Config, choose, make_config, project_root
+from ebclib.config import Config, choose, default_recipe, make_config, project_root
 from ebclib.datasets import DATASETS
 
 
@@ -20,7 +20,10 @@ def test_the_paper_s_training_is_the_default_for_published_data():
 
 
 def test_the_published_data_sets_and_nobody_s_own_have_the_paper_s_recipe():
-    assert {*PUBLISHED, "synthetic"} == set(DATASETS)
+    recipes = {name: default_recipe(name) for name in DATASETS}
+    drawn = {name for name in DATASETS if name.startswith("synthetic")}
+    assert {name for name, recipe in recipes.items() if recipe == "paper"} == {*DATASETS} - drawn
+    assert "own" not in recipes.values()
     own = make_config("my_birds")
     assert own.recipe == "own" and own.name == "my_birds-clip_lite-text-own-seed0"
     assert own.epochs < make_config("shb").epochs and own.crop_px == 256

@@ -92,3 +92,26 @@ def test_the_summary_compares_with_the_mean_predictor():
     summary = evaluation.summarise(found, [10, 20])
     assert summary["mae"] == 1 and summary["mean_predictor_mae"] == 10
     assert summary["inside_interval"] == 0.5 and summary["images"] == 2
+
+
+def test_positions_are_matched_picture_by_picture_and_summed():
+    found = pd.DataFrame(
+        {"image": ["a", "b"], "positions": [np.array([[0.0, 0]]), np.array([[0.0, 0], [50, 0]])]}
+    )
+    people = [np.array([[10.0, 0]]), np.array([[3.0, 0]])]
+    matches = evaluation.matches_table(found, people, [8, 16])
+    assert matches.to_numpy().tolist() == [
+        ["a", 8, 0, 1, 1],
+        ["b", 8, 1, 1, 0],
+        ["a", 16, 1, 0, 0],
+        ["b", 16, 1, 1, 0],
+    ]
+    near, far = evaluation.localisation(matches)
+    assert (near["distance_px"], near["precision"], near["recall"]) == (8, 1 / 3, 1 / 2)
+    assert far["f1"] == pytest.approx(4 / 5)
+
+
+def test_predictions_with_positions(always_one):
+    split = OneSplit([Sample(np.zeros((16, 24, 3), np.uint8), np.zeros((1, 2)), "a")])
+    (points,) = evaluation.predict(always_one, split, positions=True)["positions"]
+    assert sorted(map(tuple, points.tolist())) == [(x, y) for x in (4, 12, 20) for y in (4, 12)]
