@@ -65,6 +65,7 @@ rule prepare:
         touch(done / "prepare-{dataset}.done"),
     params:
         code=follows,
+    priority: 30
     shell:
         "{own_python} -m ebclib prepare {wildcards.dataset}"
 
@@ -110,4 +111,5 @@ rule notebook:
     shell:
         "export OMP_NUM_THREADS={threads}; part=$(echo {output:q} | sed 's/ipynb$/part.ipynb/'); "
         "{own_python} -m papermill --kernel python3 --no-progress-bar "
-        "-y {params.given} {input.notebook:q} $part && mv $part {output:q}"
+        "-y {params.given} {input.notebook:q} $part 2> >(grep -v IPKernelApp >&2) "
+        "&& mv $part {output:q}"

@@ -127,7 +127,7 @@ def _kernel() -> Iterator[AsyncKernelManager]:
 
     from jupyter_client import AsyncKernelManager
 
-    kernel = AsyncKernelManager(kernel_name="python3")
+    kernel = AsyncKernelManager(kernel_name="python3", transport="ipc")
     try:
         yield kernel
     finally:
