@@ -116,7 +116,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description=COUNT,
     )
-    count.add_argument("path", nargs="+", type=Path, help="pictures, and folders of them")
+    count.add_argument("path", nargs="+", type=Path, help="pictures, folders of them, videos")
     count.add_argument("--out", type=Path, required=True, help="the folder to write to")
     count.add_argument(
         "--run", help="a name in results/runs, a run's folder, or its weights; default: the demo's"
@@ -124,6 +124,9 @@ def parser() -> argparse.ArgumentParser:
     count.add_argument("--regions", type=Path, help="GeoJSON: polygons in pixels, counted each")
     maps = argparse.BooleanOptionalAction
     count.add_argument("--maps", action=maps, default=True, help="write maps/*.png (default)")
+    count.add_argument(
+        "--every", type=float, default=1.0, metavar="S", help="seconds between frames of a video"
+    )
     count.add_argument("--again", action="store_true", help="count all of them again")
     count.set_defaults(command=_count)
 
@@ -228,13 +231,26 @@ def _run(given: argparse.Namespace) -> None:
         raise ValueError(f"{len(failed)} run(s) failed, see above: {', '.join(failed)}")
 
 
+VIDEOS = {".mp4", ".m4v", ".mov", ".mkv", ".avi", ".webm", ".mpg", ".mpeg", ".ts"}
+"""Endings of files that `ebc count` takes for videos."""
+
+
 def _count(given: argparse.Namespace) -> int:
-    from .counter import count_files
+    from .counter import Counter, count_files
     from .counter.counting import demo_run
+    from .videos import count_video
 
     source = given.run or demo_run()
     if given.run is None:
         print("No --run: with the demo's model, which is for drawn crowds; not for photographs.")
+    videos = [path for path in given.path if path.suffix.lower() in VIDEOS and path.is_file()]
+    for path in videos:
+        counter, out = Counter(source), given.out / f"{path.stem}.csv"
+        rows = count_video(counter, path, out, given.every, what=counter.noun[1])
+        print(f"{path}: {len(rows)} frames, {rows['count'].mean():.1f} on average; see {out}")
+    given.path = [path for path in given.path if path not in videos]
+    if not given.path:
+        return 0
     done = count_files(given.path, given.out, source, given.regions, given.maps, given.again)
     for table in (done.table, done.regions):
         if len(table):

@@ -7,6 +7,7 @@ import json
 import re
 import time
 
+import av
 import numpy as np
 import pandas as pd
 import pytest
@@ -570,3 +571,19 @@ def test_counting_many_is_faster_than_a_plain_loop(alone, tmp_path):
     assert table["mean"]["Counter"] == pytest.approx(table["mean"]["plain loop"], rel=0.05)
     times = table["cpu_ms"]["plain loop"] / table["cpu_ms"]["Counter"]
     assert times >= (1.5 if training.precision_of(config) == "bf16" else 0.8)
+
+
+def test_a_video_is_counted_from_the_shell_too(alone, tmp_path, capsys):
+    path = tmp_path / "walk.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=2)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for number in range(4):
+            pixels = picture(number, 64, 64)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
+        container.mux(stream.encode())
+    out = tmp_path / "out"
+    words = ["count", str(path), "--out", str(out), "--run", str(alone)]
+    assert main([*words, "--every", "1"]) == 0
+    assert pd.read_csv(out / "walk.csv")["seconds"].tolist() == [0, 1]
+    assert "2 frames" in capsys.readouterr().out and (out / "walk.pdf").is_file()

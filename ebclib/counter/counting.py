@@ -195,7 +195,7 @@ class Counter:
         """Density and variance of equally large pictures, float32 (B, h, w) on the processor."""
         if len(batch) == 1 or self.network.window_px is not None:
             each = [predict_map(self._logits, picture, self.network) for picture in batch]
-            found = [torch.stack(maps) for maps in zip(*each, strict=True)]
+            found = [torch.stack([maps[part] for maps in each]) for part in (0, 1)]
         else:
             logits = self._logits(batch).float()
             found = [self.network.density(logits)[:, 0], self.network.variance(logits)[:, 0]]
