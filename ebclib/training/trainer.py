@@ -267,7 +267,11 @@ class Trainer:
             "history": self.history,
         }
         write_whole(self.run.checkpoint, lambda part: torch.save(state, part))
-        write_csv(self.run.path / "history.csv", pd.DataFrame(self.history))
+        self._write_history()
+
+    def _write_history(self) -> None:
+        if self.accelerator.is_main_process:
+            write_csv(self.run.path / "history.csv", pd.DataFrame(self.history))
 
     def _restore(self) -> None:
         state = torch.load(self.run.checkpoint, map_location="cpu", weights_only=True)
@@ -281,3 +285,4 @@ class Trainer:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.epoch, self.seconds, self.best = state["epoch"], state["seconds"], state["best"]
         self.history = state["history"]
+        self._write_history()  # a process killed between the two files left the older one
