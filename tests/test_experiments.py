@@ -224,3 +224,25 @@ def test_every_experiment_of_the_repository_fills_every_table_of_the_paper():
             "+ label correction",
         ]
     assert {"demo", "paper", "shanghaitech"} <= set(experiments.names())
+
+
+def test_a_claim_is_shown_reversed_or_undecided():
+    low, high = [9.0, 9.2, 9.1], [12.0, 12.5, 11.8]
+    assert experiments.verdict(low, high) == "yes"
+    assert experiments.verdict(high, low) == "reversed"
+    assert experiments.verdict(low, [9.1, 9.3, 8.9]).startswith("undecided: within")
+    assert experiments.verdict(low[:1], high) == "undecided: one seed"
+
+
+def test_the_recorded_demo_shows_what_is_stable_and_no_more():
+    """EBC against regression over three seeds; what the paper's tables say is told as it came out."""
+    root = Path(__file__).parents[1] / "results" / "runs"
+    table = experiments.load("demo").tables["table1"]
+    maes = {
+        row: [json.loads((root / c.config.name / "metrics.json").read_text())["mae"] for c in cells]
+        for row in ("clip_lite, regression", "clip_lite, EBC")
+        if (cells := table.at(row, "synthetic_small"))
+    }
+    regression, ebc = maes.values()
+    assert len(ebc) == len(regression) == 3
+    assert max(ebc) < min(regression)

@@ -11,10 +11,12 @@ from .results import (
     MISSING,
     against_regression,
     beside,
+    claims,
     mean_and_deviation,
     measured,
     paired_difference,
     pivot,
+    verdict,
 )
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "Table",
     "against_regression",
     "beside",
+    "claims",
     "costs",
     "format_costs",
     "load",
@@ -34,4 +37,5 @@ __all__ = [
     "pivot",
     "train_runs",
     "unfinished",
+    "verdict",
 ]

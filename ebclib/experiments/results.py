@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -97,6 +98,62 @@ def mean_and_deviation(values: Sequence[float], digits: int = 1) -> str:
         return MISSING
     mean = f"{values.mean():.{digits}f}"
     return mean if len(values) == 1 else f"{mean} ± {values.std(ddof=1):.{digits}f}"
+
+
+CLAIMS = (
+    ("integer bins better Blockwise", "table3", "+ integer bins", "Blockwise"),
+    ("label correction helps", "table3", "+ label correction", "+ integer bins"),
+    ("the count loss helps (λ = 1)", "table3", "λ = 1", "+ label correction"),
+    ("λ = 1 is better than 2", "table3", "λ = 1", "λ = 2"),
+    ("EBC betters Blockwise", "table4", "EBC", "Blockwise"),
+    ("sentences better random vectors", "heads", "text, in words", "random text"),
+)
+"""What the paper's tables say, or would: the first row of a table is better than the second."""
+
+
+def claims(tables: Mapping[str, Table]) -> pd.DataFrame:
+    """The paper's orderings, and whether an experiment's runs show them.
+
+    Returns
+    -------
+    a row a claim and column with finished runs: ``claim``, ``column``, ``mae`` and ``than`` (means over
+    seeds, people), ``seeds``, and ``shown`` (`verdict`)
+    """
+    rows = []
+    for claim, name, better, worse in CLAIMS:
+        for column in tables[name].columns if name in tables else ():
+            sides = [_finished(tables[name].at(row, column)) for row in (better, worse)]
+            if not all(sides):
+                continue
+            errors = [[cell.run.metrics["mae"] for cell in cells] for cells in sides]
+            rows.append(
+                {
+                    "claim": claim,
+                    "column": column,
+                    "mae": np.mean(errors[0]),
+                    "than": np.mean(errors[1]),
+                    "seeds": min(map(len, errors)),
+                    "shown": verdict(*errors),
+                }
+            )
+    return pd.DataFrame(rows, columns=["claim", "column", "mae", "than", "seeds", "shown"])
+
+
+def verdict(better: Sequence[float], worse: Sequence[float]) -> str:
+    """Whether errors over seeds show that ``better`` is lower: yes, reversed, or undecided.
+
+    Decided is a difference of means of more than two standard errors (Welch's); one seed decides nothing.
+
+    >>> verdict([9.0, 9.2, 9.1], [12.0, 12.5, 11.8]), verdict([9.0], [12.0])
+    ('yes', 'undecided: one seed')
+    """
+    if min(len(better), len(worse)) < 2:
+        return "undecided: one seed"
+    difference = np.mean(worse) - np.mean(better)
+    error = math.sqrt(sum(np.var(side, ddof=1) / len(side) for side in (better, worse)))
+    if abs(difference) <= 2 * error:
+        return "undecided: within the seeds' spread"
+    return "yes" if difference > 0 else "reversed"
 
 
 def paired_difference(
