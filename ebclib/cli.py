@@ -141,6 +141,7 @@ def parser() -> argparse.ArgumentParser:
     submit.add_argument("--out", type=Path, help="default: submission-….txt in the run's folder")
     submit.set_defaults(command=_submit)
 
+    _add_export(verbs)
     report = verbs.add_parser("report", help="tables of all finished runs")
     report.set_defaults(command=_report)
 
@@ -156,6 +157,17 @@ def _about_a_run(command: argparse.ArgumentParser, what: str) -> None:
     data = command.add_mutually_exclusive_group()
     data.add_argument("path", nargs="?", metavar="PATH", help=f"a data set's folder to be {what}")
     data.add_argument("--dataset", metavar="NAME", help="the same, by its name")
+
+
+def _add_export(verbs: argparse._SubParsersAction) -> None:
+    export = verbs.add_parser("export", help="write a run's model as a file that needs no PyTorch")
+    export.add_argument("run", help="a name in results/runs, or the run's folder")
+    export.add_argument("--onnx", action="store_true", help="as ONNX, the one format there is")
+    export.add_argument(
+        "--out", type=Path, help="the file; default: model.onnx in the run's folder"
+    )
+    export.add_argument("--half", action="store_true", help="16 bits inside: half the size")
+    export.set_defaults(command=_export)
 
 
 def _values(field: str) -> str:
@@ -264,6 +276,13 @@ def _count(given: argparse.Namespace) -> int:
     if failed > SHOWN:
         print(f"… and {failed - SHOWN} more in {given.out / 'failures.csv'}", file=sys.stderr)
     return 1 if not counted else PARTLY if failed else 0
+
+
+def _export(given: argparse.Namespace) -> None:
+    from .export import export_run
+
+    path = export_run(open_run(given.run), given.out, given.half)
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, checked against the model")
 
 
 def _report(given: argparse.Namespace) -> None:

@@ -63,7 +63,9 @@ def phony_targets() -> set[str]:
 
 def test_conda_and_pyproject_list_the_same_packages_with_the_same_bounds():
     extras = PROJECT["optional-dependencies"]
-    wanted = bounds([*PROJECT["dependencies"], *extras["offline"], *extras["dev"]])
+    wanted = bounds(
+        [*PROJECT["dependencies"], *(line for extra in extras.values() for line in extra)]
+    )
     (pip,) = (entry["pip"] for entry in CONDA if isinstance(entry, dict))
     listed = [entry for entry in CONDA if isinstance(entry, str)]
     listed += [entry for entry in pip if not entry.startswith("-e ")]
@@ -96,6 +98,7 @@ def test_every_library_that_ebclib_imports_is_declared():
     declared = {
         *bounds(PROJECT["dependencies"]),
         *bounds(PROJECT["optional-dependencies"]["offline"]),
+        *bounds(PROJECT["optional-dependencies"]["export"]),
     }
     owners = packages_distributions()
     missing = {

@@ -64,7 +64,7 @@ class DenseViT(nn.Module):
         patches = visual.conv1(picture)  # (B, C, h, w)
         position = self._positions(*patches.shape[-2:]).to(patches.dtype)
         patches = patches.flatten(2).transpose(1, 2)  # (B, h·w, C)
-        first = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
+        first = visual.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
         tokens = visual.ln_pre(torch.cat([first, patches], dim=1) + position)
         for layer, block in enumerate(visual.transformer.resblocks):
             tokens = block(self._prompted(tokens, layer))
@@ -75,7 +75,7 @@ class DenseViT(nn.Module):
         if self.prompts is None or layer >= len(self.prompts):
             return tokens
         skip = 1 if layer == 0 else 1 + self.prompts.shape[1]
-        own = self.prompts[layer].to(tokens.dtype).expand(len(tokens), -1, -1)
+        own = self.prompts[layer].to(tokens.dtype).expand(tokens.shape[0], -1, -1)
         return torch.cat([tokens[:, :1], own, tokens[:, skip:]], dim=1)
 
     def _positions(self, height: int, width: int) -> Tensor:

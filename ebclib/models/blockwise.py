@@ -74,6 +74,11 @@ class BlockwiseModel(nn.Module):
         self.register_buffer("mean", torch.tensor(encoder.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(encoder.std).view(3, 1, 1), persistent=False)
 
+    @property
+    def step_px(self) -> int:
+        """From one place where a feature and a block begin together to the next, in pixels."""
+        return math.lcm(self.encoder_px, self.block_size_px)
+
     def forward(self, picture: Tensor) -> Tensor:
         """Logits of the N bins for every block; with the regression head people, unrectified.
 
@@ -130,6 +135,5 @@ class BlockwiseModel(nn.Module):
 
     def _padded(self, picture: Tensor) -> Tensor:
         """Zeros right and below, up to whole features and whole blocks, so that no strip goes unseen."""
-        step = math.lcm(self.encoder_px, self.block_size_px)
         height, width = picture.shape[-2:]
-        return F.pad(picture, (0, -width % step, 0, -height % step))
+        return F.pad(picture, (0, -width % self.step_px, 0, -height % self.step_px))

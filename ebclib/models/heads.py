@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import torch
 import torch.nn.functional as F
@@ -109,11 +110,16 @@ def resize(features: Tensor, scale: float) -> Tensor:
     """A (B, C, H', W') map on a grid ``scale`` times as fine: bilinear upwards, means downwards.
 
     At half the size the two are the same. Coarser still, interpolation would look at four features of
-    each block and pass over the rest.
+    each block and pass over the rest. H' and W' times the scale are whole numbers.
     """
     if scale == 1:
         return features
-    size = [round(side * scale) for side in features.shape[-2:]]
+    ratio = Fraction(scale).limit_denominator(
+        64
+    )  # whole numbers, for sizes that an export leaves open
+    if ratio.numerator == 1:
+        return F.avg_pool2d(features, ratio.denominator)
+    size = [side * ratio.numerator // ratio.denominator for side in features.shape[-2:]]
     if scale < 1:
         return F.adaptive_avg_pool2d(features, size)
     return F.interpolate(features, size, mode="bilinear", align_corners=False)

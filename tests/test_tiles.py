@@ -1,0 +1,196 @@
+"""Tiles of large pictures: what `predict_map` makes of them, where they lie and how far they look."""
+
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from timm.layers import Conv2dSame
+from torch import nn
+
+from ebclib.encoders import Encoder
+from ebclib.models import BlockwiseModel, make_decoder
+from ebclib.tiles import reach_px, spans
+from ebclib.variants import find_variant
+from ebclib.windows import MARGIN_PX, predict_map
+
+
+def wide_counter(*more):
+    """Random layers to 16 px a feature that see far: TensorFlow's padding, dilation, upsampling to 8 px."""
+    torch.manual_seed(0)
+    image = nn.Sequential(
+        *(Conv2dSame(3, 8, 3, 2), nn.ReLU(), Conv2dSame(8, 8, 5, 2), nn.ReLU()),
+        *(nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU()),
+        *(nn.Conv2d(8, 8, 3, padding=2, dilation=2), *more),
+    )
+    encoder = Encoder(image=image, channels=8, stride_px=16, mean=(0.5,) * 3, std=(0.2,) * 3)
+    model = BlockwiseModel(encoder, [0, 1, 2], 8, "linear").eval()
+    nn.init.normal_(model.head.classify.weight, std=5)
+    return model
+
+
+def noise(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@given(st.integers(1, 400), st.integers(1, 400), st.sampled_from([192, 208, 256, 320]))
+@settings(max_examples=40, deadline=None)
+def test_tiles_of_any_size_say_what_the_whole_picture_says(height, width, tile_px):
+    """Everywhere, the border too, where the whole picture is padded with zeros at every layer."""
+    model, picture = wide_counter(), noise(height, width)
+    whole = predict_map(model, picture, tile_px=None)
+    tiled = predict_map(model, picture, tile_px=tile_px)
+    assert tiled.density.shape == (math.ceil(height / 8), math.ceil(width / 8))
+    assert torch.allclose(whole.density, tiled.density, atol=1e-5)
+    assert torch.allclose(whole.variance, tiled.variance, atol=1e-5)
+
+
+def test_less_margin_than_the_model_reaches_changes_the_map_where_tiles_meet_and_only_there():
+    model, picture = wide_counter(), noise(320, 640)
+    whole = predict_map(model, picture, tile_px=None).density
+    parts = predict_map(model, picture, tile_px=352, margin_px=32).density
+    off = (whole - parts).abs().amax(dim=0) > 1e-5
+    assert off.any(), "or the test above shows nothing"
+    assert not off[: (320 - 80) // 8].any() and not off[(320 + 80) // 8 :].any()
+
+
+def test_quarters_that_overlap_add_up_to_the_picture():
+    model, picture = wide_counter(), noise(512, 480)
+    total = predict_map(model, picture, tile_px=256).density.sum().item()
+    parts = 0.0
+    for y, x in ((y, x) for y in spans(512, 352, 80, 16) for x in spans(480, 352, 80, 16)):
+        quarter = predict_map(model, picture[y.seen, x.seen]).density
+        i, j = (y.start - y.seen.start) // 8, (x.start - x.seen.start) // 8
+        parts += (
+            quarter[i : i + (y.stop - y.start) // 8, j : j + (x.stop - x.start) // 8].sum().item()
+        )
+    assert parts == pytest.approx(total, rel=1e-5) and total > 100
+
+
+def test_the_reach_by_hand():
+    """A feature looks 2 features of 16 px to the left, 8 px more for the convolution that made them, 2
+    for the one before; blocks between features look at the next one. Rounded up: 64 px."""
+    image = nn.Conv2d(3, 8, 8, 8)
+    encoder = Encoder(image=image, channels=8, stride_px=8, mean=(0.5,) * 3, std=(0.2,) * 3)
+    assert reach_px(BlockwiseModel(encoder, [0, 1], 8, "linear")) == 0
+    model = wide_counter()
+    reach = reach_px(model)
+    assert reach == 64
+    picture = torch.full((1, 3, 16, 640), 0.5)
+    with torch.inference_mode():
+        calm = model(picture)
+        picture[..., 320 + reach :] = 1
+        assert torch.equal(model(picture)[..., : 320 // 8], calm[..., : 320 // 8])
+        picture[..., 320 + reach - 16 :] = 1
+        assert not torch.equal(model(picture)[..., : 320 // 8], calm[..., : 320 // 8])
+
+
+def test_a_model_that_sees_everything_says_so_and_is_counted_in_tiles_all_the_same():
+    class Average(nn.Module):
+        def forward(self, features):
+            return features + features.mean(dim=(2, 3), keepdim=True)
+
+    context, _, _ = make_decoder(find_variant("cannet"), 8, 16)
+    for everywhere in (Average(), context[0]):
+        model = wide_counter(everywhere)
+        assert reach_px(model, 1024) is None
+    picture, tile_px = noise(900, 900), 464 + MARGIN_PX  # four tiles
+    with pytest.warns(UserWarning, match="sees the whole picture"):
+        tiled = predict_map(model, picture, tile_px=tile_px)
+    assert tiled.density.shape == (113, 113) and torch.isfinite(tiled.density).all()
+
+
+def test_looking_for_the_reach_leaves_the_model_as_it_was():
+    model = wide_counter(nn.BatchNorm2d(8)).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert reach_px(model) is not None
+    assert model.training
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_tiles_cover_a_side_once_and_are_no_longer_than_asked_for():
+    for length in (*range(1, 300, 7), 1000, 4096):
+        for tile_px, margin_px in ((96, 0), (96, 16), (112, 40), (256, 112)):
+            tiles = spans(length, tile_px, margin_px, 16)
+            assert [tile.start for tile in tiles] == [0, *(tile.stop for tile in tiles[:-1])]
+            assert tiles[-1].stop == length
+            for tile in tiles:
+                assert tile.seen.stop - tile.seen.start <= tile_px
+                assert tile.start % 16 == tile.seen.start % 16 == 0
+                assert tile.seen.start <= max(tile.start - margin_px, 0)
+                assert tile.seen.stop >= min(tile.stop + margin_px, length)
+
+
+def test_tiles_that_are_all_margin_are_refused():
+    picture = noise(600, 600)
+    with pytest.raises(ValueError, match="give tile_px of 176 or more"):
+        predict_map(wide_counter(), picture, tile_px=160, margin_px=80)
+    with pytest.raises(ValueError, match="margin_px is -1"):
+        predict_map(wide_counter(), picture, tile_px=160, margin_px=-1)
+
+
+def test_a_picture_may_lie_in_a_file_and_nowhere_else(tmp_path):
+    picture = noise(300, 260)
+    np.save(tmp_path / "picture.npy", picture)
+    mapped = np.load(tmp_path / "picture.npy", mmap_mode="r")
+    tensor = torch.from_numpy(picture).permute(2, 0, 1)
+    for sizes in ({}, {"tile_px": 208}, {"window_px": 64, "stride_px": 32}):
+        of_file, of_tensor = (
+            predict_map(wide_counter(), each, **sizes) for each in (mapped, tensor)
+        )
+        assert torch.allclose(of_file.density, of_tensor.density, atol=1e-6)
+
+
+def test_pictures_of_other_kinds_are_refused():
+    for picture in (noise(9, 9) / 255, noise(9, 9)[..., 0], torch.from_numpy(noise(9, 9))):
+        with pytest.raises(ValueError, match="give uint8 RGB"):
+            predict_map(wide_counter(), picture)
+
+
+def test_progress_counts_tiles(capsys):
+    predict_map(wide_counter(), noise(400, 400), tile_px=256, progress="Counting")
+    shown = capsys.readouterr().err
+    assert "Counting" in shown and "/16 [" in shown and "tile" in shown
+    predict_map(wide_counter(), noise(400, 400), tile_px=256)
+    assert capsys.readouterr().err == ""
+
+
+PEAKS = """
+import json, resource, sys
+import numpy as np, torch
+from torch import nn
+from ebclib.encoders import Encoder
+from ebclib.models import BlockwiseModel
+from ebclib.windows import predict_map
+
+def peak_mb():
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+torch.manual_seed(0)
+image = nn.Sequential(nn.Conv2d(3, 64, 1), nn.ReLU(), nn.Conv2d(64, 8, 8, 8))
+encoder = Encoder(image=image, channels=8, stride_px=8, mean=(0.5,) * 3, std=(0.5,) * 3)
+model = BlockwiseModel(encoder, [0, 1], 8, "linear").eval()
+picture = np.random.default_rng(0).integers(0, 256, (2000, 3000, 3), np.uint8)
+small = picture[:1000, :1000]
+counts, peaks = [], []
+for part, tile_px in ((small, 512), (picture, 512), (picture, None)):
+    counts.append(predict_map(model, part, tile_px=tile_px).density.sum().item())
+    peaks.append(peak_mb())
+print(json.dumps([counts, peaks]))
+"""
+
+
+def test_a_larger_picture_takes_no_more_memory():
+    """6 megapixels against 1, with 256 bytes a pixel in the model; in one piece it takes 1.5 GB more."""
+    done = subprocess.run([sys.executable, "-c", PEAKS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (_, tiled, whole), (small_mb, tiled_mb, whole_mb) = json.loads(done.stdout)
+    assert tiled == pytest.approx(whole, rel=1e-5)
+    assert tiled_mb - small_mb < 64
+    assert whole_mb - tiled_mb > 1000, "or the test shows nothing"
