@@ -57,7 +57,19 @@ def parser() -> argparse.ArgumentParser:
     """The commands and their options; a training option for every field of `Config`."""
     top = argparse.ArgumentParser(prog="ebc", description="Blockwise crowd counting with CLIP-EBC.")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="command")
+    _add_training(verbs)
+    _add_experiments(verbs)
+    _add_counting(verbs)
+    _add_export(verbs)
+    report = verbs.add_parser("report", help="tables of all finished runs")
+    report.set_defaults(command=_report)
+    store = verbs.add_parser("store", help="run notebooks and save their outputs in place")
+    store.add_argument("notebook", nargs="+", type=Path)
+    store.set_defaults(command=_store)
+    return top
 
+
+def _add_training(verbs: argparse._SubParsersAction) -> None:
     prepare = verbs.add_parser("prepare", help="check a data set and write what training reads")
     prepare.add_argument(
         "dataset", nargs="+", help="sha, shb, qnrf, nwpu, jhu, synthetic, or a folder of yours"
@@ -100,6 +112,8 @@ def parser() -> argparse.ArgumentParser:
     )
     evaluate.set_defaults(command=_evaluate)
 
+
+def _add_experiments(verbs: argparse._SubParsersAction) -> None:
     plan = verbs.add_parser("plan", help="what an experiment trains, and what that costs")
     plan.add_argument("experiment", help="a file of notebooks/params, without its ending")
     plan.add_argument("--teraflops", type=float, help="10^12 operations a second reached here")
@@ -110,6 +124,8 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--runs", nargs="+", help="some of them; default: every one that is missing")
     run.set_defaults(command=_run)
 
+
+def _add_counting(verbs: argparse._SubParsersAction) -> None:
     count = verbs.add_parser(
         "count",
         help="count in pictures of your own",
@@ -140,15 +156,6 @@ def parser() -> argparse.ArgumentParser:
     )
     submit.add_argument("--out", type=Path, help="default: submission-….txt in the run's folder")
     submit.set_defaults(command=_submit)
-
-    _add_export(verbs)
-    report = verbs.add_parser("report", help="tables of all finished runs")
-    report.set_defaults(command=_report)
-
-    store = verbs.add_parser("store", help="run notebooks and save their outputs in place")
-    store.add_argument("notebook", nargs="+", type=Path)
-    store.set_defaults(command=_store)
-    return top
 
 
 def _about_a_run(command: argparse.ArgumentParser, what: str) -> None:

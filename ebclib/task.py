@@ -160,7 +160,7 @@ def build_model(config: Config, task: Task) -> BlockwiseModel:
             )
         text = encoder.embed_text(task.sentences(config))
     model = _assemble(config, encoder, task.representatives, text)
-    if config.prior_bias:
+    if config.prior_bias and config.head in ("linear", "regression"):  # a cosine has no bias
         frequencies = class_frequencies(task.bins, task.split, task.train, config)
         model.head.start_at(torch.from_numpy(frequencies).float())
     return model

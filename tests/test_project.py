@@ -25,7 +25,12 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
 
 # The package registry's name of what conda-forge calls otherwise.
-REGISTRY_NAME = {"pytorch": "torch", "matplotlib-base": "matplotlib", "seaborn-base": "seaborn"}
+REGISTRY_NAME = {
+    "pytorch": "torch",
+    "matplotlib-base": "matplotlib",
+    "seaborn-base": "seaborn",
+    "snakemake-minimal": "snakemake",
+}
 # Endings of pictures and annotations of data sets, of archives, and of weights.
 NEVER_TRACKED = {
     *(".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".mat", ".h5", ".hdf5", ".npy", ".npz"),
@@ -123,8 +128,9 @@ def test_make_help_lists_every_command():
 
 def test_make_test_is_pytest_with_notebooks_and_nothing_else():
     recipe = make("--dry-run", "test").splitlines()
-    assert [line for line in recipe if "pytest" in line][-1].endswith("-m pytest --nbval")
-    assert recipe[-1].endswith("-m pytest --nbval")
+    words = "-m pytest --nbval --numprocesses auto --dist loadfile"
+    assert [line for line in recipe if "pytest" in line][-1].endswith(words)
+    assert recipe[-1].endswith(words)
 
 
 def test_continuous_integration_calls_make_test():

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 
 from ebclib import training
 from ebclib.config import make_config
-from ebclib.task import Task, count_histogram
+from ebclib.task import Task, build_model, count_histogram
 from ebclib.training import rate_factor
 
 SMALL = {"crop_px": 64, "batch_size": 4, "epochs": 2, "evaluate_every": 1, "precision": "fp32"}
@@ -209,3 +210,24 @@ def test_pictures_in_memory_train_as_those_read_do(config):
         made = make_config("drawn", "two_cores_20min", **given, name=f"resident{resident}")
         losses.append(training.train(made, progress=False).history["loss"].iloc[0])
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("given", [{}, {"bins": "interval"}, {"head": "regression"}])
+def test_a_head_may_start_at_what_is_usual(config, given):
+    """The bias alone, before any training: the classes' shares, or the people of a block."""
+    given = {**SMALL, "model": "mobilenetv2", "pretrained": "none", "head": "linear", **given}
+    made = make_config("drawn", "two_cores_20min", prior_bias=True, **given)
+    task = Task.of(made, progress=False)
+    bias = build_model(made, task).head.classify.bias.detach()
+    blocks = sum(-(-h // 8) * -(-w // 8) for h, w in (task.split.sizes[i] for i in task.train))
+    people = task.split.counts[task.train].sum()
+    if made.head == "regression":
+        assert bias.item() == pytest.approx(people / blocks)
+        return
+    shares = bias.softmax(0).numpy()
+    assert len(shares) == len(task.bins) and shares[0] > 0.5
+    if made.bins == "fine":
+        counted = count_histogram(task.split, task.train, made)
+        assert shares[0] == pytest.approx(counted[0] / blocks, rel=1e-3)
+    plain = build_model(dataclasses.replace(made, prior_bias=False), task)
+    assert not plain.head.classify.bias.any()

@@ -21,7 +21,7 @@ from ..familiarity import crowding, traits
 from ..runs import Run, open_run
 from ..task import fill_model
 from ..training import precision_of
-from ..windows import Maps, predict_map
+from ..windows import TILE_PX, Maps, predict_map
 from .result import Count
 from .sources import Failure, Item, Picture, is_one, is_sequence, items, read
 
@@ -148,6 +148,7 @@ class Counter:
                 and group
                 and self.network.window_px is None
                 and picture.pixels.shape == group[0].pixels.shape
+                and picture.pixels.size <= 3 * TILE_PX**2  # larger ones are cut into tiles
                 and len(group) < min(MOST_IN_A_BATCH, 3 * most_px // picture.pixels.size)
             )
             if group and not fits:
