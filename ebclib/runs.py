@@ -136,7 +136,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     After a crash at any moment ``path`` holds the old content or the new, never a part.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # two processes may write one table
     write(part)
     with part.open("rb") as file:
         os.fsync(file.fileno())

@@ -101,7 +101,7 @@ def _execute(cell: Cell, experiment: Experiment, kernel: AsyncKernelManager) -> 
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_suffix(".part.ipynb")
     parameters: dict[str, Any] = {**cell.given, "name": cell.config.name}
-    parameters["resume"] = can_resume(cell)
+    parameters |= {"resume": can_resume(cell), "figures": experiment.runs_per_job == 1}
     logging.getLogger("papermill").setLevel(
         logging.ERROR
     )  # it warns of every comment it cannot parse
