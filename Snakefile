@@ -21,6 +21,13 @@ min_version("9.0")
 
 experiment = experiments.load(str(config.get("experiment", "demo")))
 done = results_root() / "notebooks" / experiment.name
+
+
+def mark(name):
+    """A file that says what is done. Every machine sees it where it lies: no executor carries it."""
+    return local(str(done / name))
+
+
 follows = code_digest() if experiment.follow_code else None
 own_python = shlex.quote(sys.executable)
 
@@ -37,11 +44,11 @@ def configs(wildcards):
 def needs(wildcards):
     """What a notebook reads: data sets, runs, another notebook's run."""
     name, given = wildcards.notebook, experiment.notebooks[wildcards.notebook]
-    marks = [done / f"prepare-{given['dataset']}.done"] if given.get("dataset") else []
+    marks = [mark(f"prepare-{given['dataset']}.done")] if given.get("dataset") else []
     if "experiment" in given:
-        marks += [done / f"train-{job}.done" for job in experiment.jobs]
+        marks += [mark(f"train-{job}.done") for job in experiment.jobs]
     if name in READS_A_RUN:
-        marks.append(done / "04_train.ipynb")
+        marks.append(mark("04_train.ipynb"))
     return marks
 
 
@@ -57,12 +64,12 @@ wildcard_constraints:
 
 rule all:
     input:
-        expand(done / "{notebook}.ipynb", notebook=experiment.notebooks),
+        [mark(f"{notebook}.ipynb") for notebook in experiment.notebooks],
 
 
 rule prepare:
     output:
-        touch(done / "prepare-{dataset}.done"),
+        touch(mark("prepare-{dataset}.done")),
     params:
         code=follows,
     priority: 30
@@ -73,12 +80,12 @@ rule prepare:
 rule train:
     input:
         lambda wildcards: [
-            done / f"prepare-{dataset}.done"
+            mark(f"prepare-{dataset}.done")
             for dataset in sorted({given["dataset"] for given in configs(wildcards)})
         ],
-        ancient(project_root() / "notebooks" / "04_train.ipynb"),
+        ancient(local(str(project_root() / "notebooks" / "04_train.ipynb"))),
     output:
-        touch(done / "train-{job}.done"),
+        touch(mark("train-{job}.done")),
     params:
         configs=configs,
         code=follows,
@@ -96,9 +103,9 @@ rule train:
 rule notebook:
     input:
         needs,
-        notebook=project_root() / "notebooks" / "{notebook}.ipynb",
+        notebook=local(str(project_root() / "notebooks" / "{notebook}.ipynb")),
     output:
-        done / "{notebook}.ipynb",  # one that fails is left as .part.ipynb, to be read
+        mark("{notebook}.ipynb"),  # one that fails is left as .part.ipynb, to be read
     params:
         given=lambda wildcards: shlex.quote(
             yaml.safe_dump(dict(experiment.notebooks[wildcards.notebook]), default_flow_style=True)
