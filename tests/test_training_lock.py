@@ -72,9 +72,9 @@ def test_what_is_there_is_taken_and_only_what_is_missing_is_trained(config, monk
         patch.setattr(running, "Trainer", refuse)
         assert training.trained(config, progress=False) == run
     other = make_config("drawn", "two_cores_20min", **SMALL, name="small", seed=1)
-    run.weights.unlink()
     with pytest.raises(ValueError, match=r"seed was 0, now 1.*another name"):
         training.trained(other, progress=False)
+    run.weights.unlink()
     with pytest.raises(
         FileNotFoundError, match=r"training\.trained\(open_run\('small'\)\.config\)"
     ):

@@ -72,8 +72,8 @@ def prepared(tmp_path, monkeypatch):
     return datasets.prepared("synthetic", "train", out=tmp_path, progress=False)
 
 
-def _six(split, seed=0, size=None):
-    return synthetic.split.SyntheticSplit(split, seed=seed, size=6)
+def _six(split, series):
+    return synthetic.split.SyntheticSplit(split, size=6, series=series)
 
 
 def test_a_crop_is_what_it_says_and_repeats(prepared):
