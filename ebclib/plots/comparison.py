@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from ebclib.plots.style import COLOURS, COLUMN_INCHES, MARKERS
+from ebclib.plots.style import COLOURS, COLUMN_INCHES, MARKERS, legend_above
 
 
 def plot_cells(
@@ -20,7 +20,7 @@ def plot_cells(
     found : `experiments.measured`
     rows, columns : of the table, in its order; those without a run stay empty
     """
-    size = (COLUMN_INCHES * 1.35, 0.7 + 0.26 * len(rows) + 0.12 * (len(columns) > 1))
+    size = (COLUMN_INCHES * 1.35, 0.9 + 0.26 * len(rows) * max(1, 0.6 * len(columns)))
     ax = ax or plt.subplots(figsize=size)[1]
     offsets = np.linspace(-0.22, 0.22, len(columns)) if len(columns) > 1 else [0.0]
     for number, (column, offset) in enumerate(zip(columns, offsets, strict=True)):
@@ -37,8 +37,8 @@ def plot_cells(
     ax.set_yticks(range(len(rows)), rows)
     ax.grid(axis="y", color="0.9", lw=0.6)
     ax.set_axisbelow(True)
-    if len(columns) > 1 or len(found):
-        ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), borderaxespad=0.4)
+    if len(found):
+        legend_above(ax, columns=3)
     return ax
 
 
@@ -58,5 +58,5 @@ def plot_differences(pairs: pd.DataFrame, ax: Axes | None = None) -> Axes:
     names = [f"{row.classifier}\n({row.column})" for row in pairs.itertuples()]
     ax.set_yticks(places, names)
     ax.set(ylim=(len(pairs) - 0.5, -0.5))
-    ax.set_xlabel("MAE saved against regression (people; 95 % interval over pictures)")
+    ax.set_xlabel("MAE saved (people), with 95 % interval")
     return ax
