@@ -42,7 +42,7 @@ reproduce: setup ## Train the demo's runs and run every notebook, offline; what 
 	@"$(PYTHON)" -m ebclib report
 
 test: setup ## Run the whole test: examples, tests and notebooks, offline, a process a core
-	@OMP_NUM_THREADS=1 "$(PYTHON)" -m pytest --nbval --numprocesses auto --dist loadgroup --no-loadscope-reorder
+	@OMP_NUM_THREADS=1 "$(PYTHON)" -m pytest --nbval --numprocesses auto --dist loadfile
 
 store: setup ## Run the notebooks and save their outputs in them, before a change of them is committed
 	@"$(PYTHON)" -m ebclib store $(NOTEBOOKS)

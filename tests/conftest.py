@@ -33,21 +33,6 @@ def pytest_configure(config: pytest.Config) -> None:
     _lay_out_recorded_runs(Path(folder, "results", "runs"))
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files are shared among processes whole, the longest first.
-
-    The notebooks that show the demo's model stay together: the first one trains it for the others.
-    """
-    items.sort(key=lambda item: item.path.name not in _SHOW_THE_DEMO)
-    for item in items:
-        demo = item.path.name in _SHOW_THE_DEMO
-        item.add_marker(pytest.mark.xdist_group("demo" if demo else str(item.path)))
-
-
-_SHOW_THE_DEMO = {"04_train.ipynb", "07_visualization.ipynb", "08_count_your_own.ipynb"}
-
-
 def _lay_out_recorded_runs(into: Path) -> None:
     """The small files of the demo's experiment, which the comparing notebooks make tables of."""
     for run in (project_root(Path(__file__).parent) / "results" / "runs").glob("synthetic_small-*"):
