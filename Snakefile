@@ -7,6 +7,7 @@
 # What is done is not done again; what was stopped goes on from its last epoch; a changed parameter of a
 # run is another run. Jobs are told apart by the marks they leave below results/notebooks/<experiment>/.
 
+import re
 import shlex
 import sys
 
@@ -14,7 +15,7 @@ import yaml
 from snakemake.utils import min_version
 
 from ebclib import experiments
-from ebclib.config import project_root, results_root
+from ebclib.config import FIELDS, make_config, project_root, results_root
 from ebclib.runs import code_digest
 
 min_version("9.0")
@@ -31,7 +32,7 @@ def mark(name):
 follows = code_digest() if experiment.follow_code else None
 own_python = shlex.quote(sys.executable)
 
-if workflow.is_main_process and {"-n", "--dry-run", "--dryrun"} & set(sys.argv):
+if workflow.is_main_process and any(re.fullmatch("-[a-z]*n[a-z]*|--dry-?run", w) for w in sys.argv):
     table = experiments.costs(experiment, config.get("teraflops"))
     print(f"{experiment.title}\n{experiments.format_costs(table)}\n", file=sys.stderr)
 
@@ -47,13 +48,16 @@ def needs(wildcards):
     marks = [mark(f"prepare-{given['dataset']}.done")] if given.get("dataset") else []
     if "experiment" in given:
         marks += [mark(f"train-{job}.done") for job in experiment.jobs]
-    if name in READS_A_RUN:
+    if name == "04_train":  # a run of the tables, too? One of the two trains it
+        own = make_config(**{k: v for k, v in given.items() if k in FIELDS}).name
+        marks += [mark(f"train-{job}.done") for job, runs in experiment.jobs.items() if own in runs]
+    if name in SHOWS_A_MODEL:
         marks.append(mark("04_train.ipynb"))
     return marks
 
 
-# These show what a model does: the run that notebook 04 leaves.
-READS_A_RUN = {"07_visualization", "08_count_your_own"}
+# These show what a model does: that of the run which notebook 04 leaves.
+SHOWS_A_MODEL = {"07_visualization", "08_count_your_own"}
 
 
 wildcard_constraints:

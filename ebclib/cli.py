@@ -143,6 +143,10 @@ def _add_counting(verbs: argparse._SubParsersAction) -> None:
     count.add_argument(
         "--every", type=float, default=1.0, metavar="S", help="seconds between frames of a video"
     )
+    count.add_argument(
+        "--precision",
+        help="auto (fastest here), fp32, bf16, fp16; default: as the run was measured",
+    )
     count.add_argument("--again", action="store_true", help="count all of them again")
     count.set_defaults(command=_count)
 
@@ -263,14 +267,23 @@ def _count(given: argparse.Namespace) -> int:
     if given.run is None:
         print("No --run: with the demo's model, which is for drawn crowds; not for photographs.")
     videos = [path for path in given.path if path.suffix.lower() in VIDEOS and path.is_file()]
+    counter = Counter(source, precision=given.precision) if videos else None
     for path in videos:
-        counter, out = Counter(source), given.out / f"{path.stem}.csv"
+        out = given.out / f"{path.stem}.csv"
         rows = count_video(counter, path, out, given.every, what=counter.noun[1])
         print(f"{path}: {len(rows)} frames, {rows['count'].mean():.1f} on average; see {out}")
     given.path = [path for path in given.path if path not in videos]
     if not given.path:
         return 0
-    done = count_files(given.path, given.out, source, given.regions, given.maps, given.again)
+    done = count_files(
+        given.path,
+        given.out,
+        source,
+        given.regions,
+        given.maps,
+        given.again,
+        precision=given.precision,
+    )
     for table in (done.table, done.regions):
         if len(table):
             rest = f"\n… and {len(table) - SHOWN} more" if len(table) > SHOWN else ""

@@ -70,9 +70,7 @@ class Config:
     model: str = "clip_lite"  # a row of `variants.VARIANTS`, or timm:NAME, open_clip:NAME
     pretrained: str = "default"  # the row's weights; another tag; a file; none
     head: Literal["text", "linear", "random_text", "regression"] | None = None
-    prior_bias: bool = (
-        False  # linear, regression: the head's bias starts at the blocks' frequencies
-    )
+    prior_bias: bool = False  # a linear or regression head starts at the blocks' frequencies
     residual_block: bool = False  # one before the text head's projection, as in the release
     visual_prompts: Literal["none", "shallow", "deep"] = "none"  # on a frozen ViT (VPT)
     prompt_tokens: int = 32  # of them in a layer
@@ -108,9 +106,7 @@ class Config:
     compile: bool = False  # torch.compile the model for training
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     evaluate_every: int = 5  # epochs between two looks at the held-out pictures
-    watch_test: bool = (
-        False  # the test split is measured too, to say what selecting on it would give
-    )
+    watch_test: bool = False  # the test split is measured at each look too, and never selects
     resident: bool | Literal["auto"] = "auto"  # pictures in the device's memory; auto: on GPUs
     workers: int | Literal["auto"] = "auto"  # processes that read crops, where they are read
     seed: int = 0
@@ -187,6 +183,14 @@ class Config:
         """Whether blocks are labelled with Gaussian-smoothed counts, as before EBC."""
         return self.bins == "interval" or self.count_loss == "mse"
 
+    def unlike(self, other: Config) -> list[str]:
+        """The parameters in which two runs differ, but for those that say how to compute, not what."""
+        return [
+            name
+            for name in FIELDS
+            if name not in FREE and getattr(self, name) != getattr(other, name)
+        ]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as `config.json` stores them."""
         return dataclasses.asdict(self)
@@ -194,6 +198,9 @@ class Config:
 
 FIELDS = tuple(field.name for field in dataclasses.fields(Config))
 """The names of all parameters of a run."""
+
+FREE = {"workers", "resident", "on_nonfinite", "compile"}
+"""Parameters that may change when a run is resumed: they say how to compute, not what."""
 
 PAPER: dict[str, Any] = {}
 """The paper's training (Sec. IV-2) with the released schedule: the defaults of `Config`."""

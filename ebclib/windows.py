@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable
 from itertools import product
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -128,8 +129,14 @@ def _tiled(
     return _maps(whole)
 
 
+_REACHES: WeakKeyDictionary[BlockwiseModel, int | None] = WeakKeyDictionary()
+"""What was measured of a model, which its shape alone decides: once, not for every picture."""
+
+
 def _own_margin(network: BlockwiseModel) -> int:
-    reach = reach_px(network)
+    if network not in _REACHES:
+        _REACHES[network] = reach_px(network)
+    reach = _REACHES[network]
     if reach is None:
         warnings.warn(
             "Every place of this model sees the whole picture, so tiles change its map a little: each "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -51,6 +51,18 @@ def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prepared data and runs of a test go to its own folders, never into the checkout."""
     monkeypatch.setenv("EBC_PREPARED", str(tmp_path / "prepared"))
     monkeypatch.setenv("EBC_RESULTS", str(tmp_path / "results"))
+
+
+@pytest.fixture
+def figures() -> Iterator[None]:
+    """The workbook's style, and no figure left open."""
+    import matplotlib.pyplot as plt
+
+    from ebclib.plots import use_style
+
+    use_style()
+    yield
+    plt.close("all")
 
 
 @pytest.fixture(scope="session")

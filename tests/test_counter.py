@@ -61,7 +61,7 @@ def run(drawn, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def test_split(run):
+def counted_split(run):
     return datasets.PreparedSplit(run.path.parents[2] / "prepared" / "drawn" / "test")
 
 
@@ -82,14 +82,14 @@ def counter(alone):
     return Counter(alone)
 
 
-def test_a_run_s_weights_say_all_that_counting_needs(run, test_split, tmp_path):
+def test_a_run_s_weights_say_all_that_counting_needs(run, counted_split, tmp_path):
     weights = tmp_path / "elsewhere.safetensors"
     weights.write_bytes(run.weights.read_bytes())
     counter = Counter(weights)
     assert counter.card.config == run.config and counter.noun == ("person", "people")
     assert counter.card.familiar.pictures == 11 and counter.card.held_out_images == 1
-    wanted = evaluation.predict(load_model(run), test_split)
-    found = results_frame(counter.count(test_split))
+    wanted = evaluation.predict(load_model(run), counted_split)
+    found = results_frame(counter.count(counted_split))
     assert found["image"].tolist() == wanted["image"].tolist()
     assert np.allclose(found["count"], wanted["count"], rtol=1e-4)
     assert (
@@ -97,17 +97,17 @@ def test_a_run_s_weights_say_all_that_counting_needs(run, test_split, tmp_path):
     )
 
 
-def test_an_uncalibrated_model_has_no_interval_and_says_so(run, test_split):
-    result = Counter(run).count(test_split[0])
+def test_an_uncalibrated_model_has_no_interval_and_says_so(run, counted_split):
+    result = Counter(run).count(counted_split[0])
     assert result.lower is None and result.upper is None and not result.calibrated
     assert "1 held-out pictures are too few" in " ".join(result.notes)
     assert "no interval" in result.text() and results_frame([result])["lower"].isna().all()
 
 
-def test_intervals_are_those_of_evaluation(counter, test_split):
-    predictions = evaluation.predict(counter.network, test_split)
+def test_intervals_are_those_of_evaluation(counter, counted_split):
+    predictions = evaluation.predict(counter.network, counted_split)
     wanted = evaluation.with_intervals(predictions, 2.5)
-    found = results_frame(counter.count(test_split))
+    found = results_frame(counter.count(counted_split))
     assert np.allclose(found[["lower", "upper"]], wanted[["lower", "upper"]], rtol=1e-3, atol=1e-3)
 
 
@@ -305,12 +305,12 @@ def test_regions_of_one_name_and_files_that_are_none(tmp_path):
         read_regions(tmp_path / "bad.geojson")
 
 
-def test_dark_blurred_and_enlarged_pictures_are_told_from_ordinary_ones(run, test_split, alone):
+def test_dark_blurred_and_enlarged_pictures_are_told_from_ordinary_ones(run, counted_split, alone):
     """Limits from 11 drawn training pictures; each change is flagged for what it is, in each picture."""
     known = read_card(run.weights).familiar
-    ordinary = [known.flags(traits(np.array(sample.picture))) for sample in test_split]
+    ordinary = [known.flags(traits(np.array(sample.picture))) for sample in counted_split]
     assert sum(map(bool, ordinary)) <= 1
-    for sample in test_split:
+    for sample in counted_split:
         image = Image.fromarray(np.array(sample.picture))
         enlarged = image.resize((4 * image.width, 4 * image.height), Image.Resampling.BICUBIC)
         for changed, word in (
@@ -587,3 +587,13 @@ def test_a_video_is_counted_from_the_shell_too(alone, tmp_path, capsys):
     assert main([*words, "--every", "1"]) == 0
     assert pd.read_csv(out / "walk.csv")["seconds"].tolist() == [0, 1]
     assert "2 frames" in capsys.readouterr().out and (out / "walk.pdf").is_file()
+
+
+def test_the_precision_may_be_another_than_the_run_s(alone):
+    as_measured = Counter(alone)
+    fast = Counter(alone, precision="bf16")
+    assert (as_measured.precision, fast.precision) == ("fp32", "bf16")
+    counts = [counter.count(picture(1, 128, 128)).count for counter in (as_measured, fast)]
+    assert counts[0] != counts[1] and counts[1] == pytest.approx(counts[0], rel=0.1)
+    with pytest.raises(ValueError, match="precision 'bf61'.*'bf16'"):
+        Counter(alone, precision="bf61")

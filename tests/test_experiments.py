@@ -9,7 +9,7 @@ import pytest
 
 from ebclib import experiments, training
 from ebclib.config import make_config, results_root
-from ebclib.experiments.jobs import can_resume, is_done
+from ebclib.experiments.jobs import begins_anew, is_done
 from ebclib.runs import Run, code_digest, write_csv, write_json
 
 PLAN = """
@@ -66,7 +66,6 @@ def test_cells_are_rows_times_columns_times_seeds_and_share_runs(plan):
     assert table2.at("8", "fine")[0].config == table1.at("classifier", "drawn")[0].config
     assert sorted(n for names in plan.jobs.values() for n in names) == sorted(plan.cells)
     assert {len(names) for names in plan.jobs.values()} == {1, 2}
-    assert plan.datasets == ["synthetic_small"]
 
 
 def test_a_changed_weight_changes_its_runs_alone(plan, tmp_path):
@@ -170,18 +169,23 @@ def test_what_is_done_depends_on_parameters_code_and_weights(plan, tmp_path):
     path.write_text(PLAN + "follow_code: true\n")
     demo = experiments.load("heads")
     cell = demo.tables["table1"].cells[0]
-    assert not is_done(cell, demo) and not can_resume(cell)
+    assert not is_done(cell, demo) and not begins_anew(cell, demo)
     finish(cell)
     assert is_done(cell, plan)  # small files are enough, unless the code is followed
     assert not is_done(cell, demo)
     (cell.run.path / "model.safetensors").touch()
     assert is_done(cell, demo)
     write_json(cell.run.path / "provenance.json", {"device": "x", "code_digest": "older"})
-    assert is_done(cell, plan) and not is_done(cell, demo)
+    assert is_done(cell, plan) and not is_done(cell, demo) and begins_anew(cell, demo)
     (cell.run.path / "metrics.json").unlink()
-    cell.run.checkpoint.parent.mkdir()
-    cell.run.checkpoint.touch()
-    assert can_resume(cell) and not is_done(cell, plan)
+    assert not is_done(cell, plan) and not begins_anew(cell, plan)  # stopped: it goes on
+    assert begins_anew(cell, demo)  # but not with other code
+    (cell.run.path / "provenance.json").unlink()
+    assert begins_anew(cell, demo)
+    write_json(cell.run.path / "config.json", cell.config.to_dict() | {"workers": 2})
+    assert not begins_anew(cell, plan)
+    write_json(cell.run.path / "config.json", cell.config.to_dict() | {"seed": 7})
+    assert begins_anew(cell, plan)
 
 
 def test_costs_grow_with_pictures_and_pixels(plan):
@@ -196,17 +200,25 @@ def test_costs_grow_with_pictures_and_pixels(plan):
     assert "6 of 7 runs to train" in experiments.format_costs(experiments.costs(plan))
 
 
-def test_runs_are_trained_by_notebook_04_in_one_kernel_and_alike(plan, tmp_path, capsys):
-    """Two runs in a row: the second is what it is alone; a third time nothing is done."""
+def test_runs_are_trained_by_notebook_04_in_one_kernel_and_alike(
+    plan, tmp_path, monkeypatch, capsys
+):
+    """One run fails; of two in a row the second is what it is alone; a third time nothing is done."""
+    monkeypatch.setenv("EBC_DATA", str(tmp_path))
     (tmp_path / "notebooks" / "04_train.ipynb").write_bytes(
         (Path(__file__).parents[1] / "notebooks" / "04_train.ipynb").read_bytes()
     )
-    names = sorted(plan.cells)[:2]
-    assert experiments.train_runs(plan, names) == []
+    path = tmp_path / "notebooks" / "params" / "heads.yaml"
+    path.write_text(PLAN.replace("coarse: {bins: coarse}", "coarse: {bins: coarse, dataset: shb}"))
+    plan = experiments.load("heads")  # some of its runs are on data that is not there
+    (missing, *_), names = sorted(n for n in plan.cells if "shb" in n), sorted(plan.cells)[-2:]
+    assert experiments.train_runs(plan, [missing, *names]) == [missing]
+    assert "is not there" in capsys.readouterr().err
     second = plan.cells[names[1]].run
     together = json.loads((second.path / "metrics.json").read_text())
-    executed = results_root() / "notebooks" / "heads" / "04_train" / f"{names[1]}.ipynb"
-    assert '"execution_count": 1,' in executed.read_text()
+    executed = results_root() / "notebooks" / "heads" / "04_train"
+    assert '"execution_count": 1,' in (executed / f"{names[1]}.ipynb").read_text()
+    assert (executed / f"{missing}.part.ipynb").is_file()
     alone = training.train(plan.cells[names[1]].config, progress=False).metrics
     assert alone["mae"] == pytest.approx(together["mae"], rel=1e-4)
     assert experiments.train_runs(plan, names) == []

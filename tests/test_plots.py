@@ -2,7 +2,6 @@
 
 from itertools import pairwise
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,11 +11,7 @@ from ebclib.bins import coarse, dynamic, fine, interval
 from ebclib.config import results_root
 
 
-@pytest.fixture(autouse=True)
-def closed():
-    plots.use_style()
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("figures")
 
 
 def legend(ax):

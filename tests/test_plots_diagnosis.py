@@ -1,6 +1,5 @@
 """Figures of where a model errs say what they show; what they look like is for the eye."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,11 +8,7 @@ from ebclib import diagnosis, plots
 from ebclib.datasets import Sample
 
 
-@pytest.fixture(autouse=True)
-def closed():
-    plots.use_style()
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("figures")
 
 
 def legend(ax):

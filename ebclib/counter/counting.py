@@ -45,6 +45,8 @@ class Counter:
     device : as torch names it; None: a GPU where there is one
     longest_side : larger pictures are shrunk to this, in pixels; None: as the model's data set was
     threads : pictures that are read at a time; None: one a core, at most 8
+    precision : fp32, bf16, fp16, or auto for what the device multiplies fastest; None: as the run was
+        measured, so that its counts are these
 
     Attributes
     ----------
@@ -56,7 +58,7 @@ class Counter:
     Raises
     ------
     FileNotFoundError : no such run or file
-    ValueError : a file that holds no weights of ours
+    ValueError : a file that holds no weights of ours, or an unknown precision
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Counter:
         device: str | torch.device | None = None,
         longest_side: int | None = None,
         threads: int | None = None,
+        precision: str | None = None,
     ) -> None:
         self.weights = weights_of(source)
         self.card: Card = read_card(self.weights)
@@ -74,7 +77,9 @@ class Counter:
             raise ValueError(f"longest_side is {longest_side}; give at least 1 px, or None.")
         self.longest_side = longest_side or self.card.longest_side
         self.threads = threads or min(os.cpu_count() or 1, 8)
-        self.precision = precision_of(self.card.config, self.device)
+        config = self.card.config
+        config = config if precision is None else replace(config, precision=precision)
+        self.precision = precision_of(config, self.device)
         network = fill_model(self.card.config, self.weights, self.device)
         self.network = network.to(memory_format=torch.channels_last)
         self.notes = _notes(self.card)
@@ -203,7 +208,7 @@ class Counter:
         return Maps(*(maps.float().cpu() for maps in found))
 
     def _logits(self, batch: Tensor) -> Tensor:
-        """The network in the precision that it was evaluated in."""
+        """The network in its precision."""
         kind = _TYPES.get(self.precision)
         with torch.autocast(self.device.type, kind, enabled=kind is not None):
             return self.network(batch)

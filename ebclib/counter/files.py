@@ -14,6 +14,7 @@ from typing import Any, TextIO
 import pandas as pd
 from tqdm import tqdm
 
+from ..datasets.sample import file_stamp
 from ..runs import Run, write_csv, write_json, write_whole
 from .counting import Counter, weights_of
 from .regions import count_regions, read_regions, regions_geojson
@@ -50,13 +51,14 @@ def count_files(
     maps: bool = True,
     again: bool = False,
     progress: bool = True,
+    precision: str | None = None,
 ) -> Counted:
     """Count in files and folders, and write what was found.
 
     Into ``out`` go `counts.csv`, `failures.csv` where there are any, `maps/<picture>.png`, with regions
     `regions.csv` and `regions/<picture>.geojson`, and a journal. Every file is written whole or not at
     all. Called again, it counts only what is new: a picture of the same path, size and time, counted by
-    the same weights in the same regions, is taken from the journal.
+    the same weights in the same regions and precision, is taken from the journal.
 
     Parameters
     ----------
@@ -67,6 +69,7 @@ def count_files(
     maps : write overlays
     again : count everything again
     progress : show a progress bar
+    precision : as for `Counter`
 
     Raises
     ------
@@ -76,11 +79,11 @@ def count_files(
     out, weights = Path(out), weights_of(source)
     polygons = read_regions(regions) if regions is not None else None
     found, failures = list_pictures(paths, out)
-    key = _key(weights, polygons)
+    key = _key(weights, polygons, precision)
     known = {} if again else _read_journal(out / JOURNAL, key)
     done = {item.name: row for item in found if (row := _kept(item, known, out, maps)) is not None}
     todo = [item for item in found if item.name not in done]
-    counter = Counter(source) if todo else None
+    counter = Counter(source, precision=precision) if todo else None
     bar = tqdm(total=len(found), initial=len(done), unit="picture", disable=not progress)
     with bar, _journal(out / JOURNAL, key, known) as journal:
         stamps: dict[str, str] = {}
@@ -144,17 +147,8 @@ def _name(path: Path, base: str) -> str:
 def _stamped(given: Iterable[Item], stamps: dict[str, str]) -> Iterator[Item]:
     """The pictures as they are asked for; their stamps are taken before they are read."""
     for item in given:
-        stamps[item.name] = _stamp(item.source)
+        stamps[item.name] = file_stamp(item.source)
         yield item
-
-
-def _stamp(path: Path) -> str:
-    """Size and time of a file; another where it is not there."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return "missing"
-    return f"{stat.st_size}-{stat.st_mtime_ns}"
 
 
 def _store(
@@ -176,16 +170,17 @@ def _kept(
 ) -> dict[str, Any] | None:
     """What the journal has of a picture, if it is the same picture and all its files are there."""
     row = known.get(str(item.source))
-    if row is None or row["row"]["image"] != item.name or row["stamp"] != _stamp(item.source):
+    if row is None or row["row"]["image"] != item.name or row["stamp"] != file_stamp(item.source):
         return None
     has_map = (out / "maps" / f"{item.name}.png").is_file()
     return row if has_map or not maps else None
 
 
-def _key(weights: Path, polygons: Mapping[str, Any] | None) -> str:
-    """Changes when the weights or the regions do."""
+def _key(weights: Path, polygons: Mapping[str, Any] | None, precision: str | None) -> str:
+    """Changes when the weights, the regions or the precision do."""
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
+    digest.update((precision or "").encode())
     for name, polygon in (polygons or {}).items():
         digest.update(f"{name} {polygon.wkt}".encode())
     return digest.hexdigest()

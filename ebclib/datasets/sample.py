@@ -83,9 +83,9 @@ class Entry:
 
     def stamp(self) -> str:
         """Size and time of the picture and its annotation (or a hash of the given points)."""
-        parts = [_stat(self.picture)]
+        parts = [file_stamp(self.picture)]
         if self.annotation is not None:
-            parts.append(_stat(self.annotation))
+            parts.append(file_stamp(self.annotation))
         if self.given is not None:
             parts.append(hashlib.sha256(self.given.tobytes()).hexdigest()[:16])
         return " ".join(parts)
@@ -162,9 +162,10 @@ def natural(text: str | Path) -> list:
     return [(int(part), part) if part.isdecimal() else (-1, part.lower()) for part in parts]
 
 
-def _stat(path: Path) -> str:
+def file_stamp(path: Path) -> str:
+    """Size and time of a file: another where it was changed, or is not there."""
     try:
         stat = path.stat()
-    except FileNotFoundError:
+    except OSError:
         return "missing"
     return f"{stat.st_size}-{stat.st_mtime_ns}"

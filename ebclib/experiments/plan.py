@@ -15,7 +15,8 @@ experiment, the table, the column and the row say together, each over the one be
         columns: {VGG16: {model: vgg16}, MobileNetV2: {model: mobilenetv2}}
         rows: {Blockwise: {bins: interval, count_weight: 0}, EBC: {}}
 
-Cells that ask for the same run share it. What a run is, only `Config` knows: a run's name says its
+What several of them say may stand once, under ``shared``, as YAML's anchors and merges have it. Cells
+that ask for the same run share it. What a run is, only `Config` knows: a run's name says its
 parameters, so that a changed one makes another run and leaves all others alone.
 """
 
@@ -24,6 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ from ..runs import Run
 
 _KEYS = (
     *("title", "note", "defaults", "seeds", "follow_code", "runs_per_job", "notebooks", "tables"),
-    *("random",),
+    "shared",
 )
 _TABLE_KEYS = ("caption", "note", "defaults", "seeds", "columns", "rows")
 
@@ -107,7 +109,7 @@ class Experiment:
     notebooks: Mapping[str, Mapping[str, Any]]
     tables: Mapping[str, Table]
 
-    @property
+    @cached_property
     def cells(self) -> dict[str, Cell]:
         """A cell for each run, by the run's name; the first that asks for it."""
         every = (cell for table in self.tables.values() for cell in table.cells)
@@ -122,13 +124,6 @@ class Experiment:
         count = math.ceil(len(names) / self.runs_per_job)
         # dealt like cards, so that the dear ones, which stand together, are spread over the jobs
         return {f"part-{number + 1}": names[number::count] for number in range(count)}
-
-    @property
-    def datasets(self) -> list[str]:
-        """Every data set that a run or a notebook reads."""
-        of_runs = [cell.config.dataset for cell in self.cells.values()]
-        given = [str(p["dataset"]) for p in self.notebooks.values() if p.get("dataset")]
-        return sorted({*of_runs, *given})
 
 
 def names() -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
@@ -31,7 +30,7 @@ def measured(table: Table) -> pd.DataFrame:
         if not cell.run.is_finished:
             continue
         metrics, config = cell.run.metrics, cell.config
-        if cell.run.config != dataclasses.replace(config, name=cell.run.config.name):
+        if config.unlike(cell.run.config):
             raise ValueError(
                 f"{table.name}, {cell.row} × {cell.column}: the run {config.name} was trained with other "
                 "parameters than its name says; delete its folder, and train it again."

@@ -18,7 +18,10 @@ from .timing import race
 
 
 def compare_counting(
-    source: str | Path | Run, paths: Sequence[Path], rounds: int = 3
+    source: str | Path | Run,
+    paths: Sequence[Path],
+    rounds: int = 3,
+    precision: str | None = None,
 ) -> pd.DataFrame:
     """`Counter` and a plain loop over the same picture files with the same weights, in turn.
 
@@ -30,13 +33,14 @@ def compare_counting(
     source : run or weights, as for `Counter`
     paths : picture files of sizes that the model's data set leaves as they are
     rounds : 2 or more; the first one warms up, the best counts
+    precision : of `Counter`
 
     Returns
     -------
     a row a way: ``ms`` and ``cpu_ms`` (of all cores) a picture, ``pictures_per_s``, ``times_faster`` than
     the plain loop, and ``mean``, the people counted on average
     """
-    counter = Counter(source)
+    counter = Counter(source, precision=precision)
     plain = fill_model(counter.card.config, counter.weights, counter.device)
     sums: dict[str, float] = {}
 

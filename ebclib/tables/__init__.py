@@ -74,7 +74,7 @@ def note(runs: Sequence[Run]) -> str:
     Empty where all of them were trained on published pictures for as many epochs.
     """
     configs = [run.config for run in runs]
-    drawn = any(config.dataset == "synthetic" for config in configs)
+    drawn = any(DATASETS[c.dataset].is_drawn for c in configs if c.dataset in DATASETS)
     epochs = [config.epochs for config in configs if config.epochs < PAPER_EPOCHS]
     if drawn:
         return "Demo: drawn crowds and short training. It tests the code; not comparable with the paper."

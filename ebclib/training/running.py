@@ -15,9 +15,6 @@ from .lock import only_writer
 from .measuring import measure
 from .trainer import Trainer
 
-FREE = {"workers", "resident", "on_nonfinite", "compile"}
-"""Parameters that may change when a run is resumed: they say how to compute, not what."""
-
 
 def train(config: Config, resume: bool = False, progress: bool = True) -> Run:
     """Train, select on the held-out pictures, evaluate on the test split, and leave a run.
@@ -111,11 +108,13 @@ def _train(run: Run, config: Config, resume: bool, progress: bool) -> Run:
 
 
 def _same_config(run: Run, config: Config) -> None:
-    """A run that is there must have the parameters asked for, but for those that are `FREE`."""
-    old, new = run.config.to_dict(), config.to_dict()
-    differ = [key for key in new if key not in FREE and old[key] != new[key]]
+    """A run that is there must have the parameters asked for, but for those that are `config.FREE`."""
+    old = run.config
+    differ = config.unlike(old)
     if differ:
-        lines = "; ".join(f"{key} was {old[key]!r}, now {new[key]!r}" for key in differ)
+        lines = "; ".join(
+            f"{key} was {getattr(old, key)!r}, now {getattr(config, key)!r}" for key in differ
+        )
         raise ValueError(
             f"Run {run.name!r} cannot be resumed with other parameters: {lines}. Give another name, or "
             "train it anew without resume."
