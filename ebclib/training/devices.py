@@ -43,6 +43,11 @@ def part() -> None:
         torch.distributed.destroy_process_group()
 
 
+def is_lost_connection(problem: RuntimeError) -> bool:
+    """Whether an error says that another process cannot be reached: on a CPU by gloo's name alone."""
+    return isinstance(problem, torch.distributed.DistError) or "gloo" in str(problem)
+
+
 def make_accelerator(precision: str, **options: Any) -> Accelerator:
     """Accelerate's handle on devices and precision; the processes share each batch between them.
 

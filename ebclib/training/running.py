@@ -10,7 +10,7 @@ from tqdm import tqdm
 from ..config import Config, results_root
 from ..runs import Run, provenance, write_json
 from ..task import Task
-from .devices import precision_of, processes
+from .devices import is_lost_connection, precision_of, processes
 from .lock import only_writer
 from .measuring import measure
 from .trainer import Trainer
@@ -37,6 +37,7 @@ def train(config: Config, resume: bool = False, progress: bool = True) -> Run:
     FileNotFoundError : the data set is not there
     ValueError : resuming a run of another config, or a batch that the processes cannot share
     FloatingPointError : a loss that is no finite number, unless ``on_nonfinite`` is skip
+    RuntimeError : another process of the run was lost
     """
     run, state = _run_of(config), processes()
     progress = progress and state.is_main_process
@@ -103,7 +104,16 @@ def _train(run: Run, config: Config, resume: bool, progress: bool) -> Run:
         if not started:
             facts |= {"weights": trainer.network.weights_source, "processes": state.num_processes}
             write_json(run.path / "provenance.json", facts)
-    trainer.fit()
+    try:
+        trainer.fit()
+    except RuntimeError as problem:
+        if state.num_processes > 1 and is_lost_connection(problem):
+            raise RuntimeError(
+                f"Another process of run {run.name!r} was lost, so this one ends, too. What was finished "
+                f"is kept: --resume (resume=True) goes on after epoch {trainer.epoch}, with any number "
+                "of processes that divides the batch."
+            ) from problem
+        raise
     return measure(run, progress=progress, task=task)
 
 

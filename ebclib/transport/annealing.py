@@ -39,7 +39,7 @@ def converged(
     points, weights = points[order], weights[order]
     h, w = mass.shape
     cost = squared_distances(points, h, w, r)  # (n, h·w)
-    log_a, b = weights.log2(), mass.flatten()
+    log_a, b, room = weights.log2(), mass.flatten(), torch.empty_like(cost)
     start = _HIGHEST * (h * h + w * w) * r * r
     levels = max(1, math.ceil(math.log(start / epsilon, _RATIO)))
     f, before = torch.zeros_like(weights), None  # px², less the share of log a
@@ -49,11 +49,11 @@ def converged(
         if before is not None:
             guess = f + _limited((f - before) / _RATIO, _LONGEST_PREDICTION * e)
         before = f if level < levels else None
-        bits, _g, plan = whole_iteration(guess * (BITS / e) + log_a, cost * (-BITS / e), b)
+        bits, _g, plan = whole_iteration(guess * (BITS / e) + log_a, cost, BITS / e, b, room)
         step = _newton_step(plan, weights, b, _STEPS[level <= levels / 2])
         f = bits * (e / BITS) + _limited(step * (e / BITS), _LONGEST_STEP * e)
     scale = BITS / epsilon
-    f, g, _plan = whole_iteration(f * scale + log_a, cost * -scale, b)
+    f, g, _plan = whole_iteration(f * scale + log_a, cost, scale, b, room)
     return ((f + log_a) / scale)[order.argsort()], g / scale
 
 

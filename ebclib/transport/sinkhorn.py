@@ -13,12 +13,17 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 BITS = math.log2(math.e)  # exp(x) = 2^(BITS x)
 LEAST_MASS = 2.0**-120  # of a normalised density that counts; still a normal number in float32
 
 _LOWEST = -112.0  # bits below the largest term of a sum where terms stop to matter
+
+# Smaller shares of a point are none: beside the rest of its row they are lost in rounding, and products
+# of them are so small that some processors take a hundred times as long for each.
+_LEAST_SHARE = 2.0**-60
 
 # Points far from all density climb over blocks that hold next to nothing, by −log₂ b bits an iteration,
 # and must not pass `_LOWEST` between two whole iterations. Every third is enough down to b = 1e-16;
@@ -46,12 +51,12 @@ def published(
     α (n,) and β (h·w,), in px²
     """
     scale = BITS / epsilon
-    affinity = squared_distances(points, *mass.shape, r) * -scale  # (n, h·w)
-    log_a, b = weights.log2(), mass.flatten()
+    cost = squared_distances(points, *mass.shape, r)  # (n, h·w)
+    log_a, b, room = weights.log2(), mass.flatten(), torch.empty_like(cost)
     f = torch.zeros_like(weights)
     for k in range(iterations):
         if k < _WHOLE_AT_FIRST or k % _WHOLE_EVERY == 0 or k == iterations - 1:
-            f, g, plan = whole_iteration(f + log_a, affinity, b)
+            f, g, plan = whole_iteration(f + log_a, cost, scale, b, room)
             start, a = f, weights
         else:
             columns = b / (a @ plan).clamp(min=LEAST_MASS)
@@ -60,23 +65,29 @@ def published(
     return (f + log_a) / scale, g / scale
 
 
-def whole_iteration(u: Tensor, affinity: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def whole_iteration(
+    u: Tensor, cost: Tensor, scale: float, b: Tensor, room: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """One iteration in logarithms.
 
     Parameters
     ----------
     u : (n,), α/ε in bits; −∞ for padding
-    affinity : (n, h·w), −C/ε in bits
+    cost : (n, h·w), C in px²
+    scale : bits to a px²
     b : (h·w,), the normalised density; where it is zero, β is that of a density just above zero
+    room : (n, h·w), to work in: fresh memory for each iteration would cost as much as the iteration
 
     Returns
     -------
-    (n,), the new α/ε less log a, in bits; (h·w,), β/ε in bits; R (n, h·w), whose rows sum to one
+    (n,), the new α/ε less log a, in bits; (h·w,), β/ε in bits; R (n, h·w), whose rows sum to one, in
+    ``room``
     """
-    _terms, _sum, reach = _log_sum(affinity + u[:, None], 0)
+    _terms, _sum, reach = _log_sum(room.copy_(u[:, None]).sub_(cost, alpha=scale), 0)
     v = b.clamp(min=LEAST_MASS).log2() - reach  # (h·w,)
-    share, total, reach = _log_sum(affinity + torch.where(b > 0, v, -torch.inf), 1)
-    return -reach, v, share.div_(total)
+    held = torch.where(b > 0, v, -torch.inf)
+    share, total, reach = _log_sum(room.copy_(held).sub_(cost, alpha=scale), 1)
+    return -reach, v, F.threshold_(share.div_(total), _LEAST_SHARE, 0)
 
 
 def squared_distances(points: Tensor, h: int, w: int, r: int) -> Tensor:
