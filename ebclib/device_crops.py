@@ -129,7 +129,12 @@ class DeviceCrops:
         """The crops of these draws."""
         crops, places = self.crops, [self.crops.place(draw) for draw in draws]
         side = crops.crop_px
-        picture = torch.empty((len(draws), 3, side, side), dtype=torch.uint8, device=self.device)
+        picture = torch.empty(
+            (len(draws), 3, side, side),
+            dtype=torch.uint8,
+            device=self.device,
+            memory_format=torch.channels_last,
+        )
         for row, place in zip(picture, places, strict=True):
             row.copy_(shown(self.pictures.cut(place), side, place.flip))
         if crops.augmentation is not None:

@@ -108,10 +108,10 @@ class Batch(NamedTuple):
 
 
 def collate(crops: Sequence[Crop]) -> Batch:
-    """Crops to a batch."""
+    """Crops to a batch, whose pictures are channels last in memory, as crops are and networks like it."""
     pictures, counts, labels, points, draws = zip(*crops, strict=True)
-    stacked = (torch.stack(parts) for parts in (pictures, counts, labels))
-    return Batch(*stacked, list(points), list(draws))
+    picture = torch.stack([each.permute(1, 2, 0) for each in pictures]).permute(0, 3, 1, 2)
+    return Batch(picture, torch.stack(counts), torch.stack(labels), list(points), list(draws))
 
 
 class TrainingCrops(Dataset):

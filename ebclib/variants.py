@@ -19,7 +19,8 @@ class Variant:
     Attributes
     ----------
     name : as given to ``model``
-    library : who builds the encoder: ``timm``, ``open_clip``, or ``packaged`` (weights inside packages)
+    library : who builds the encoder: ``timm``, ``open_clip``, or ``packaged`` (timm, with a text tower
+        from a package)
     architecture : its name there
     weights : the default tag of the pretrained weights
     stage : the entry of timm's ``feature_info`` that the encoder ends with; None: its last map
@@ -87,6 +88,14 @@ VARIANTS: dict[str, Variant] = {
             architecture="tf_efficientnet_lite0",
             weights="packaged",
             source="with all-MiniLM-L6-v2; no download, no CLIP",
+            has_text=True,
+        ),
+        Variant(
+            name="clip_lite_mobilenetv2",
+            library="packaged",
+            architecture="mobilenetv2_100",
+            weights="imagenet",
+            source="Table IV's, with all-MiniLM-L6-v2",
             has_text=True,
         ),
         _clip("clip_rn50", "RN50"),

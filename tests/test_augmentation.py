@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as vision
 
-from ebclib.augmentation import RELEASED, Augmentation, Drawn, blur
+from ebclib.augmentation import RELEASED, Augmentation, Drawn, _by_torch, blur
 
 STRONG = Augmentation(0.4, blur=2.0, noise=0.05, blur_share=0.7, noise_share=0.7)
 seeds = st.integers(0, 2**31)
@@ -72,6 +72,14 @@ def test_blur_is_torchvision_s_with_a_sigma_for_each_crop(sigma):
         assert (mine.int() - theirs.int()).abs().max() <= 1
 
 
+def test_a_processor_and_a_gpu_s_way_differ_by_rounding():
+    """OpenCV's crop by crop, and torch's of the whole batch."""
+    picture = crops(8) // 2 + 40
+    like = STRONG.draw(range(8), 40, 48)
+    other = _by_torch(picture, like, 4)
+    assert (STRONG.apply(picture, like).int() - other.int()).abs().max() <= 2
+
+
 def test_blur_of_many_crops_at_once_is_that_of_each():
     """The way it runs on a GPU."""
     values, sigmas = crops().float(), np.array([0, 0.5, 1, 2], np.float32)
@@ -83,8 +91,8 @@ def test_blur_of_many_crops_at_once_is_that_of_each():
 @given(seeds, st.floats(0, 1), st.floats(0, 4))
 def test_a_grey_crop_stays_grey_and_an_even_one_even(seed, strength, width):
     picture = torch.full((1, 3, 24, 24), seed % 256, dtype=torch.uint8)
-    made = Augmentation(strength, width, blur_share=1)(picture, [seed], seed)
-    assert made.unique().numel() == 1
+    made = Augmentation(strength, width, blur_share=1)(picture, [seed], seed).int()
+    assert made.max() - made.min() <= 1  # a value halfway between two is rounded to either
 
 
 def test_noise_is_black_and_white_in_the_share_that_was_asked_for():

@@ -595,5 +595,5 @@ def test_the_precision_may_be_another_than_the_run_s(alone):
     assert (as_measured.precision, fast.precision) == ("fp32", "bf16")
     counts = [counter.count(picture(1, 128, 128)).count for counter in (as_measured, fast)]
     assert counts[0] != counts[1] and counts[1] == pytest.approx(counts[0], rel=0.1)
-    with pytest.raises(ValueError, match="precision 'bf61'.*'bf16'"):
+    with pytest.raises(ValueError, match=r"precision 'bf61'.*'bf16'"):
         Counter(alone, precision="bf61")

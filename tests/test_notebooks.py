@@ -236,6 +236,7 @@ def test_notebook_09_with_another_model_and_small_crops(tmp_path):
         "solver_people": 20,
         "solver_px": 224,
         "device": "cpu",
+        "record": "here",
     }
     papermill.execute_notebook(
         project_root() / "notebooks" / "09_performance.ipynb",
@@ -243,9 +244,10 @@ def test_notebook_09_with_another_model_and_small_crops(tmp_path):
         given,
         progress_bar=False,
     )
-    table = pd.read_csv(tmp_path / "results" / "tables" / "09_step_mobilenetv2.csv")
+    tables, figures = (tmp_path / "results" / each for each in ("tables", "figures"))
+    table = pd.read_csv(tables / "performance" / "here" / "09_step_mobilenetv2.csv")
     assert table["share"].sum() == pytest.approx(1, abs=1e-3)
-    assert (tmp_path / "results" / "figures" / "performance" / "09_crops.pdf").is_file()
+    assert (figures / "performance" / "here" / "09_crops.pdf").is_file()
 
 
 def test_notebook_08_counts_a_folder_with_a_broken_picture_in_it(drawn, tmp_path, monkeypatch):

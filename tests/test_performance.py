@@ -61,12 +61,15 @@ def test_the_exact_solution_has_both_marginals():
 
 
 def test_solvers_are_compared_in_time_memory_and_error():
-    table = performance.compare_solvers(9, 64)
+    table = performance.compare_solvers(9, 64, batch=2)
     assert (table[["ms", "peak_mb"]] > 0).all(axis=None)
-    assert table["error_100"]["POT, numpy"] == 0
-    assert table["error_100"]["published (ours)"] < 1e-3
-    assert table["error_exact"]["converged (ours)"] < 0.03 < table["error_exact"]["POT, numpy"]
+    assert table["crops"].tolist() == [2, 2, 1, 1, 1]
+    iterated = table["error_100"].drop("converged (ours)")
+    assert iterated["POT, numpy float64"] == 0 and (iterated < 1e-3).all()
+    exact = table["error_exact"]
+    assert exact["converged (ours)"] < 0.03 < exact["POT, numpy float64"]
     assert len(plots.plot_solvers(table).axes) == 3
+    assert performance.compare_solvers(9, 64, exact=False)["error_exact"].isna().all()
 
 
 def test_growth_varies_one_thing_at_a_time():
@@ -97,10 +100,22 @@ def test_ways_to_crops_are_compared(jpegs):
     assert len(plots.plot_crops(ways).patches) == 3
 
 
-def test_precisions_are_compared_and_a_gpu_only_where_there_is_one():
+def test_precisions_are_compared_and_the_device_s_share_is_of_its_matrices():
     model = make_model("clip_lite")
     picture = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
     table = performance.compare_precisions(model, picture)
     assert isinstance(table, pd.DataFrame) and len(table) == 4
-    if not torch.cuda.is_available():
-        assert performance.gpu_share(model, picture, 1e9) is None
+    used = performance.device_share(model, picture, 1e9, "fp32")
+    reached = used["pictures_per_s"] * 6e9 / 1e12
+    assert used["network_tera_per_s"] == pytest.approx(reached)
+    assert used["share"] == pytest.approx(reached / used["matrix_tera_per_s"])
+
+
+def test_processes_share_a_training():
+    table = performance.compare_processes([1], "synthetic_small", crop_px=32, batch_size=16)
+    assert table["times_faster"].tolist() == [1]
+    assert table["crops_per_s"].item() == pytest.approx(112 / table["s_per_epoch"].item())
+    with pytest.raises(ValueError, match="3 processes cannot share batches of 16"):
+        performance.compare_processes([3], "synthetic_small", batch_size=16)
+    with pytest.raises(RuntimeError, match="training by 1 processes failed"):
+        performance.compare_processes([1], "synthetic_small", crop_px=33)

@@ -10,7 +10,6 @@ from ebclib import plots
 from ebclib.bins import coarse, dynamic, fine, interval
 from ebclib.config import results_root
 
-
 pytestmark = pytest.mark.usefixtures("figures")
 
 

@@ -7,7 +7,6 @@ import pytest
 from ebclib import diagnosis, plots
 from ebclib.datasets import Sample
 
-
 pytestmark = pytest.mark.usefixtures("figures")
 
 

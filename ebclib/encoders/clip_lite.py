@@ -1,7 +1,8 @@
-"""A CLIP-style pair whose weights come inside packages: EfficientNet-Lite0 and all-MiniLM-L6-v2.
+"""CLIP-style pairs of one of timm's networks and all-MiniLM-L6-v2, whose weights a package carries.
 
-The two were not trained together as CLIP's towers were. They make the whole way of CLIP-EBC, text
-included, walkable where nothing can be downloaded, and are never taken silently in CLIP's place.
+With EfficientNet-Lite0, whose weights are in a package, too, that is `clip_lite`. The two were not
+trained together as CLIP's towers were. They make the whole way of CLIP-EBC, text included, walkable
+where nothing can be downloaded, and are never taken silently in CLIP's place.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from torch import Tensor, nn
 from ebclib.variants import Variant
 
 from .encoder import Encoder
-from .networks import timm_encoder
-from .weights import Weights, load_exactly, locate
+from .networks import find_weights, timm_encoder
+from .weights import load_exactly
 
 EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -29,20 +30,14 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 def build_clip_lite(variant: Variant, pretrained: str = "default", load: bool = True) -> Encoder:
     """timm's image tower and open_clip's text tower; see `encoders.build_encoder`.
 
-    ``pretrained`` may name a file of the image tower's weights under timm's names. The text tower is
-    loaded when sentences are embedded: the other heads do without it.
+    ``pretrained`` is of the image tower: as for a network of timm, whose names its files have. The text
+    tower is loaded when sentences are embedded: the other heads do without it.
     """
     trunk, source = timm.create_model(variant.architecture, num_classes=0), "random"
-    if load and pretrained == "default":
+    if load and pretrained == "default" and variant.weights == "packaged":
         source = _load_efficientnet_lite0(trunk)
     elif load and pretrained != "none":
-        path = locate(pretrained, [f"{variant.architecture}.{pretrained}"])
-        if path is None:
-            raise ValueError(
-                f"pretrained {pretrained!r} is not known of clip_lite. Choose from: default, none, or "
-                "the path of a file with the image tower's weights."
-            )
-        weights = Weights.read(path)
+        weights = find_weights(variant, pretrained)
         load_exactly(trunk, weights, allowed=("classifier.weight", "classifier.bias"))
         source = weights.source
     text = embed_text if load else None

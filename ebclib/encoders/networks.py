@@ -50,7 +50,7 @@ def build_timm(variant: Variant, pretrained: str, load: bool = True) -> Encoder:
         trunk.prune_intermediate_layers([variant.stage])
     source = "random"
     if load and pretrained != "none":
-        weights = _weights(variant, pretrained)
+        weights = find_weights(variant, pretrained)
         load_exactly(trunk, weights, allowed=whole)
         source = weights.source
     return timm_encoder(trunk, variant.stride_px, source)
@@ -102,8 +102,13 @@ def channels_and_stride(image: DenseTimm) -> tuple[int, int]:
     return channels, side_px // height
 
 
-def _weights(variant: Variant, pretrained: str) -> Weights:
-    """A file given or lying in the weights' folder, or what timm's registry has."""
+def find_weights(variant: Variant, pretrained: str) -> Weights:
+    """A file given or lying in the weights' folder, or what timm's registry has.
+
+    Raises
+    ------
+    FileNotFoundError : nowhere, and how to get them
+    """
     architecture, _, tag = variant.architecture.partition(".")
     if pretrained == "default":
         wanted = [f"{architecture}.{tag or variant.weights}"]

@@ -20,7 +20,7 @@ from .timing import Laps, race
 LOSS_PARTS = ("cross-entropy", "transport", "rest of the loss", "loss backward")
 REPRESENTATIVES = (0.0, 1.0, 2.0, 3.0, 4.4)  # of the fine bins at r = 8
 _BORDERS = (1.0, 2.0, 3.0, 4.0)
-_MATRIX_SIDE = 8192
+_MATRIX_SIDE = {"cpu": 2048}  # elsewhere 8192
 
 
 def make_model(name: str, device: str | torch.device = "cpu") -> BlockwiseModel:
@@ -136,31 +136,40 @@ def compare_precisions(
     return table.assign(pictures_per_s=len(picture) / table["ms"] * 1e3)
 
 
-def gpu_share(
-    model: BlockwiseModel, picture: Tensor, multiply_adds: float, rounds: int = 5
-) -> dict[str, float] | None:
-    """How much of the card's measured bf16 matrix rate a training step reaches; None without a GPU.
+def device_share(
+    model: BlockwiseModel, picture: Tensor, multiply_adds: float, precision: str = "bf16"
+) -> pd.Series:
+    """How much of a device's measured matrix rate the network reaches, forward and backward.
 
     Parameters
     ----------
-    model : on the GPU, in training mode
-    picture : uint8 (B, 3, H, W) on the GPU
+    model : in training mode, on the device
+    picture : uint8 (B, 3, H, W) there
     multiply_adds : of one picture's forward pass (`inspection.steps`); backward is twice that
+    precision : of the network and of the matrices, fp32 or bf16
 
     Returns
     -------
-    pictures per second, the step's and a matrix product's 10¹² operations per second, and their ratio
+    ``pictures_per_s``, 10¹² operations a second of the network (``network_tera_per_s``) and of a product
+    of large matrices (``matrix_tera_per_s``), and their ratio, ``share``
     """
-    if not torch.cuda.is_available():
-        return None
-    square = torch.randn(_MATRIX_SIDE, _MATRIX_SIDE, device=picture.device, dtype=torch.bfloat16)
-    matrix = race({"matrix": lambda: square @ square}, rounds, picture.device)["ms"]["matrix"]
-    table = compare_precisions(model, picture, ["bf16"])
-    pictures_per_s = float(table["pictures_per_s"].max())
-    reached = pictures_per_s * 3 * 2 * multiply_adds / 1e12
-    able = 2 * _MATRIX_SIDE**3 / (matrix * 1e-3) / 1e12
-    rates = {"step_tera_per_s": reached, "matrix_tera_per_s": able, "share": reached / able}
-    return {"pictures_per_s": pictures_per_s} | rates
+    side = _MATRIX_SIDE.get(picture.device.type, 8192)
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    square = torch.randn(side, side, device=picture.device, dtype=kind)
+    matrix = race({"matrix": lambda: square @ square}, 5, picture.device)["ms"]["matrix"]
+    table = compare_precisions(model, picture, [precision])
+    rate = table["pictures_per_s"].max()
+    reached = rate * 3 * 2 * multiply_adds / 1e12
+    able = 2 * side**3 / (matrix * 1e-3) / 1e12
+    return pd.Series(
+        {
+            "pictures_per_s": rate,
+            "network_tera_per_s": reached,
+            "matrix_tera_per_s": able,
+            "share": reached / able,
+        },
+        name=f"{picture.device.type}, {precision}",
+    )
 
 
 def _rest(density: Tensor, counts: Tensor) -> Tensor:
