@@ -9,7 +9,7 @@ import pytest
 
 from ebclib import experiments, training
 from ebclib.config import make_config, results_root
-from ebclib.experiments.jobs import begins_anew, is_done
+from ebclib.experiments.jobs import _new_kernel, _shut_down, begins_anew, is_done
 from ebclib.runs import Run, code_digest, write_csv, write_json
 
 PLAN = """
@@ -258,3 +258,12 @@ def test_the_recorded_demo_shows_what_is_stable_and_no_more():
     regression, ebc = maes.values()
     assert len(ebc) == len(regression) == 3
     assert max(ebc) < min(regression)
+
+
+def test_kernels_of_two_launches_do_not_hear_each_other():
+    kernels = [_new_kernel() for _ in range(2)]
+    places = {Path(kernel.ip).parent for kernel in kernels}
+    assert len(places) == 2 and all(place.is_dir() for place in places)
+    for kernel in kernels:
+        _shut_down(kernel)
+    assert not any(place.exists() for place in places)

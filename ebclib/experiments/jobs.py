@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..choices import choose
@@ -131,14 +134,22 @@ def _execute(cell: Cell, experiment: Experiment, kernel: AsyncKernelManager) -> 
 
 
 def _new_kernel() -> AsyncKernelManager:
+    """A kernel that is spoken to through files in a folder of its own.
+
+    By default they lie in the working folder under names that two kernels started at once both take.
+    """
     from jupyter_client import AsyncKernelManager
 
-    return AsyncKernelManager(kernel_name="python3", transport="ipc")
+    place = tempfile.mkdtemp(prefix="ebc-kernel-")
+    return AsyncKernelManager(kernel_name="python3", transport="ipc", ip=f"{place}/socket")
 
 
 def _shut_down(kernel: AsyncKernelManager | None) -> None:
-    if kernel is not None and kernel.has_kernel:
+    if kernel is None:
+        return
+    if kernel.has_kernel:
         asyncio.run(kernel.shutdown_kernel(now=True))
+    shutil.rmtree(Path(kernel.ip).parent, ignore_errors=True)
 
 
 def _say(text: str) -> None:
