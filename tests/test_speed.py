@@ -74,19 +74,19 @@ def test_augmented_crops_come_many_times_as_fast_as_torchvision_s(
 ):
     """Whole batches at 448 px with the same boxes and strengths, a process each.
 
-    Usual are four to seven times for crops from memory, and two to three and a half for crops that a
-    DataLoader reads; the floors leave room for a busy machine.
+    Usual are five to eleven times for crops from memory, and four to nine for crops that a DataLoader
+    reads; the floors leave room for a busy machine.
     """
     ways = performance.compare_crops(*jpegs, augmentation=strength, workers=0, rounds=4)
     times = ways["cpu_ms_per_crop"]["torchvision over JPEGs"] / ways["cpu_ms_per_crop"]
     print(f"\n{ways.round(2)}\nby processor time: {times.round(2).to_dict()}")
     record_property("times_faster", times.to_dict())
-    assert times["ours, in memory"] >= 2.5
-    assert times["ours, DataLoader"] >= 1.5
+    assert times["ours, in memory"] >= 3.5
+    assert times["ours, DataLoader"] >= 3
 
 
 def test_augmented_crops_come_faster_than_from_as_many_workers_as_cores(jpegs, one_thread):
-    """torchvision's DataLoader has all cores; crops from memory have this process alone."""
+    """Both DataLoaders have two processes; crops from memory have this process alone."""
     ways = performance.compare_crops(*jpegs, workers=2, rounds=3)
     print(f"\n{ways.round(2)}")
-    assert ways["times_faster"]["ours, in memory"] >= 1.5
+    assert ways["times_faster"].drop("torchvision over JPEGs").min() >= 2.5

@@ -25,10 +25,11 @@ def rows_of_notebooks():
     return {m[1]: line for m, line in zip(found, lines, strict=True) if m}
 
 
-def test_every_notebook_has_a_row_and_a_place_in_every_experiment():
+def test_every_notebook_has_a_row_and_a_place_in_every_whole_experiment():
     assert list(rows_of_notebooks()) == NOTEBOOKS
     for name in experiments.names():
-        assert sorted(experiments.load(name).notebooks) == NOTEBOOKS, name
+        own = sorted(experiments.load(name).notebooks)
+        assert own == NOTEBOOKS or (name == "two_cores" and set(own) <= set(NOTEBOOKS)), name
 
 
 def test_an_experiment_gives_notebooks_parameters_that_they_have():

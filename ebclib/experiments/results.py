@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from scipy import stats
 
 from ..published import counterparts, improvement
 from ..runs import Run
+from ..variants import find_variant
 from .plan import Cell, Table
 
 MISSING = "–"
@@ -236,7 +238,7 @@ def _printed(cell: Cell, metric: str) -> tuple[str, str]:
 
 
 def against_regression(table: Table, resamples: int = 9999) -> pd.DataFrame:
-    """Every classifier of a table beside the regression model of the same network and data set.
+    """Every classifier of a table beside each regression model of the same network and data set.
 
     Returns
     -------
@@ -247,12 +249,12 @@ def against_regression(table: Table, resamples: int = 9999) -> pd.DataFrame:
     pairs = []
     for column in table.columns:
         rows = {row: cells for row in table.rows if (cells := _finished(table.at(row, column)))}
-        baselines = {c[0].config.model: r for r, c in rows.items() if _is_regression(c[0])}
-        for row, cells in rows.items():
-            baseline = baselines.get(cells[0].config.model)
-            if _is_regression(cells[0]) or baseline is None:
+        for (row, cells), (baseline, others) in product(rows.items(), rows.items()):
+            if _is_regression(cells[0]) or not _is_regression(others[0]):
                 continue
-            sides = [[cell.run for cell in of] for of in (rows[baseline], cells)]
+            if _network(cells[0]) != _network(others[0]):
+                continue
+            sides = [[cell.run for cell in of] for of in (others, cells)]
             before, after = (np.mean([run.metrics["mae"] for run in runs]) for runs in sides)
             pairs.append(
                 {
@@ -268,6 +270,12 @@ def against_regression(table: Table, resamples: int = 9999) -> pd.DataFrame:
             )
     names = "column regression classifier before after improvement seeds difference pictures lower upper"
     return pd.DataFrame(pairs, columns=names.split())
+
+
+def _network(cell: Cell) -> tuple:
+    """What is the same in a model with a text tower and the one without."""
+    variant = find_variant(cell.config.model)
+    return variant.architecture, variant.stage, variant.decoder, variant.context
 
 
 def _finished(cells: Sequence[Cell]) -> list[Cell]:

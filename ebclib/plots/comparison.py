@@ -49,13 +49,13 @@ def plot_differences(pairs: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ----------
     pairs : `experiments.against_regression`
     """
-    ax = ax or plt.subplots(figsize=(COLUMN_INCHES * 1.35, 0.8 + 0.3 * len(pairs)))[1]
+    ax = ax or plt.subplots(figsize=(COLUMN_INCHES * 1.6, 0.8 + 0.34 * len(pairs)))[1]
     places = np.arange(len(pairs))
     middle = pairs["difference"].to_numpy()
     reach = np.abs(pairs[["lower", "upper"]].to_numpy().T - middle)
     ax.axvline(0, color="0.4", lw=1)
     ax.errorbar(middle, places, xerr=reach, fmt="o", ms=5, capsize=3, color=COLOURS[0], mec="white")
-    names = [f"{row.classifier}\n({row.column})" for row in pairs.itertuples()]
+    names = [f"{p.classifier}\nagainst {p.regression} ({p.column})" for p in pairs.itertuples()]
     ax.set_yticks(places, names)
     ax.set(ylim=(len(pairs) - 0.5, -0.5))
     ax.set_xlabel("MAE saved (people), with 95 % interval")
