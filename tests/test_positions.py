@@ -132,3 +132,16 @@ def test_points_of_a_map_are_near_the_people_it_was_made_from():
     points = rng.uniform(0, 256, (60, 2))
     density = smoothed_counts(points, 256, 256, 8, 4.0)
     assert match(find_positions(density, 8), points, 12).f1 > 0.9
+
+
+def test_rows_of_people_cost_no_more_than_others():
+    """Two rows to the left, one to the right, and a point in the middle that fits in only if all to the
+    right move by one. A search that looks into the left rows again and again takes 2⁴⁰ steps, as
+    scipy's `maximum_bipartite_matching` does."""
+    left = [(-10.0 * k, y) for k in range(1, 41) for y in (0.0, 1.0)]
+    right = [(10.0 * k, 0.5) for k in range(1, 41)]
+    found = np.array([*left, *right, (0.0, 0.5)])
+    annotated = [(x - 5, y) for x, y in right] + [(405, 0.5)] + [(x + 5, y) for x, y in left]
+    start = time.perf_counter()
+    assert match(found, np.array(annotated), 5.5) == Matches(121, 0, 0)
+    assert time.perf_counter() - start < 1
