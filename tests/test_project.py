@@ -13,6 +13,7 @@ import tomllib
 from importlib.metadata import entry_points, packages_distributions, version
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -208,6 +209,25 @@ def test_the_readme_s_results_are_those_of_recorded_runs() -> None:
         metrics = json.loads((ROOT / "results" / "runs" / run / "metrics.json").read_text())
         assert (mae, rmse) == (f"{metrics['mae']:.1f}", f"{metrics['rmse']:.1f}")
         assert mean == f"{metrics['mean_predictor_mae']:.1f}"
+
+
+def test_the_readme_s_comparison_is_the_table_made_of_runs() -> None:
+    """Each method's errors as notebook 05 left them, and the two solvers' in the text."""
+    readme = (ROOT / "README.md").read_text()
+    folder = ROOT / "results" / "tables" / "two_cores"
+    table = pd.read_csv(folder / "table1.csv", index_col="method")
+    found = re.findall(r"^\| (MobileNetV2, [^|]+) \| ([^|]+) \| ([^|]+) \|$", readme, re.MULTILINE)
+    assert found
+    for method, *errors in found:
+        for dataset, pair in zip(("sha", "shb"), errors, strict=True):
+            printed = [table.loc[method, f"{dataset} {measure}"] for measure in ("MAE", "RMSE")]
+            assert pair == " / ".join(printed), method
+    solvers = pd.read_csv(folder / "solvers.csv")["sha MAE"]
+    assert f"({solvers[0]} and {solvers[1]} on A" in " ".join(readme.split())
+    pairs = pd.read_csv(folder / "table1_improvement.csv").query("classifier == 'MobileNetV2, EBC'")
+    for _, row in pairs[pairs["column"] == "sha"].iterrows():
+        numbers = [f"{row[name]:.0f}" for name in ("difference", "lower", "upper")]
+        assert re.search(r"{}\D+(?:95 % interval )?{} to {}\)".format(*numbers), readme)
 
 
 def test_the_readme_s_demo_is_a_recorded_run() -> None:
