@@ -1,13 +1,15 @@
 """Training crops cut on the device from a split that lies in its memory: nothing is read or copied.
 
 `TrainingCrops` in a DataLoader reads, shrinks and stacks on the processor and moves the batch. Here the
-pixels move once, before training, and the host only says where to cut.
+pixels move once, before training, and the host only says where to cut. On a processor threads make the
+crops of a batch: they hand over nothing, where a DataLoader's processes copy every batch.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -90,10 +92,11 @@ class DeviceCrops:
         smaller, and processes that would get none begin again
     process, processes : p and P
     budget_bytes : of `ResidentPictures`
+    threads : on a processor, how many crops are made at a time; None: as many as torch has threads
 
     Raises
     ------
-    ValueError : no such process
+    ValueError : no such process, or no thread
     """
 
     def __init__(
@@ -106,13 +109,20 @@ class DeviceCrops:
         process: int = 0,
         processes: int = 1,
         budget_bytes: float | None = None,
+        threads: int | None = None,
     ) -> None:
         if not 0 <= process < processes:
             raise ValueError(f"process {process} of {processes}: give 0 to {processes - 1}.")
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads is {threads}; give at least 1, or None.")
         self.crops, self.sampler, self.batch_size = crops, sampler, batch_size
         self.drop_last, self.process, self.processes = drop_last, process, processes
         self.device = torch.device(device)
         self.pictures = ResidentPictures(crops.split, crops.indices, device, budget_bytes)
+        threads = threads or torch.get_num_threads()
+        self.pool = None
+        if self.device.type == "cpu" and threads > 1:  # one crop takes one thread
+            self.pool = ThreadPoolExecutor(threads, "crops", torch.set_num_threads, (1,))
 
     def __len__(self) -> int:
         """Batches of an epoch on this process; the same on all."""
@@ -135,9 +145,15 @@ class DeviceCrops:
             device=self.device,
             memory_format=torch.channels_last,
         )
-        for row, place in zip(picture, places, strict=True):
-            row.copy_(shown(self.pictures.cut(place), side, place.flip))
-        if crops.augmentation is not None:
+
+        def show(k: int) -> None:
+            picture[k].copy_(shown(self.pictures.cut(places[k]), side, places[k].flip))
+            if self.device.type == "cpu" and crops.augmentation is not None:
+                crops.augmentation(picture[k : k + 1], draws[k : k + 1], crops.seed, in_place=True)
+
+        for _ in (self.pool.map if self.pool else map)(show, range(len(draws))):
+            pass
+        if self.device.type != "cpu" and crops.augmentation is not None:
             picture = crops.augmentation(picture, draws, crops.seed)
         counts, labels, points = zip(*(crops.truth(place) for place in places), strict=True)
         people = _moved(torch.cat(points), self.device).split([len(each) for each in points])

@@ -18,7 +18,7 @@ from .. import synthetic
 from ..augmentation import RELEASED, Augmentation
 from ..datasets import PreparedSplit, prepared
 from ..device_crops import DeviceCrops
-from ..transforms import EpochSampler, TrainingCrops, collate, crop_points, shown
+from ..transforms import EpochSampler, TrainingCrops, collate, crop_points
 from .timing import race
 
 LEAST_SIDE_PX = 448
@@ -56,12 +56,13 @@ class JpegCrops(Dataset):
 
     Parameters
     ----------
-    folder : of the JPEGs, one for each picture of the split, in its order
+    folder : of the JPEGs, one for each picture of the split, of its name
     crops : whose boxes, flips and points are taken, so that both show the same
     """
 
     def __init__(self, folder: Path, crops: TrainingCrops) -> None:
-        self.files, self.crops = sorted(Path(folder).glob("*.jpg")), crops
+        self.files = [Path(folder) / f"{name}.jpg" for name in crops.split.names]
+        self.crops = crops
         like = crops.augmentation or Augmentation(jitter=0)
         colour, blur = v2.ColorJitter(*[like.jitter] * 3), v2.GaussianBlur(_TAPS, (0.1, 1.4))
         parts = [v2.RandomApply([colour], like.jitter_share)] if like.jitter else []
@@ -77,7 +78,9 @@ class JpegCrops(Dataset):
         with Image.open(self.files[index]) as file:
             picture = v2.functional.pil_to_tensor(file.convert("RGB"))
         cut = picture[:, box.top : box.top + box.side, box.left : box.left + box.side]
-        picture = self.augment(shown(cut, self.crops.crop_px, flip))
+        size = [self.crops.crop_px] * 2
+        picture = v2.functional.resize(cut, size, antialias=True)
+        picture = self.augment(v2.functional.horizontal_flip(picture) if flip else picture)
         if self.noise and torch.rand(()) < self.noise_share:
             chance = torch.rand(picture.shape[1:])
             picture = picture.masked_fill(chance < self.noise / 2, 0)
@@ -99,9 +102,10 @@ def compare_crops(
 
     Parameters
     ----------
-    split : as `draw_jpegs` prepared it
+    split : as `draw_jpegs` prepared it, or photographs that preparation left at their size
     folder : its JPEGs
-    workers : processes of every DataLoader; None: as many as cores; 0: all in this process
+    workers : processes of every DataLoader, and threads that make crops from memory; None: as many as
+        cores; 0: all in this process
 
     Returns
     -------
@@ -118,7 +122,9 @@ def compare_crops(
     ways = {
         "torchvision over JPEGs": usual,
         "ours, DataLoader": ours,
-        "ours, in memory": DeviceCrops(crops, sampler, batch_size, "cpu", drop_last=False),
+        "ours, in memory": DeviceCrops(
+            crops, sampler, batch_size, "cpu", drop_last=False, threads=max(workers, 1)
+        ),
     }
     times = race({name: lambda way=way: _drain(way) for name, way in ways.items()}, rounds)
     table = times.rename(columns={"ms": "ms_per_crop", "cpu_ms": "cpu_ms_per_crop"}) / len(crops)
