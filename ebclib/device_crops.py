@@ -8,7 +8,7 @@ crops of a batch: they hand over nothing, where a DataLoader's processes copy ev
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -132,13 +132,24 @@ class DeviceCrops:
     def __iter__(self) -> Iterator[Batch]:
         draws, size = list(self.sampler), self.batch_size
         batches = [draws[k : k + size] for k in range(0, len(draws), size)]
+        finish = None
         for turn in range(len(self)):
-            yield self.batch(batches[(turn * self.processes + self.process) % len(batches)])
+            own = batches[(turn * self.processes + self.process) % len(batches)]
+            following = self._begin(own)  # threads go on with it while the one before is trained on
+            if finish is not None:
+                yield finish()
+            finish = following
+        if finish is not None:
+            yield finish()
 
     def batch(self, draws: Sequence[int]) -> Batch:
         """The crops of these draws."""
+        return self._begin(draws)()
+
+    def _begin(self, draws: Sequence[int]) -> Callable[[], Batch]:
+        """Let the threads, if there are any, begin with a batch; what is returned finishes it."""
         crops, places = self.crops, [self.crops.place(draw) for draw in draws]
-        side = crops.crop_px
+        side, on_host = crops.crop_px, self.device.type == "cpu"
         picture = torch.empty(
             (len(draws), 3, side, side),
             dtype=torch.uint8,
@@ -148,17 +159,23 @@ class DeviceCrops:
 
         def show(k: int) -> None:
             picture[k].copy_(shown(self.pictures.cut(places[k]), side, places[k].flip))
-            if self.device.type == "cpu" and crops.augmentation is not None:
+            if on_host and crops.augmentation is not None:
                 crops.augmentation(picture[k : k + 1], draws[k : k + 1], crops.seed, in_place=True)
 
-        for _ in (self.pool.map if self.pool else map)(show, range(len(draws))):
-            pass
-        if self.device.type != "cpu" and crops.augmentation is not None:
-            picture = crops.augmentation(picture, draws, crops.seed)
-        counts, labels, points = zip(*(crops.truth(place) for place in places), strict=True)
-        people = _moved(torch.cat(points), self.device).split([len(each) for each in points])
-        stacked = (_moved(torch.stack(each), self.device) for each in (counts, labels))
-        return Batch(picture, *stacked, list(people), list(draws))
+        work = (self.pool.map if self.pool else map)(show, range(len(draws)))
+
+        def finish() -> Batch:
+            counts, labels, points = zip(*(crops.truth(place) for place in places), strict=True)
+            people = _moved(torch.cat(points), self.device).split([len(each) for each in points])
+            stacked = [_moved(torch.stack(each), self.device) for each in (counts, labels)]
+            for _ in work:
+                pass
+            made = picture
+            if not on_host and crops.augmentation is not None:
+                made = crops.augmentation(picture, draws, crops.seed)
+            return Batch(made, *stacked, list(people), list(draws))
+
+        return finish
 
 
 def _moved(tensor: Tensor, device: torch.device) -> Tensor:

@@ -21,13 +21,13 @@ def split(drawn, monkeypatch):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("smoothing_px", [None, 4.0])
-def test_batches_are_those_of_the_data_loader(split, device, smoothing_px):
+@pytest.mark.parametrize(("smoothing_px", "threads"), [(None, 1), (4.0, 3)])
+def test_batches_are_those_of_the_data_loader(split, device, smoothing_px, threads):
     crops = TrainingCrops(split, range(10), 128, 16, 2.0, 5, smoothing_px, RELEASED)
     sampler = EpochSampler(10, seed=5)
     sampler.epoch = 3
     theirs = list(DataLoader(crops, 4, sampler=sampler, collate_fn=collate, drop_last=True))
-    mine = DeviceCrops(crops, sampler, 4, device)
+    mine = DeviceCrops(crops, sampler, 4, device, threads=threads)
     assert len(mine) == len(theirs) == 2
     for batch, expected in zip(mine, theirs, strict=True):
         assert batch.draws == expected.draws
@@ -60,3 +60,5 @@ def test_processes_share_an_epoch(split, drop_last):
     assert len(set(seen)) == (6 if drop_last else 11)
     with pytest.raises(ValueError, match="process 3 of 3"):
         DeviceCrops(crops, sampler, 2, "cpu", process=3, processes=3)
+    with pytest.raises(ValueError, match="threads is 0"):
+        DeviceCrops(crops, sampler, 2, "cpu", threads=0)
