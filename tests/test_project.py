@@ -230,6 +230,25 @@ def test_the_readme_s_comparison_is_the_table_made_of_runs() -> None:
         assert re.search(r"{}\D+(?:95 % interval )?{} to {}\)".format(*numbers), readme)
 
 
+def test_the_readme_s_costs_are_those_of_notebook_09() -> None:
+    text = " ".join((ROOT / "README.md").read_text().split())
+    folder = ROOT / "results" / "tables" / "performance" / "two_cores"
+    value = pd.read_csv(folder / "09_claims.csv", index_col="claim")["value"]
+    device, shared = (pd.read_csv(folder / f"09_{name}.csv") for name in ("device", "processes"))
+    used = device.set_index("what").iloc[:, 0]
+    converged = value["converged, times a plain solver's cost"]
+    for said in (
+        f"the whole loss takes {value['loss, share of a step']:.0%} of a step".replace("%", " %"),
+        f"is {value['published, times faster than POT (torch)']:.0f} times as fast as POT's",
+        f"takes {converged:.2f} of the time",
+        f"crops come {value['crops from memory, times faster']:.1f} times as fast",
+        f"and {value['crops read, times faster']:.1f} times through a DataLoader",
+        f"Two processes train {shared['times_faster'][1]:.1f} times as fast",
+        f"reaches {used['share']:.0%} of the rate".replace("%", " %"),
+    ):
+        assert said in text, said
+
+
 def test_the_readme_s_demo_is_a_recorded_run() -> None:
     """The line that `make reproduce` is said to print, against the run as committed."""
     name = "synthetic-clip_lite-text-demo-seed0"
