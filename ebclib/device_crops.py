@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
+from torchvision.transforms.v2 import functional as vision
 
 from .datasets import PreparedSplit
-from .transforms import Batch, Place, TrainingCrops, shown
+from .transforms import Batch, Place, TrainingCrops, show
 
 SHARE_OF_FREE_MEMORY = 0.5  # of a GPU, that pictures may take where nothing else is said
 
@@ -50,26 +51,30 @@ class ResidentPictures:
             budget_bytes = math.inf
             if self.device.type == "cuda":
                 budget_bytes = SHARE_OF_FREE_MEMORY * torch.cuda.mem_get_info(self.device)[0]
-        self.pictures: dict[int, Tensor] = {}  # uint8 (H, W, 3)
+        self.pictures: dict[int, np.ndarray | Tensor] = {}  # uint8 (H, W, 3)
         self.resident_bytes = 0
         wanted = list(dict.fromkeys(int(index) for index in indices))
         for index in wanted:
             size = math.prod(split.sizes[index]) * 3
             if self.resident_bytes + size <= budget_bytes:
-                pixels = torch.from_numpy(np.array(split.picture(index)))
-                self.pictures[index] = pixels.to(self.device)
+                self.pictures[index] = self._there(np.array(split.picture(index)))
                 self.resident_bytes += size
         self.is_complete = len(self.pictures) == len(wanted)
 
-    def cut(self, place: Place) -> Tensor:
-        """The pixels of a place, uint8 (3, side, side) on the device; a view where they are resident."""
+    def cut(self, place: Place) -> np.ndarray | Tensor:
+        """The pixels of a place, uint8 (side, side, 3); a view where they are resident.
+
+        On a processor an array, for what is done to it there is numpy's and OpenCV's; else a tensor.
+        """
         top, left, side = place.box
         if place.index in self.pictures:
-            pixels = self.pictures[place.index][top : top + side, left : left + side]
-        else:
-            read = self.split.crop(place.index, top, left, side, side)
-            pixels = _moved(torch.from_numpy(read), self.device)
-        return pixels.permute(2, 0, 1)
+            return self.pictures[place.index][top : top + side, left : left + side]
+        return self._there(self.split.crop(place.index, top, left, side, side))
+
+    def _there(self, pixels: np.ndarray) -> np.ndarray | Tensor:
+        if self.device.type == "cpu":
+            return pixels
+        return _moved(torch.from_numpy(pixels), self.device)
 
 
 class DeviceCrops:
@@ -150,19 +155,20 @@ class DeviceCrops:
         """Let the threads, if there are any, begin with a batch; what is returned finishes it."""
         crops, places = self.crops, [self.crops.place(draw) for draw in draws]
         side, on_host = crops.crop_px, self.device.type == "cpu"
-        picture = torch.empty(
-            (len(draws), 3, side, side),
-            dtype=torch.uint8,
-            device=self.device,
-            memory_format=torch.channels_last,
-        )
+        rows = torch.empty((len(draws), side, side, 3), dtype=torch.uint8, device=self.device)
+        picture = rows.permute(0, 3, 1, 2)  # channels last in memory
+        made = rows.numpy() if on_host else None
 
-        def show(k: int) -> None:
-            picture[k].copy_(shown(self.pictures.cut(places[k]), side, places[k].flip))
-            if on_host and crops.augmentation is not None:
-                crops.augmentation(picture[k : k + 1], draws[k : k + 1], crops.seed, in_place=True)
+        def make(k: int) -> None:
+            pixels, flip = self.pictures.cut(places[k]), places[k].flip
+            if not on_host:
+                picture[k].copy_(_shown(pixels, side, flip))
+                return
+            show(pixels, flip, made[k])
+            if crops.augmentation is not None:
+                crops.augmentation.retouch(made[k], draws[k], crops.seed)
 
-        work = (self.pool.map if self.pool else map)(show, range(len(draws)))
+        work = (self.pool.map if self.pool else map)(make, range(len(draws)))
 
         def finish() -> Batch:
             counts, labels, points = zip(*(crops.truth(place) for place in places), strict=True)
@@ -170,12 +176,20 @@ class DeviceCrops:
             stacked = [_moved(torch.stack(each), self.device) for each in (counts, labels)]
             for _ in work:
                 pass
-            made = picture
+            whole = picture
             if not on_host and crops.augmentation is not None:
-                made = crops.augmentation(picture, draws, crops.seed)
-            return Batch(made, *stacked, list(people), list(draws))
+                whole = crops.augmentation(picture, draws, crops.seed)
+            return Batch(whole, *stacked, list(people), list(draws))
 
         return finish
+
+
+def _shown(pixels: Tensor, crop_px: int, flip: bool) -> Tensor:
+    """What `transforms.show` does, on a GPU: uint8 (side, side, 3) to (3, crop_px, crop_px)."""
+    crop = pixels.permute(2, 0, 1)
+    if crop.shape[-1] != crop_px:
+        crop = vision.resize(crop, [crop_px, crop_px], antialias=True)
+    return vision.horizontal_flip(crop) if flip else crop
 
 
 def _moved(tensor: Tensor, device: torch.device) -> Tensor:

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
-from torchvision.transforms.v2 import functional as vision
 
 from .augmentation import LIGHT, Augmentation, opencv
 from .blocks import block_counts, smoothed_counts
@@ -65,21 +65,27 @@ class Place(NamedTuple):
     flip: bool
 
 
-def shown(pixels: Tensor, crop_px: int, flip: bool) -> Tensor:
-    """A square of pixels, uint8 (3, side, side), as training sees it: (3, crop_px, crop_px).
+def show(pixels: np.ndarray, flip: bool, crop: np.ndarray) -> None:
+    """A square of a picture as training sees it: shrunk with antialiasing, and mirrored.
 
-    Mirrored and shrunk with antialiasing, on whatever device the pixels are. Processors shrink pixels
-    that lie side by side in two thirds of the time, so there they are mirrored or copied first.
+    Threads that make crops wait for each other at every call that lets go of the interpreter, as each of
+    torch's does, views included. So there is one, which shrinks; numpy and OpenCV do the rest.
+
+    Parameters
+    ----------
+    pixels : uint8 (side, side, 3), in rows of any stride
+    flip : whether left and right change places
+    crop : uint8 (crop_px, crop_px, 3), which is written
     """
-    if pixels.device.type == "cpu":
-        rows = pixels.permute(1, 2, 0).numpy()
-        rows = opencv().flip(rows, 1) if flip else rows.copy()
-        pixels = torch.from_numpy(rows).permute(2, 0, 1)
-    elif flip:
-        pixels = vision.horizontal_flip(pixels)
-    if pixels.shape[-1] != crop_px:
-        pixels = vision.resize(pixels, [crop_px, crop_px], antialias=True)
-    return pixels
+    if pixels.shape != crop.shape:
+        # Pixels that lie side by side shrink in two thirds of the time.
+        square = torch.from_numpy(np.ascontiguousarray(pixels)[None]).permute(0, 3, 1, 2)
+        small = F.interpolate(square, crop.shape[:2], mode="bilinear", antialias=True)
+        pixels = small.permute(0, 2, 3, 1).numpy()[0]
+    if flip:
+        opencv().flip(pixels, 1, dst=crop)
+    else:
+        np.copyto(crop, pixels)
 
 
 class Crop(NamedTuple):
@@ -153,10 +159,11 @@ class TrainingCrops(Dataset):
         place = self.place(draw)
         box = place.box
         pixels = self.split.crop(place.index, box.top, box.left, box.side, box.side)
-        pixels = torch.from_numpy(pixels).permute(2, 0, 1)  # channels last in memory
-        picture = shown(pixels, self.crop_px, place.flip)
+        crop = np.empty((self.crop_px, self.crop_px, 3), np.uint8)
+        show(pixels, place.flip, crop)
         if self.augmentation is not None:
-            picture = self.augmentation(picture[None], [draw], self.seed, in_place=True)[0]
+            self.augmentation.retouch(crop, draw, self.seed)
+        picture = torch.from_numpy(crop).permute(2, 0, 1)  # channels last in memory
         return Crop(picture, *self.truth(place), draw)
 
     def place(self, draw: int) -> Place:

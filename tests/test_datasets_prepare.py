@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 import ebclib.datasets.preparation as module
-from ebclib.datasets import PreparedSplit, format_report, prepare, prepared, read
+from ebclib.datasets import PreparedSplit, format_report, prepare, prepared, read, shared_pictures
 from ebclib.datasets.duplicates import NEAR_BITS, near_pairs, picture_hash
 from ebclib.datasets.prepared_split import INDEX
 
@@ -258,6 +258,9 @@ def test_near_duplicates_within_and_across(root: Path, out: Path):
     one, three, two = ("train", "IMG_1"), ("train", "IMG_3"), ("test", "IMG_2")
     assert set(found) == {(one, three), (two, one), (two, three)}
     assert found[two, one]["identical"] and not found[one, three]["identical"]
+    train, test = (prepared("sha", split, root=root, out=out) for split in ("train", "test"))
+    assert shared_pictures(test, train) == {"IMG_2": "IMG_1"}, "the nearest"
+    assert shared_pictures(train, test) == {"IMG_1": "IMG_2", "IMG_3": "IMG_2"}
 
 
 def test_hashes_are_compared_over_all_pairs():

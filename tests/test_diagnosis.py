@@ -282,3 +282,33 @@ def test_runs_of_other_pictures_are_not_put_beside_each_other(make_run):
     assert list(diagnosis.predictions_of([a, b])) == ["a", "b"]
     with pytest.raises(ValueError, match="'c' was measured on other pictures than 'a'"):
         diagnosis.predictions_of([a, c])
+
+
+def test_what_is_left_out_is_named_and_counted():
+    predictions = pd.DataFrame(
+        {"image": list("abcd"), "points": [10, 20, 30, 40], "count": [10.0, 26.0, 22.0, 44.0]}
+    )
+    table = diagnosis.leaving_out(predictions, {"copies": ["a", "b"], "nothing": []})
+    assert table.index.tolist() == ["all", "without copies", "without nothing"]
+    assert table["pictures"].tolist() == [4, 2, 4]
+    assert table["mae"].tolist() == pytest.approx([4.5, 6, 4.5])
+    assert table["rmse"].tolist() == pytest.approx([29**0.5, 40**0.5, 29**0.5])
+    assert table["bias"].tolist() == pytest.approx([0.5, -2, 0.5])
+    with pytest.raises(ValueError, match="No prediction of e, f"):
+        diagnosis.leaving_out(predictions, {"copies": ["a", "f", "e"]})
+    with pytest.raises(ValueError, match="no picture"):
+        diagnosis.leaving_out(predictions, {"everything": list("abcd")})
+
+
+def test_a_wrong_annotation_is_doubted_before_a_large_crowd():
+    predictions = pd.DataFrame(
+        {
+            "image": ["crowd", "right", "swapped"],
+            "points": [3000, 21, 120],
+            "count": [2900.0, 20.0, 20.0],
+            "deviation": [50.0, 4.0, 4.0],
+        }
+    )
+    found = diagnosis.doubted(predictions, most=2)
+    assert found["image"].tolist() == ["swapped", "crowd"]
+    assert found["deviations"].tolist() == pytest.approx([20, 100 / 51])

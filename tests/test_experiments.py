@@ -225,17 +225,21 @@ def test_runs_are_trained_by_notebook_04_in_one_kernel_and_alike(
     assert capsys.readouterr().err.count("finished before") == 2
 
 
-def test_every_experiment_of_the_repository_fills_every_table_of_the_paper():
+def test_the_experiments_of_the_repository_fill_every_table_of_the_paper():
+    """All but the one that compares methods at a small budget, which has tables of its own."""
+    assert set(experiments.names()) >= {"demo", "paper", "shanghaitech", "two_cores"}
     for name in experiments.names():
         plan = experiments.load(name)
-        assert {"table1", "table2", "table3", "table4"} <= set(plan.tables), name
         assert plan.note, name
+        assert all(table.caption for table in plan.tables.values()), name
+        if name == "two_cores":
+            continue
+        assert {"table1", "table2", "table3", "table4"} <= set(plan.tables), name
         assert plan.tables["table3"].rows[:3] == [
             "Blockwise",
             "+ integer bins",
             "+ label correction",
         ]
-    assert {"demo", "paper", "shanghaitech"} <= set(experiments.names())
 
 
 def test_a_claim_is_shown_reversed_or_undecided():

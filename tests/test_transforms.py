@@ -3,6 +3,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torchvision.transforms.v2 import functional as vision
 
 from ebclib import datasets, synthetic
 from ebclib.blocks import block_counts
@@ -12,6 +13,7 @@ from ebclib.transforms import (
     TrainingCrops,
     crop_points,
     random_box,
+    show,
 )
 
 seeds = st.integers(0, 2**32 - 1)
@@ -51,6 +53,19 @@ def test_scaling_keeps_a_person_on_the_same_spot():
     assert crop_points(np.array([[45.0, 60.0]]), box, 200, flip=True)[0] == pytest.approx(
         [150, 100]
     )
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("side", [48, 64, 77, 101, 128])
+def test_a_crop_is_shrunk_as_by_torchvision_and_then_mirrored(side, flip):
+    picture = np.random.default_rng(0).integers(0, 256, (150, 150, 3), dtype=np.uint8)
+    pixels, crop = picture[9 : 9 + side, 5 : 5 + side], np.zeros((64, 64, 3), np.uint8)
+    show(pixels, flip, crop)
+    theirs = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+    theirs = vision.resize(theirs, [64, 64], antialias=True)
+    theirs = vision.horizontal_flip(theirs) if flip else theirs
+    assert (crop.transpose(2, 0, 1).astype(int) - theirs.numpy()).max() <= 1
+    assert (crop.transpose(2, 0, 1).astype(int) - theirs.numpy()).min() >= -1
 
 
 def test_an_epoch_shows_every_picture_once_in_its_own_order():

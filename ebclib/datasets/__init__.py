@@ -9,6 +9,7 @@ opens that. A split is a sequence of `Sample` (picture, points, name).
 """
 
 from ebclib.datasets.catalogue import DATASETS, EVERY, Dataset
+from ebclib.datasets.duplicates import shared_pictures
 from ebclib.datasets.holdout import hold_out
 from ebclib.datasets.preparation import prepare, prepared
 from ebclib.datasets.prepared_split import PreparedSplit
@@ -30,4 +31,5 @@ __all__ = [
     "prepare",
     "prepared",
     "read",
+    "shared_pictures",
 ]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import imagehash
 import numpy as np
 from PIL import Image
+
+if TYPE_CHECKING:
+    from ebclib.datasets.prepared_split import PreparedSplit
 
 HASH_SIDE = 16
 """A hash has HASH_SIDE² = 256 bits: which low frequencies of a picture are above their median."""
@@ -49,3 +52,14 @@ def near_pairs(hashes: Sequence[str], most_bits: int = NEAR_BITS) -> list[Pair]:
             if start + first < second:
                 pairs.append(Pair(int(start + first), int(second), int(apart[first, second])))
     return sorted(pairs, key=lambda pair: (pair.bits, pair.first, pair.second))
+
+
+def shared_pictures(split: PreparedSplit, other: PreparedSplit) -> dict[str, str]:
+    """Pictures of ``split`` that ``other`` has, too, or nearly (`NEAR_BITS`): name → the nearest's name."""
+    pairs = near_pairs([*split.hashes, *other.hashes])
+    own = len(split.hashes)
+    found: dict[str, str] = {}
+    for first, second, _ in pairs:  # nearest first
+        if first < own <= second:
+            found.setdefault(split.names[first], other.names[second - own])
+    return found

@@ -36,6 +36,7 @@ class PreparedSplit(Sequence[Sample]):
     sizes : (H, W) of each picture
     source_sizes : (H, W) of each picture before it was resized, upright
     counts : int64 array, the points of each picture
+    hashes : the perceptual hash of each picture (`duplicates.picture_hash`)
     digest : sha256 in hex over the source files and the prepared points
     noun : what is counted, (singular, plural)
     is_labelled : False where there are no labels (`points` are then empty)
@@ -62,6 +63,7 @@ class PreparedSplit(Sequence[Sample]):
             tuple(r["source_size"]) for r in meta["records"]
         ]
         self.counts: np.ndarray = np.diff(starts)
+        self.hashes: list[str] = [record["hash"] for record in meta["records"]]
 
     def __len__(self) -> int:
         return len(self.names)

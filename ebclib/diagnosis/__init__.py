@@ -4,6 +4,7 @@
 these, and of a run's predictions. Nothing here draws: see `ebclib.plots`.
 """
 
+from ebclib.diagnosis.annotations import doubted, leaving_out
 from ebclib.diagnosis.calibration import (
     calibration_error,
     class_sums,
@@ -29,6 +30,8 @@ __all__ = [
     "class_table",
     "count_ranges",
     "diagnose",
+    "doubted",
+    "leaving_out",
     "local_spacing",
     "pick_pictures",
     "predictions_of",
