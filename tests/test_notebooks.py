@@ -211,10 +211,12 @@ def test_notebook_07_with_a_regression_model_beside_a_classifier(drawn, tmp_path
     )
     assert "has no bins" in (tmp_path / "out.ipynb").read_text()
     table = pd.read_csv(tmp_path / "results" / "tables" / "07_errors_own.csv")
-    assert set(table["by"]) == {"people", "block", "spacing", "window"}
+    assert set(table["by"]) == {"people", "annotations", "block", "spacing", "window"}
     metrics = json.loads((tmp_path / "results" / "runs" / "own" / "metrics.json").read_text())
     whole = table.query("by == 'window' and quantity == 'error'")["value"].iloc[-1]
     assert whole == pytest.approx(metrics["mae"], rel=1e-2)
+    every = table.query("group == 'all' and quantity == 'mae'")["value"].item()
+    assert every == pytest.approx(metrics["mae"])
     figures = tmp_path / "results" / "figures" / "drawn"
     assert {path.stem for path in figures.glob("07_*.pdf")} == {
         "07_maps_own",
