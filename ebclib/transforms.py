@@ -78,8 +78,11 @@ def show(pixels: np.ndarray, flip: bool, crop: np.ndarray) -> None:
     crop : uint8 (crop_px, crop_px, 3), which is written
     """
     if pixels.shape != crop.shape:
-        # Pixels that lie side by side shrink in two thirds of the time.
-        square = torch.from_numpy(np.ascontiguousarray(pixels)[None]).permute(0, 3, 1, 2)
+        # Pixels that lie side by side shrink in two thirds of the time; and only from strides like these,
+        # that of the one picture included, is what comes out channels last, too, and not packed anew.
+        square = np.empty((1, *pixels.shape), np.uint8)
+        np.copyto(square[0], pixels)
+        square = torch.from_numpy(square).permute(0, 3, 1, 2)
         small = F.interpolate(square, crop.shape[:2], mode="bilinear", antialias=True)
         pixels = small.permute(0, 2, 3, 1).numpy()[0]
     if flip:
