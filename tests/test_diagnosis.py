@@ -300,15 +300,19 @@ def test_what_is_left_out_is_named_and_counted():
         diagnosis.leaving_out(predictions, {"everything": list("abcd")})
 
 
-def test_a_wrong_annotation_is_doubted_before_a_large_crowd():
-    predictions = pd.DataFrame(
-        {
-            "image": ["crowd", "right", "swapped"],
-            "points": [3000, 21, 120],
-            "count": [2900.0, 20.0, 20.0],
-            "deviation": [50.0, 4.0, 4.0],
-        }
-    )
-    found = diagnosis.doubted(predictions, most=2)
-    assert found["image"].tolist() == ["swapped", "crowd"]
-    assert found["deviations"].tolist() == pytest.approx([20, 100 / 51])
+def test_the_annotation_of_another_picture_is_doubted_first():
+    """It has as many people as the model sees, elsewhere; the crowd is miscounted, but in its place."""
+    left = np.kron([[1, 0]], np.ones((8, 8)))  # white in its left 64 px
+    crowd = white(left, "crowd", np.tile([[4.0, 4.0]], (90, 1)))
+    swapped = white(left, "swapped", white(left[:, ::-1], "its own").points)
+    few = white([[0, 1], [0, 0]], "few", [[4.0, 4.0]])
+    model = brightness_model("regression")
+    found = diagnosis.diagnose(model, [crowd, few, swapped, white(left, "right")], None)
+    table = diagnosis.doubted(found)
+    assert table["image"].tolist() == ["swapped", "crowd", "right"], "too few to be judged"
+    assert table["misplaced"].tolist() == pytest.approx([1, 26 / 154, 0], abs=1e-5)
+    assert table["count"].tolist() == pytest.approx([64, 64, 64], abs=1e-3)
+    assert diagnosis.doubted(found, 1)["image"].tolist() == ["swapped"]
+    by_block = diagnosis.doubted(found, window_px=4).set_index("image")["misplaced"]
+    assert by_block["crowd"] == pytest.approx((89 + 63) / 154, abs=1e-5)
+    assert len(diagnosis.doubted(found, least_people=0)) == 4

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 
 import pandas as pd
 
+from ebclib.diagnosis.collecting import Diagnosis
 from ebclib.evaluation import errors
 
 
@@ -48,24 +49,34 @@ def leaving_out(predictions: pd.DataFrame, groups: Mapping[str, Collection[str]]
     ).T.astype({"pictures": int})
 
 
-def doubted(predictions: pd.DataFrame, most: int = 5) -> pd.DataFrame:
+def doubted(
+    found: Diagnosis, most: int = 5, window_px: int = 64, least_people: int = 10
+) -> pd.DataFrame:
     """The pictures whose annotation a model believes least.
 
-    They are ranked by |predicted − annotated| in the model's own deviations, by which its intervals
-    are made (`evaluation.conformal_factor`): an error of 50 is little in a crowd of 3000 and much in a
-    street of 20. Either the model or the annotation is wrong; a look tells which.
+    They are those with people where it sees none, and none where it sees some: an annotation that
+    belongs to another picture may have a likely number of people, but hardly in these places. Either the
+    model or the annotation is wrong; a look tells which.
 
     Parameters
     ----------
-    predictions : what `evaluation.predict` returns, of training pictures, say
+    found : `diagnose` of training pictures, say
     most : how many are named
+    window_px : people are compared in windows of this side, or of the next smaller side that ``found`` has
+        (the smallest, where there is none): places are never right to the pixel
+    least_people : pictures with fewer, annotated and predicted together, are not judged
 
     Returns
     -------
-    ``image``, ``points``, ``count``, ``deviations``, the most doubtful first
+    ``image``, ``points``, ``count`` and ``misplaced``, the most doubtful first: Σ over windows of
+    |predicted − annotated|, as a share of the people predicted and annotated (Bray and Curtis 1957).
+    0: as many in every window; 1: nobody where the other has somebody
     """
-    deviations = (predictions["count"] - predictions["points"]).abs() / (
-        predictions["deviation"] + 1
-    )
-    ranked = predictions.assign(deviations=deviations).sort_values("deviations", ascending=False)
-    return ranked[["image", "points", "count", "deviations"]].head(most).reset_index(drop=True)
+    sides = found.windows["side_px"].unique()
+    side = max((side for side in sides if side <= window_px), default=min(sides))
+    windows = found.windows[found.windows["side_px"] == side].set_index("image")["absolute"]
+    pictures = found.pictures.set_index("image")[["points", "count"]]
+    people = pictures.sum(axis=1)
+    share = (windows.reindex(pictures.index) / people)[people >= least_people]
+    ranked = share.sort_values(ascending=False).head(most)
+    return pictures.loc[ranked.index].assign(misplaced=ranked).reset_index()

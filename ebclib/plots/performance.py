@@ -73,7 +73,7 @@ def plot_solvers(solvers: pd.DataFrame) -> Figure:
     solvers : `performance.compare_solvers`
     """
     panels = {
-        "ms": "Milliseconds",
+        "ms": "Milliseconds a crop",
         "peak_mb": "Peak memory, MB",
         "error_exact": "Gradient's relative error",
     }
