@@ -215,6 +215,11 @@ def label(dataset: str, split: str = "test") -> str:
     return dataset.upper() if split == usual == "test" else f"{dataset.upper()} {split}"
 
 
+REGRESSION_LOSSES = {"csrnet": "mse", "dmcount": "dmcount"}
+"""What the published regression models were trained by: density's squared error (Li et al. 2018), or
+counts and transport (Wang et al. 2020)."""
+
+
 def kind_of(config: Config) -> str:
     """Which of `KINDS` a run is: the published rows it may stand beside."""
     if config.head == "regression":
@@ -227,6 +232,7 @@ def kind_of(config: Config) -> str:
 def counterparts(config: Config) -> pd.DataFrame:
     """The published rows of Tables I and IV with a run's model and kind, on its data set and split.
 
+    A regression model trained by another loss than the published one (`REGRESSION_LOSSES`) has none.
     A counterpart, not a target: whether the run was trained as long is another question
     (`tables.note`).
     """
@@ -235,4 +241,6 @@ def counterparts(config: Config) -> pd.DataFrame:
     here = (tables["dataset"] == config.dataset) & (tables["model"] == config.model)
     here &= tables["kind"] == kind_of(config)
     here &= tables["split"] == (dataset.test_split if dataset else "test")
+    if config.head == "regression":
+        here &= REGRESSION_LOSSES.get(config.model) == config.count_loss
     return tables[here.fillna(False)].dropna(axis="columns", how="all").reset_index(drop=True)

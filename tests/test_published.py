@@ -89,8 +89,12 @@ def test_wide_has_a_source_for_every_number_and_none_without():
 def test_a_run_s_counterparts_are_of_its_model_kind_data_set_and_split():
     found = counterparts(make_config("shb", model="csrnet", head="linear"))
     assert found["method"].tolist() == ["CSRNet-EBC"] and found["mae"].tolist() == [6.9]
-    found = counterparts(make_config("shb", model="csrnet", head="regression"))
+    csrnet = {"model": "csrnet", "head": "regression"}
+    found = counterparts(make_config("shb", **csrnet, count_loss="mse"))
     assert found["method"].tolist() == ["CSRNet"]
+    assert counterparts(make_config("shb", **csrnet)).empty  # by DM-Count's loss: nobody's
+    found = counterparts(make_config("shb", model="dmcount", head="regression"))
+    assert found["method"].tolist() == ["DMCount"]
     blockwise = make_config("qnrf", model="vgg16", bins="interval")
     assert counterparts(blockwise)["mae"].tolist() == [140.6]
     vit = counterparts(make_config("nwpu", model="clip_vit_b_16"))
