@@ -117,6 +117,42 @@ def test_the_model_card_s_sentences_follow_from_its_runs():
     assert len(worst) == 1
 
 
+def errors_of(run: str) -> pd.DataFrame:
+    """What notebook 07 left of a run: columns group, quantity, value, by kind of group."""
+    path = ROOT / "results" / "tables" / f"07_errors_{run}.csv"
+    return pd.read_csv(path, dtype={"group": str}).set_index("by")
+
+
+def test_what_the_data_sets_are_said_to_have_wrong_was_measured():
+    text = " ".join((ROOT / "data" / "README.md").read_text().split())
+    run = "sha-clip_lite-linear-ten_minutes-precisionfp32-seed0"
+    mae = errors_of(run).loc["annotations"].query("quantity == 'mae'")["value"]
+    assert f"from {mae.iloc[0]:.1f} to {mae.iloc[1]:.1f} people (notebook 07, `{run}`)" in text
+    interval = "binsinterval-count_weight0.0-max_countlargest"
+    doubted = errors_of(f"shb-mobilenetv2-linear-ten_minutes-{interval}-precisionbf16-seed0")
+    first, second = (
+        doubted.loc["doubted"].query("quantity == 'misplaced'")[["group", "value"]].values[:2]
+    )
+    assert first[0] == "IMG_108"
+    assert f"{100 * first[1]:.0f} % of the people annotated or predicted" in text
+    assert f"{100 * second[1]:.0f} % in the next one" in text
+
+
+def test_the_model_card_s_part_a_is_what_notebook_07_measured():
+    card = (ROOT / "MODEL_CARD.md").read_text()
+    run = re.search(r"on part A, `(sha-[^`]+)`", card).group(1)
+    found = errors_of(run).loc["people"].pivot(index="group", columns="quantity", values="value")
+    assert len(found) == 6
+    for group, row in found.iterrows():
+        bias = f"{row['bias']:+.1f}".replace("-", "−")
+        start = f"| {group} | {row['pictures']:.0f} | {row['mae']:.1f} | {bias} | "
+        assert start + f"{100 * row['inside']:.0f} % |" in card
+    spacing = (
+        errors_of(run).loc["spacing"].query("quantity == 'relative'").set_index("group")["value"]
+    )
+    assert f"closer than 8 px are missed by {-100 * spacing['0–8']:.0f} %" in " ".join(card.split())
+
+
 def test_no_document_speaks_of_somebody_s_own_places():
     tracked = subprocess.run(["git", "-C", ROOT, "ls-files", "*.md", "*.cff"], capture_output=True)
     if tracked.returncode:

@@ -216,16 +216,24 @@ def test_the_readme_s_comparison_is_the_table_made_of_runs() -> None:
     readme = (ROOT / "README.md").read_text()
     folder = ROOT / "results" / "tables" / "two_cores"
     table = pd.read_csv(folder / "table1.csv", index_col="method")
-    found = re.findall(r"^\| (MobileNetV2, [^|]+) \| ([^|]+) \| ([^|]+) \|$", readme, re.MULTILINE)
-    assert found
+    network = "MobileNetV2|EfficientNet-Lite0"
+    found = re.findall(
+        rf"^\| ((?:{network}), [^|]+) \| ([^|]+) \| ([^|]+) \|$", readme, re.MULTILINE
+    )
+    assert {method for method, *_ in found} == set(table.index)
     for method, *errors in found:
         for dataset, pair in zip(("sha", "shb"), errors, strict=True):
             printed = [table.loc[method, f"{dataset} {measure}"] for measure in ("MAE", "RMSE")]
             assert pair == " / ".join(printed), method
+    losses = pd.read_csv(folder / "count_losses.csv", index_col="method")
+    for method, row in losses.iterrows():
+        assert f"| {method} | {row['shb MAE']} / {row['shb RMSE']} |" in readme
     solvers = pd.read_csv(folder / "solvers.csv")["sha MAE"]
     assert f"({solvers[0]} and {solvers[1]} on A" in " ".join(readme.split())
-    pairs = pd.read_csv(folder / "table1_improvement.csv").query("classifier == 'MobileNetV2, EBC'")
-    for _, row in pairs[pairs["column"] == "sha"].iterrows():
+    pairs = pd.read_csv(folder / "table1_improvement.csv").query("column == 'sha'")
+    pairs = pairs[pairs["classifier"].str.endswith(", EBC")]
+    assert len(pairs) == 3
+    for _, row in pairs.iterrows():
         numbers = [f"{row[name]:.0f}" for name in ("difference", "lower", "upper")]
         assert re.search(r"{}\D+(?:95 % interval )?{} to {}\)".format(*numbers), readme)
 
