@@ -308,11 +308,21 @@ def test_the_annotation_of_another_picture_is_doubted_first():
     few = white([[0, 1], [0, 0]], "few", [[4.0, 4.0]])
     model = brightness_model("regression")
     found = diagnosis.diagnose(model, [crowd, few, swapped, white(left, "right")], None)
-    table = diagnosis.doubted(found)
-    assert table["image"].tolist() == ["swapped", "crowd", "right"], "too few to be judged"
-    assert table["misplaced"].tolist() == pytest.approx([1, 26 / 154, 0], abs=1e-5)
-    assert table["count"].tolist() == pytest.approx([64, 64, 64], abs=1e-3)
-    assert diagnosis.doubted(found, 1)["image"].tolist() == ["swapped"]
+    table = diagnosis.doubted(found, 2).set_index("image")
+    assert table.index.tolist() == ["swapped", "crowd"]
+    assert table["misplaced"].tolist() == pytest.approx([1, 26 / 154], abs=1e-5)
+    mean = (154 + 2 + 128 + 128) / 4
+    doubts = [128 / (128 + mean), 26 / (154 + mean)]
+    assert table["doubt"].tolist() == pytest.approx(doubts, abs=1e-5)
+    assert table["count"].tolist() == pytest.approx([64, 64], abs=1e-3)
     by_block = diagnosis.doubted(found, window_px=4).set_index("image")["misplaced"]
     assert by_block["crowd"] == pytest.approx((89 + 63) / 154, abs=1e-5)
-    assert len(diagnosis.doubted(found, least_people=0)) == 4
+
+
+def test_somebody_made_up_in_an_empty_picture_is_no_reason_to_doubt_it():
+    crowd = white(np.ones((8, 8)), "crowd", np.tile([[4.0, 4.0]], (160, 1)))
+    ghost = white([[0, 1], [0, 0]], "ghost", np.empty((0, 2)))
+    found = diagnosis.diagnose(brightness_model("regression"), [ghost, crowd], None)
+    table = diagnosis.doubted(found)
+    assert table["image"].tolist() == ["crowd", "ghost"]
+    assert table["misplaced"].tolist() == pytest.approx([96 / 224, 1], abs=1e-5)
