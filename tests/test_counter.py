@@ -440,7 +440,7 @@ def test_a_messy_folder_from_a_shell(messy, alone, capsys, tmp_path):
     assert failures["image"].tolist() == LOST and "symbolic links" in failures["reason"][2]
     regions = pd.read_csv(out / "regions.csv")
     assert regions["image"].tolist() == table["image"].tolist()
-    assert (regions["count"] <= table["count"] + 1e-6).all()
+    assert (regions["count"] <= table["count"] + 5e-4).all(), "but for the digits that are written"
     facts = json.loads((out / "maps" / "moving.gif.json").read_text())
     assert "The first of its frames was counted." in facts["notes"]
     for name in COUNTED:
