@@ -80,8 +80,7 @@ def show(pixels: np.ndarray, flip: bool, crop: np.ndarray) -> None:
     if pixels.shape != crop.shape:
         # Pixels that lie side by side shrink in two thirds of the time; and only from strides like these,
         # that of the one picture included, is what comes out channels last, too, and not packed anew.
-        square = np.empty((1, *pixels.shape), np.uint8)
-        np.copyto(square[0], pixels)
+        square = np.ascontiguousarray(pixels).reshape(1, *pixels.shape)
         square = torch.from_numpy(square).permute(0, 3, 1, 2)
         small = F.interpolate(square, crop.shape[:2], mode="bilinear", antialias=True)
         pixels = small.permute(0, 2, 3, 1).numpy()[0]

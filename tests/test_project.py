@@ -233,6 +233,9 @@ def test_the_readme_s_comparison_is_the_table_made_of_runs() -> None:
     pairs = pd.read_csv(folder / "table1_improvement.csv").query("column == 'sha'")
     pairs = pairs[pairs["classifier"].str.endswith(", EBC")]
     assert len(pairs) == 3
+    runs = ROOT / "results" / "runs" / "shb-mobilenetv2-regression-ten_minutes-precisionbf16-seed0"
+    over = pd.read_csv(runs / "predictions.csv").eval("count - points").mean()
+    assert f"its regression says {over:.0f} people too many on B" in " ".join(readme.split())
     for _, row in pairs.iterrows():
         numbers = [f"{row[name]:.0f}" for name in ("difference", "lower", "upper")]
         assert re.search(r"{}\D+(?:95 % interval )?{} to {}\)".format(*numbers), readme)

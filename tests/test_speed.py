@@ -74,7 +74,7 @@ def test_augmented_crops_come_many_times_as_fast_as_torchvision_s(
 ):
     """Whole batches at 448 px with the same boxes and strengths, a process each.
 
-    Usual are five to eleven times for crops from memory, and three to nine for crops that a DataLoader
+    Usual are five to eleven times for crops from memory, and four to nine for crops that a DataLoader
     reads; the floors leave room for a busy machine.
     """
     ways = performance.compare_crops(*jpegs, augmentation=strength, workers=0, rounds=4)
@@ -82,11 +82,11 @@ def test_augmented_crops_come_many_times_as_fast_as_torchvision_s(
     print(f"\n{ways.round(2)}\nby processor time: {times.round(2).to_dict()}")
     record_property("times_faster", times.to_dict())
     assert times["ours, in memory"] >= 3.5
-    assert times["ours, DataLoader"] >= 2.5
+    assert times["ours, DataLoader"] >= 3
 
 
 def test_augmented_crops_come_faster_than_from_as_many_workers_as_cores(jpegs, one_thread):
     """Both DataLoaders have two processes, crops from memory two threads: usually five times as fast."""
     times = performance.compare_crops(*jpegs, workers=2, rounds=3)["times_faster"]
     print(f"\n{times.round(2)}")
-    assert times["ours, in memory"] >= 3 and times["ours, DataLoader"] >= 1.5
+    assert times["ours, in memory"] >= 3 and times["ours, DataLoader"] >= 1.8
