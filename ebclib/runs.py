@@ -178,11 +178,12 @@ def provenance(precision: str, data_digest: str) -> dict[str, Any]:
     }
 
 
-def device_name() -> str:
-    """The GPU's name, or the processor's."""
+def device_name(kind: str | None = None) -> str:
+    """The name of the GPU (``kind`` "cuda") or of the processor ("cpu"); None: the GPU's if there is one."""
     import torch
 
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+    kind = kind or ("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.cuda.get_device_name() if kind == "cuda" else _processor()
 
 
 def code_digest() -> str:

@@ -13,6 +13,7 @@ from .. import losses, transport
 from ..device_crops import DeviceCrops
 from ..encoders import build_encoder
 from ..models import BlockwiseModel
+from ..runs import device_name
 from ..transforms import Batch
 from ..variants import find_variant
 from .timing import Laps, race
@@ -151,7 +152,7 @@ def device_share(
     Returns
     -------
     ``pictures_per_s``, 10¹² operations a second of the network (``network_tera_per_s``) and of a product
-    of large matrices (``matrix_tera_per_s``), and their ratio, ``share``
+    of large matrices (``matrix_tera_per_s``), and their ratio, ``share``; named after the device
     """
     side = _MATRIX_SIDE.get(picture.device.type, 8192)
     kind = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -168,7 +169,7 @@ def device_share(
             "matrix_tera_per_s": able,
             "share": reached / able,
         },
-        name=f"{picture.device.type}, {precision}",
+        name=f"{device_name(picture.device.type)}, {precision}",
     )
 
 
