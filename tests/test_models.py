@@ -162,8 +162,12 @@ def test_a_regression_model_says_people_and_has_no_bins():
     model = build("mobilenetv2", 16, "regression").eval()
     logits = model(torch.rand(1, 3, 40, 40)) - 0.5
     assert logits.shape == (1, 1, 3, 3)
-    assert torch.equal(model.density(logits), logits.clamp(min=0))
-    assert torch.equal(model.variance(logits), model.density(logits))
+    density = model.density(logits)
+    assert torch.allclose(density.exp() - 1, logits.exp()) and (density > 0).all()
+    assert torch.equal(model.variance(logits), density)
+    nobody = torch.full_like(logits, -8).requires_grad_()
+    model.density(nobody).sum().backward()
+    assert (nobody.grad > 0).all(), "a density of nobody can still learn"
     with pytest.raises(ValueError, match="no bins"):
         model.probabilities(logits)
 

@@ -22,7 +22,9 @@ from .heads import make_head
 class BlockwiseModel(nn.Module):
     """A network that says for every block which bin its count falls into (paper, Fig. 1, Sec. III-B).
 
-    With the regression head it says the count itself: the same network with one output (Fig. 4).
+    With the regression head it says the count itself: the same network with one output (Fig. 4), whose
+    softplus is the people of a block. Published regression models end in a ReLU or in nothing; a ReLU
+    that is 0 everywhere learns no more, which happens where people are few.
 
     Parameters
     ----------
@@ -80,7 +82,7 @@ class BlockwiseModel(nn.Module):
         return math.lcm(self.encoder_px, self.block_size_px)
 
     def forward(self, picture: Tensor) -> Tensor:
-        """Logits of the N bins for every block; with the regression head people, unrectified.
+        """Logits of the N bins for every block; with the regression head what `density` makes people of.
 
         Parameters
         ----------
@@ -112,7 +114,7 @@ class BlockwiseModel(nn.Module):
     def density(self, logits: Tensor) -> Tensor:
         """Y* of Eq. 1, people per block: (B, N, h, w) → (B, 1, h, w), nowhere below 0."""
         if self.is_regression:
-            return logits.relu()
+            return F.softplus(logits)
         people = self.probabilities(logits) * self.representatives.view(-1, 1, 1)
         return people.sum(1, keepdim=True)
 

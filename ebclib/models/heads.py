@@ -61,8 +61,9 @@ class LinearHead(nn.Module):
         frequencies : (N,) shares of the classes; with one output, the people in a block on average
         """
         with torch.no_grad():
-            is_count = len(frequencies) == 1
-            self.classify.bias.copy_(frequencies if is_count else frequencies.clamp(1e-4).log())
+            usual = frequencies.clamp(1e-4)
+            is_count = len(usual) == 1  # of which the output's softplus is made
+            self.classify.bias.copy_(usual.expm1().log() if is_count else usual.log())
 
     def forward(self, features: Tensor, scale: float) -> Tensor:
         """(B, C, H', W') → float32 (B, N, scale·H', scale·W')."""
