@@ -13,6 +13,7 @@ from ebclib.diagnosis.calibration import (
     reliability_sums,
 )
 from ebclib.diagnosis.collecting import Diagnosis, diagnose, window_errors
+from ebclib.diagnosis.descent import descend
 from ebclib.diagnosis.groups import by_people, by_range, by_spacing, by_window, count_ranges
 from ebclib.diagnosis.pictures import pick_pictures, predictions_of
 from ebclib.diagnosis.spacing import SPACING_PX, block_spacing, local_spacing
@@ -29,6 +30,7 @@ __all__ = [
     "class_sums",
     "class_table",
     "count_ranges",
+    "descend",
     "diagnose",
     "doubted",
     "leaving_out",

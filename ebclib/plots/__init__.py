@@ -5,6 +5,7 @@ from ebclib.plots.comparison import plot_cells, plot_differences
 from ebclib.plots.counts import plot_block_labels, plot_long_tail, plot_picture_counts
 from ebclib.plots.diagnosis import (
     plot_confusion,
+    plot_descent,
     plot_groups,
     plot_reliability,
     plot_shares,
@@ -53,6 +54,7 @@ __all__ = [
     "plot_count",
     "plot_count_beside",
     "plot_crops",
+    "plot_descent",
     "plot_differences",
     "plot_gallery",
     "plot_groups",

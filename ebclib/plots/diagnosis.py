@@ -203,6 +203,34 @@ def plot_confusion(
     return ax
 
 
+def plot_descent(
+    descents: pd.DataFrame, names: Mapping[float, str] | None = None, ax: Axes | None = None
+) -> Axes:
+    """The sum of a density over the steps of a descent, a line a weight of transport.
+
+    Parameters
+    ----------
+    descents : `diagnosis.descend`
+    names : what some weights are known by, for the legend
+    """
+    ax = ax or plt.subplots(figsize=(COLUMN_INCHES * 1.2, 2.5))[1]
+    right = descents.loc[descents["step"] == 0, "people"].iloc[0]
+    ax.axhline(right, color="0.4", lw=1, zorder=0)
+    for k, (weight, each) in enumerate(descents.groupby("ot_weight")):
+        name = (names or {}).get(weight)
+        label = f"$w_{{OT}}$ = {weight:g}" + (f" ({name})" if name else "")
+        style = {
+            "color": COLOURS[k],
+            "marker": MARKERS[k],
+            "markevery": max(1, len(each) // 8),
+            "ms": 4,
+        }
+        ax.plot(each["step"], each["people"], label=label, **style)
+    ax.set(xlabel="Step", ylabel="People, predicted", ylim=(0, None))
+    legend_above(ax, columns=2)
+    return ax
+
+
 def _percent(share: float) -> str:
     """Two digits of a percentage; nothing for a row without blocks."""
     if np.isnan(share) or share == 0:
