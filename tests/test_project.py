@@ -215,7 +215,7 @@ def test_the_readme_s_comparison_is_the_table_made_of_runs() -> None:
     """Each method's errors as notebook 05 left them, and the two solvers' in the text."""
     readme = (ROOT / "README.md").read_text()
     folder = ROOT / "results" / "tables" / "two_cores"
-    table = pd.read_csv(folder / "table1.csv", index_col="method")
+    table = pd.read_csv(folder / "table1.csv", index_col="method", dtype=str)
     network = "MobileNetV2|EfficientNet-Lite0"
     found = re.findall(
         rf"^\| ((?:{network}), [^|]+) \| ([^|]+) \| ([^|]+) \|$", readme, re.MULTILINE
@@ -225,20 +225,34 @@ def test_the_readme_s_comparison_is_the_table_made_of_runs() -> None:
         for dataset, pair in zip(("sha", "shb"), errors, strict=True):
             printed = [table.loc[method, f"{dataset} {measure}"] for measure in ("MAE", "RMSE")]
             assert pair == " / ".join(printed), method
-    losses = pd.read_csv(folder / "count_losses.csv", index_col="method")
-    for method, row in losses.iterrows():
-        assert f"| {method} | {row['shb MAE']} / {row['shb RMSE']} |" in readme
+    for name in ("count_losses", "transport_weights"):
+        for method, row in pd.read_csv(folder / f"{name}.csv", index_col=0, dtype=str).iterrows():
+            cells = [f"{mae} / {rmse}" for mae, rmse in row.to_numpy().reshape(-1, 2)]
+            assert f"| {method} | {' | '.join(cells)} |" in readme
+    text = " ".join(readme.split())
     solvers = pd.read_csv(folder / "solvers.csv")["sha MAE"]
-    assert f"({solvers[0]} and {solvers[1]} on A" in " ".join(readme.split())
-    pairs = pd.read_csv(folder / "table1_improvement.csv").query("column == 'sha'")
+    assert f"({solvers[0]} and {solvers[1]} on A" in text
+    pairs = pd.read_csv(folder / "table1_improvement.csv")
+    of_text = pairs[pairs["classifier"].str.endswith("with text")]
+    assert (of_text["lower"] > 0).sum() == 4 and len(of_text) == 6  # "against four of the six"
     pairs = pairs[pairs["classifier"].str.endswith(", EBC")]
-    assert len(pairs) == 3
-    runs = ROOT / "results" / "runs" / "shb-mobilenetv2-regression-ten_minutes-precisionbf16-seed0"
-    over = pd.read_csv(runs / "predictions.csv").eval("count - points").mean()
-    assert f"its regression says {over:.0f} people too many on B" in " ".join(readme.split())
+    assert len(pairs) == 6
     for _, row in pairs.iterrows():
         numbers = [f"{row[name]:.0f}" for name in ("difference", "lower", "upper")]
-        assert re.search(r"{}\D+(?:95 % interval )?{} to {}\)".format(*numbers), readme)
+        assert re.search(r"\b{} (?:people )?\((?:95 % interval )?{} to {}\)".format(*numbers), text)
+
+
+def test_the_readme_s_swinging_count_is_in_the_runs() -> None:
+    text = " ".join((ROOT / "README.md").read_text().split())
+    runs = ROOT / "results" / "runs"
+    few = runs / "shb-mobilenetv2-regression-ten_minutes-precisionbf16-seed0"
+    many = runs / "shb-clip_lite-regression-ten_minutes-precisionfp32-seed0"
+    looks = pd.read_csv(few / "history.csv")["held_out_mae"].dropna().round().astype(int)
+    assert f"error is {', '.join(map(str, looks[:-1]))} and {looks.iloc[-1]} at" in text
+    bias = [
+        pd.read_csv(run / "predictions.csv").eval("count - points").mean() for run in (few, many)
+    ]
+    assert f"({-bias[0]:.0f} people too few on B here, {bias[1]:.0f} too many" in text
 
 
 def test_the_readme_s_costs_are_those_of_notebook_09() -> None:
