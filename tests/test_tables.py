@@ -63,6 +63,18 @@ def test_tables_are_made_from_runs_and_never_mix_data_sets(make_run):
     assert "not comparable" not in (results_root() / "tables" / "runs_shb.html").read_text()
 
 
+@pytest.mark.parametrize("gone", ["metrics.json", "provenance.json", "config.json"])
+def test_a_run_that_is_begun_anew_meanwhile_is_left_out(make_run, monkeypatch, gone):
+    """Its folder may be emptied by another process after it was listed."""
+    for name in ("shb-one", "shb-two"):
+        make_run(name)
+    listed = all_runs()
+    (results_root() / "runs" / "shb-two" / gone).unlink()
+    monkeypatch.setattr(tables, "all_runs", lambda: listed)
+    assert tables.write_tables()["shb"]["run"].tolist() == ["shb-one"]
+    assert len(tables.runs_table(listed)) == 1
+
+
 def test_a_note_says_how_much_shorter_the_training_was_than_the_paper_s(make_run):
     make_run("shb-paper")
     assert tables.note(all_runs()) == ""

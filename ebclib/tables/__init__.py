@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -29,27 +30,8 @@ def runs_table(runs: Sequence[Run]) -> pd.DataFrame:
     Columns: run, split, images, MAE, RMSE, mean predictor's MAE, their ratio, the share of pictures
     inside their 90 % interval, epochs, training minutes, device.
     """
-    rows = []
-    for run in runs:
-        if not run.is_finished:
-            continue
-        metrics = run.metrics
-        rows.append(
-            {
-                "run": run.name,
-                "split": metrics["split"],
-                "images": metrics["images"],
-                "MAE": metrics["mae"],
-                "RMSE": metrics["rmse"],
-                "mean_predictor_MAE": metrics["mean_predictor_mae"],
-                "ratio": metrics["mae"] / metrics["mean_predictor_mae"],
-                "inside_90": metrics["inside_interval"],
-                "epochs": metrics["epochs"],
-                "minutes": metrics["training_minutes"],
-                "device": run.provenance["device"],
-            }
-        )
-    return pd.DataFrame(rows)
+    found = (_look(run) for run in runs)
+    return pd.DataFrame([look.row for look in found if look])
 
 
 def write_tables(runs: Sequence[Run] | None = None) -> dict[str, pd.DataFrame]:
@@ -57,15 +39,45 @@ def write_tables(runs: Sequence[Run] | None = None) -> dict[str, pd.DataFrame]:
 
     Runs on different data sets never share a table. Returns the tables by data set.
     """
-    finished = [run for run in (all_runs() if runs is None else runs) if run.is_finished]
+    looks = [look for run in (all_runs() if runs is None else runs) if (look := _look(run))]
     tables = {}
-    for dataset in sorted({run.config.dataset for run in finished}):
-        own = [run for run in finished if run.config.dataset == dataset]
-        tables[dataset] = runs_table(own)
+    for dataset in sorted({look.config.dataset for look in looks}):
+        own = [look for look in looks if look.config.dataset == dataset]
+        tables[dataset] = pd.DataFrame([look.row for look in own])
         title = DATASETS[dataset].title if dataset in DATASETS else dataset
         caption = f"{title}: finished runs; errors in people"
-        save(tables[dataset], f"runs_{dataset}", digits=4, caption=caption, note=note(own))
+        below = _note([look.config for look in own])
+        save(tables[dataset], f"runs_{dataset}", digits=4, caption=caption, note=below)
     return tables
+
+
+class _Look(NamedTuple):
+    """A finished run's config, and its row of the table."""
+
+    config: Config
+    row: dict[str, object]
+
+
+def _look(run: Run) -> _Look | None:
+    """What a run's files say; None where it is unfinished, or just now begun anew by somebody else."""
+    try:
+        metrics, config, device = run.metrics, run.config, run.provenance["device"]
+    except FileNotFoundError:
+        return None
+    row = {
+        "run": run.name,
+        "split": metrics["split"],
+        "images": metrics["images"],
+        "MAE": metrics["mae"],
+        "RMSE": metrics["rmse"],
+        "mean_predictor_MAE": metrics["mean_predictor_mae"],
+        "ratio": metrics["mae"] / metrics["mean_predictor_mae"],
+        "inside_90": metrics["inside_interval"],
+        "epochs": metrics["epochs"],
+        "minutes": metrics["training_minutes"],
+        "device": device,
+    }
+    return _Look(config, row)
 
 
 def note(runs: Sequence[Run]) -> str:
@@ -73,7 +85,10 @@ def note(runs: Sequence[Run]) -> str:
 
     Empty where all of them were trained on published pictures for as many epochs.
     """
-    configs = [run.config for run in runs]
+    return _note([run.config for run in runs])
+
+
+def _note(configs: Sequence[Config]) -> str:
     drawn = any(DATASETS[c.dataset].is_drawn for c in configs if c.dataset in DATASETS)
     epochs = [config.epochs for config in configs if config.epochs < PAPER_EPOCHS]
     if drawn:
