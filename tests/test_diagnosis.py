@@ -1,5 +1,7 @@
 """Where a model errs: numbers worked out by hand, and models that err in known ways."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,7 +27,7 @@ def brightness_model(head, values=()):
     encoder = Encoder(image=image, channels=1, stride_px=8, mean=(0.0,) * 3, std=(1.0,) * 3)
     model = BlockwiseModel(encoder, values, 8, head).eval()
     if head == "regression":
-        weight, bias = [1.0], [0.0]
+        weight, bias = [20 + math.log(math.e - 1)], [-20.0]  # softplus(ln(e − 1)) is 1
     else:
         weight, bias = [0.0, 60.0, 0.0][: len(values)], [0.0, -30.0, -60.0][: len(values)]
     model.head.classify.weight.data = torch.tensor(weight).view(-1, 1, 1, 1)
@@ -310,13 +312,13 @@ def test_the_annotation_of_another_picture_is_doubted_first():
     found = diagnosis.diagnose(model, [crowd, few, swapped, white(left, "right")], None)
     table = diagnosis.doubted(found, 2).set_index("image")
     assert table.index.tolist() == ["swapped", "crowd"]
-    assert table["misplaced"].tolist() == pytest.approx([1, 26 / 154], abs=1e-5)
+    assert table["misplaced"].tolist() == pytest.approx([1, 26 / 154], abs=1e-4)
     mean = (154 + 2 + 128 + 128) / 4
     doubts = [128 / (128 + mean), 26 / (154 + mean)]
-    assert table["doubt"].tolist() == pytest.approx(doubts, abs=1e-5)
-    assert table["count"].tolist() == pytest.approx([64, 64], abs=1e-3)
+    assert table["doubt"].tolist() == pytest.approx(doubts, abs=1e-4)
+    assert table["count"].tolist() == pytest.approx([64, 64], abs=1e-2)
     by_block = diagnosis.doubted(found, window_px=4).set_index("image")["misplaced"]
-    assert by_block["crowd"] == pytest.approx((89 + 63) / 154, abs=1e-5)
+    assert by_block["crowd"] == pytest.approx((89 + 63) / 154, abs=1e-4)
 
 
 def test_somebody_made_up_in_an_empty_picture_is_no_reason_to_doubt_it():
@@ -325,12 +327,12 @@ def test_somebody_made_up_in_an_empty_picture_is_no_reason_to_doubt_it():
     found = diagnosis.diagnose(brightness_model("regression"), [ghost, crowd], None)
     table = diagnosis.doubted(found)
     assert table["image"].tolist() == ["crowd", "ghost"]
-    assert table["misplaced"].tolist() == pytest.approx([96 / 224, 1], abs=1e-5)
+    assert table["misplaced"].tolist() == pytest.approx([96 / 224, 1], abs=1e-4)
 
 
 def test_transport_pushes_the_count_up_until_the_people_are_placed():
-    points = np.random.default_rng(0).random((30, 2)) * 128
-    found = diagnosis.descend(points, 128, ot_weights=(0, 0.8), steps=120, learning_rate=0.2)
+    points = np.random.default_rng(0).random((30, 2)) * 256
+    found = diagnosis.descend(points, 256, ot_weights=(0, 0.8), steps=120)
     people = found.pivot(index="step", columns="ot_weight", values="people")
     assert people.loc[0].to_numpy() == pytest.approx(30, rel=1e-4), "the right sum at the start"
     assert people[0].sub(30).abs().max() < 10, "|S − n| alone stays near it"
@@ -338,4 +340,4 @@ def test_transport_pushes_the_count_up_until_the_people_are_placed():
     carried = found.pivot(index="step", columns="ot_weight", values="transport").iloc[-1]
     assert carried[0.8] < 0.5 * carried[0], "and only then are the people in their places"
     with pytest.raises(ValueError, match="nobody"):
-        diagnosis.descend(np.empty((0, 2)), 128)
+        diagnosis.descend(np.empty((0, 2)), 256)
