@@ -1,7 +1,8 @@
 """Where a model errs: by crowd, by scale, by block, and in its own opinion of itself.
 
 `diagnose` looks at every picture of a split once and keeps sums; the other functions make tables of
-these, and of a run's predictions. Nothing here draws: see `ebclib.plots`.
+these, and of a run's predictions; `descend` asks the count loss itself, without a model. Nothing here
+draws: see `ebclib.plots`.
 """
 
 from ebclib.diagnosis.annotations import doubted, leaving_out

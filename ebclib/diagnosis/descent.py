@@ -24,7 +24,6 @@ def descend(
     block_size_px: int = 8,
     steps: int = 200,
     learning_rate: float = 0.1,
-    solver: str = "published",
 ) -> pd.DataFrame:
     """`losses.dmcount` made smaller by Adam, from everybody spread evenly: the right sum at the start.
 
@@ -37,7 +36,6 @@ def descend(
     ot_weights : w_OT, each from the same start
     steps : of Adam
     learning_rate : Adam's
-    solver : of the transport
 
     Returns
     -------
@@ -58,9 +56,7 @@ def descend(
         adam = torch.optim.Adam([free], learning_rate)
         for step in range(steps + 1):
             density = F.softplus(free)
-            loss = losses.dmcount(
-                density, counts, people, block_size_px, solver=solver, ot_weight=weight
-            )
+            loss = losses.dmcount(density, counts, people, block_size_px, ot_weight=weight)
             rows.append((weight, step, density.sum().item(), loss.transport.item()))
             adam.zero_grad()
             loss.total.backward()

@@ -62,7 +62,7 @@ class LinearHead(nn.Module):
         """
         with torch.no_grad():
             usual = frequencies.clamp(1e-4)
-            is_count = len(usual) == 1  # of which the output's softplus is made
+            is_count = len(usual) == 1  # then the output's softplus is to be it, else the softmax
             self.classify.bias.copy_(usual.expm1().log() if is_count else usual.log())
 
     def forward(self, features: Tensor, scale: float) -> Tensor:

@@ -24,20 +24,12 @@ PAPER_EPOCHS = Config.epochs
 """How long the published training is: the default of a run."""
 
 
-def runs_table(runs: Sequence[Run]) -> pd.DataFrame:
-    """A row for each finished run: what was trained, for how long, and how wrong it is (people).
-
-    Columns: run, split, images, MAE, RMSE, mean predictor's MAE, their ratio, the share of pictures
-    inside their 90 % interval, epochs, training minutes, device.
-    """
-    found = (_look(run) for run in runs)
-    return pd.DataFrame([look.row for look in found if look])
-
-
 def write_tables(runs: Sequence[Run] | None = None) -> dict[str, pd.DataFrame]:
     """A table a data set, `results/tables/runs_<dataset>.*`, from ``runs`` (default: all finished ones).
 
-    Runs on different data sets never share a table. Returns the tables by data set.
+    A row a run: run, split, images, MAE, RMSE (people), the mean predictor's MAE, their ratio, the share
+    of pictures inside their 90 % interval, epochs, training minutes, device. Runs on different data sets
+    never share a table. Returns the tables by data set.
     """
     looks = [look for run in (all_runs() if runs is None else runs) if (look := _look(run))]
     tables = {}
@@ -46,7 +38,7 @@ def write_tables(runs: Sequence[Run] | None = None) -> dict[str, pd.DataFrame]:
         tables[dataset] = pd.DataFrame([look.row for look in own])
         title = DATASETS[dataset].title if dataset in DATASETS else dataset
         caption = f"{title}: finished runs; errors in people"
-        below = _note([look.config for look in own])
+        below = note([look.config for look in own])
         save(tables[dataset], f"runs_{dataset}", digits=4, caption=caption, note=below)
     return tables
 
@@ -80,15 +72,11 @@ def _look(run: Run) -> _Look | None:
     return _Look(config, row)
 
 
-def note(runs: Sequence[Run]) -> str:
-    """What must be said below a table of these runs: how far they are from the paper's training.
+def note(configs: Sequence[Config]) -> str:
+    """What must be said below a table of runs of these: how far they are from the paper's training.
 
     Empty where all of them were trained on published pictures for as many epochs.
     """
-    return _note([run.config for run in runs])
-
-
-def _note(configs: Sequence[Config]) -> str:
     drawn = any(DATASETS[c.dataset].is_drawn for c in configs if c.dataset in DATASETS)
     epochs = [config.epochs for config in configs if config.epochs < PAPER_EPOCHS]
     if drawn:
