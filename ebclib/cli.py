@@ -87,7 +87,13 @@ def _add_training(verbs: argparse._SubParsersAction) -> None:
     )
     train.add_argument("dataset", nargs="?", default="synthetic", help="default: synthetic")
     train.add_argument("--recipe", help=f"where the defaults come from: {', '.join(RECIPES)}")
-    train.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    begun = train.add_mutually_exclusive_group()
+    begun.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    begun.add_argument(
+        "--replace",
+        action="store_true",
+        help="train anew a run that is there; the old one stays until the new one has weights",
+    )
     fields = train.add_argument_group("the recipe's values, each changed by giving it")
     for field in dataclasses.fields(Config):
         if field.name not in {"dataset", "recipe"}:
@@ -217,7 +223,7 @@ def _train(given: argparse.Namespace) -> None:
     from .training import part, train
 
     config = make_config(**{name: getattr(given, name) for name in FIELDS})
-    _show(train(config, resume=given.resume))
+    _show(train(config, resume=given.resume, replace=given.replace))
     part()
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -161,6 +163,13 @@ class Config:
                 f"ema_decay is {self.ema_decay}, the share of the average that a step keeps: give "
                 "0.99 to 0.9999, or None for no average."
             )
+        for name, most in (("jitter", 1), ("blur", 16), ("noise", 1)):
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; give a number from 0 (off) to {most}."
+                )
+        if self.name is not None:
+            check_name(self.name)
         if self.workers != "auto":
             _at_least("workers", self.workers, 0)
         if self.max_scale < 1:
@@ -341,7 +350,26 @@ def default_name(config: Config, given: Mapping[str, Any]) -> str:
         *changed,
         f"seed{config.seed}",
     ]
-    return "-".join(parts).replace("/", "_").replace(":", "_")
+    return re.sub(r"[^A-Za-z0-9._+=-]", "_", "-".join(parts)).lstrip("._+=-")
+
+
+def check_name(name: str) -> None:
+    """Refuse a run's name that would be more than one folder below `results/runs/`.
+
+    A training clears that folder, so a path, or one of ``.`` and ``..``, must never become one.
+
+    Raises
+    ------
+    ValueError : other characters than letters, digits and ``. _ - + =``, or a first one that is no
+        letter or digit
+
+    >>> check_name("sha-csrnet-seed0")
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,199}", name):
+        raise ValueError(
+            f"name {name!r} cannot name a run: it becomes a folder below results/runs/. Give at most "
+            "200 letters, digits and . _ - + =, the first one a letter or digit."
+        )
 
 
 def _short(value: Any) -> str:
@@ -377,6 +405,8 @@ def _fit(name: str, value: Any, hint: Any) -> Any:
     except (TypeError, ValueError):
         fitted = None
     exact = fitted is not None and not isinstance(value, bool)
+    if hint is float and exact:
+        exact = math.isfinite(fitted)
     if not exact or (hint is int and float(value) != fitted):
         raise ValueError(f"{name} is {value!r}; a value of type {hint.__name__} is expected.")
     return fitted

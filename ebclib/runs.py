@@ -21,6 +21,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -90,6 +91,11 @@ class Run:
         """Whether its weights are here: they are not committed."""
         return (self.path / "model.safetensors").is_file()
 
+    @property
+    def holds_training(self) -> bool:
+        """Whether removing it would lose a result: metrics, weights, or epochs to resume from."""
+        return self.is_finished or self.has_weights or self.checkpoint.is_file()
+
     def _file(self, name: str) -> Path:
         path = self.path / name
         if not path.is_file():
@@ -125,9 +131,50 @@ def open_run(name: str | Path, root: Path | None = None) -> Run:
 
 def all_runs(root: Path | None = None) -> list[Run]:
     """Every run below ``root`` (default: `results/runs`), finished or not, by name."""
-    return [
-        Run(path.parent) for path in sorted((root or results_root() / "runs").glob("*/config.json"))
-    ]
+    paths = sorted((root or results_root() / "runs").glob("*/config.json"))
+    return [Run(path.parent) for path in paths if not path.parent.name.startswith(".")]
+
+
+def successor(run: Run) -> Run:
+    """Where the run is trained that will take ``run``'s place: a hidden folder beside it."""
+    return Run(run.path.with_name(f".next-{run.name}"))
+
+
+def put_in_place(run: Run) -> None:
+    """Let `successor` take the place of ``run``, which is removed.
+
+    At any moment one of the two is whole; `recover` mends what a crash in between leaves.
+    """
+    former = run.path.with_name(f".former-{run.name}")
+    remove_run(former)
+    run.path.rename(former)
+    successor(run).path.rename(run.path)
+    remove_run(former)
+
+
+def recover(run: Run) -> None:
+    """Put a run back that `put_in_place` had moved away when it was killed."""
+    former = run.path.with_name(f".former-{run.name}")
+    if former.is_dir() and not run.path.exists():
+        former.rename(run.path)
+
+
+def remove_run(path: Path) -> None:
+    """Remove a run's folder, if there is one; a folder that holds none is left alone.
+
+    Raises
+    ------
+    ValueError : the folder has files but no config.json, so that it is no run
+    """
+    if path.is_dir() and any(path.iterdir()) and not (path / "config.json").is_file():
+        raise ValueError(
+            f"{path} holds files but no run (it has no config.json), so nothing there is removed. "
+            "Give the run another name, or move the folder away."
+        )
+    if path.is_symlink():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -114,7 +114,7 @@ def _execute(cell: Cell, experiment: Experiment, kernel: AsyncKernelManager) -> 
     parameters: dict[str, Any] = {
         **cell.given,
         "name": cell.config.name,
-        "resume": not begins_anew(cell, experiment),
+        "replace": begins_anew(cell, experiment),
         "figures": experiment.runs_per_job == 1,
     }
     logging.getLogger("papermill").setLevel(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 
 from tqdm import tqdm
 
 from ..config import Config, results_root
-from ..runs import Run, provenance, write_json
+from ..runs import Run, provenance, recover, remove_run, successor, write_json
 from ..task import Task
 from .devices import is_lost_connection, precision_of, processes
 from .lock import only_writer
@@ -16,7 +15,9 @@ from .measuring import measure
 from .trainer import Trainer
 
 
-def train(config: Config, resume: bool = False, progress: bool = True) -> Run:
+def train(
+    config: Config, resume: bool = False, progress: bool = True, replace: bool = False
+) -> Run:
     """Train, select on the held-out pictures, evaluate on the test split, and leave a run.
 
     Started in several processes (see `ebclib.training`), these share every batch and every evaluation;
@@ -28,21 +29,23 @@ def train(config: Config, resume: bool = False, progress: bool = True) -> Run:
     ----------
     config : from `make_config`, which names the run
     resume : go on from the run's last checkpoint; the result is that of a run never stopped. A
-        finished run is returned as it is, and one that never began is begun. Without it, a run of
-        the same name is replaced.
+        finished run is returned as it is, and one that never began is begun
     progress : show progress bars
+    replace : train anew where a run of that name has results. The old run stays until the new one's
+        first weights are there.
 
     Raises
     ------
     FileNotFoundError : the data set is not there
-    ValueError : resuming a run of another config, or a batch that the processes cannot share
+    ValueError : resuming a run of another config, a run that is there and neither ``resume`` nor
+        ``replace``, or a batch that the processes cannot share
     FloatingPointError : a loss that is no finite number, unless ``on_nonfinite`` is skip
     RuntimeError : another process of the run was lost
     """
     run, state = _run_of(config), processes()
     progress = progress and state.is_main_process
     with only_writer(run, state, progress):
-        return _train(run, config, resume, progress)
+        return _train(run, config, resume, progress, replace)
 
 
 def trained(config: Config, progress: bool = True) -> Run:
@@ -67,7 +70,8 @@ def trained(config: Config, progress: bool = True) -> Run:
         if run.is_finished and run.has_weights:
             _same_config(run, config)
             return run
-        return _train(run, config, resume=not run.is_finished, progress=progress)
+        done = run.is_finished
+        return _train(run, config, resume=not done, progress=progress, replace=done)
 
 
 def _run_of(config: Config) -> Run:
@@ -77,19 +81,30 @@ def _run_of(config: Config) -> Run:
     return Run(results_root() / "runs" / config.name)
 
 
-def _train(run: Run, config: Config, resume: bool, progress: bool) -> Run:
+def _train(run: Run, config: Config, resume: bool, progress: bool, replace: bool) -> Run:
     """`train`, where nobody else writes the run."""
     state = processes()
-    with state.main_process_first():
-        task = Task.of(config, progress)
+    if state.is_main_process:
+        recover(run)
+    state.wait_for_everyone()
     started = resume and (run.path / "config.json").is_file()
     if started:
         _same_config(run, config)
         if run.is_finished:
             return run
+    elif run.holds_training and not replace:
+        raise ValueError(
+            f"Run {run.name!r} is there already ({run.path}). Go on with it (or show it, if it is "
+            "finished) by --resume (resume=True), train it anew by --replace (replace=True), or give "
+            "another --name."
+        )
+    replaced = run if run.holds_training and not started else None
+    run = successor(run) if replaced else run
+    with state.main_process_first():
+        task = Task.of(config, progress)
     state.wait_for_everyone()  # all have looked before the first one writes
     if not started and state.is_main_process:
-        shutil.rmtree(run.path, ignore_errors=True)
+        remove_run(run.path)
         facts = provenance(precision_of(config), task.split.digest)
     state.wait_for_everyone()
     if progress and state.num_processes > 1:
@@ -98,7 +113,7 @@ def _train(run: Run, config: Config, resume: bool, progress: bool) -> Run:
             "--resume (resume=True) goes on from the last finished epoch.",
             file=sys.stderr,
         )
-    trainer = Trainer(config, task, run, progress)
+    trainer = Trainer(config, task, run, progress, replaced)
     if state.is_main_process:
         write_json(run.path / "config.json", config.to_dict())
         if not started:
@@ -114,7 +129,7 @@ def _train(run: Run, config: Config, resume: bool, progress: bool) -> Run:
                 "of processes that divides the batch."
             ) from problem
         raise
-    return measure(run, progress=progress, task=task)
+    return measure(trainer.run, progress=progress, task=task)
 
 
 def _same_config(run: Run, config: Config) -> None:

@@ -20,7 +20,7 @@ from .. import evaluation, losses
 from ..augmentation import Augmentation
 from ..config import Config
 from ..device_crops import DeviceCrops
-from ..runs import Run, write_csv, write_whole
+from ..runs import Run, put_in_place, write_csv, write_whole
 from ..task import Task, build_model
 from ..transforms import Batch, EpochSampler, TrainingCrops, collate
 from .devices import (
@@ -48,11 +48,21 @@ class Trainer:
     network : the model that is trained
     ema : the moving average of its weights, None without ``ema_decay``
     measured : what is evaluated and stored: the average where there is one, else ``network``
+    run : where files are written
+    replaced : the run whose place ``run`` takes with its first weights, if any
     history : a row an epoch
     """
 
-    def __init__(self, config: Config, task: Task, run: Run, progress: bool = True) -> None:
+    def __init__(
+        self,
+        config: Config,
+        task: Task,
+        run: Run,
+        progress: bool = True,
+        replaced: Run | None = None,
+    ) -> None:
         set_seed(config.seed)
+        self.replaced = replaced
         self.config, self.task, self.run, self.progress = config, task, run, progress
         self.accelerator = make_accelerator(
             precision_of(config), log_with="tensorboard", project_dir=run.path / "tensorboard"
@@ -150,6 +160,7 @@ class Trainer:
                 self.history.append(row | {"seconds": self.seconds})
                 self.accelerator.log({k: v for k, v in row.items() if k != "epoch"}, step=epoch + 1)
                 self._save()
+                self._replace()
         for tracker in self.accelerator.trackers:  # end_training would part the processes too
             tracker.finish()
 
@@ -244,6 +255,16 @@ class Trainer:
             )
             row["test_mae"] = evaluation.errors(seen["points"], seen["count"])["mae"]
         return row
+
+    def _replace(self) -> None:
+        """Take the place of the run that this one replaces, once weights have been stored."""
+        if self.replaced is None or not math.isfinite(self.best):
+            return
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            put_in_place(self.replaced)
+        self.accelerator.wait_for_everyone()
+        self.run, self.replaced = self.replaced, None
 
     def _store(self) -> None:
         """The weights that are measured, as the run's."""
