@@ -87,8 +87,8 @@ class Config:
     smoothing_px: float = 4.0  # Gaussian on the labels of ``interval`` bins, and under ``mse``
     count_loss: Literal["dmcount", "l1", "l2", "mse"] = "dmcount"
     count_weight: float = 1.0  # λ of Eq. 3
-    ot_weight: float = 0.1  # of transport in ``dmcount``; published code amounts to 0.8
-    solver: Literal["published", "converged", "pot"] = "published"  # of transport
+    ot_weight: Literal["released", "formula"] | float = "released"  # of transport in ``dmcount``
+    dual: Literal["floored", "unfloored", "converged", "pot"] = "floored"  # others: old runs alone
     cap_target: bool = False  # the count loss's target is capped at m, as the class is
     epochs: int = 2600
     batch_size: int = 8  # the global batch: N processes take batch_size / N crops each
@@ -152,8 +152,10 @@ class Config:
             )
         for name in ("epochs", "batch_size", "crop_px", "evaluate_every", "prompt_tokens"):
             _at_least(name, getattr(self, name), 1)
-        for name in ("count_weight", "ot_weight", "weight_decay", "warmup_epochs", "seed"):
+        for name in ("count_weight", "weight_decay", "warmup_epochs", "seed"):
             _at_least(name, getattr(self, name), 0)
+        if not isinstance(self.ot_weight, str):
+            _at_least("ot_weight", self.ot_weight, 0)
         for name in ("learning_rate", "smoothing_px", "clip_norm"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -192,12 +194,20 @@ class Config:
         """Whether blocks are labelled with Gaussian-smoothed counts, as before EBC."""
         return self.bins == "interval" or self.count_loss == "mse"
 
+    @property
+    def uses_transport(self) -> bool:
+        """Whether the loss has a transport term."""
+        is_counted = self.head == "regression" or self.count_weight > 0
+        return self.count_loss == "dmcount" and self.ot_weight != 0 and is_counted
+
     def unlike(self, other: Config) -> list[str]:
         """The parameters in which two runs differ, but for those that say how to compute, not what."""
+        without = not (self.uses_transport or other.uses_transport)
+        skipped = FREE | ({"ot_weight", "dual"} if without else set())
         return [
             name
             for name in FIELDS
-            if name not in FREE and getattr(self, name) != getattr(other, name)
+            if name not in skipped and getattr(self, name) != getattr(other, name)
         ]
 
     def to_dict(self) -> dict[str, Any]:

@@ -13,15 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import transport
 from .choices import choose
+from .transport import LEAST_COUNT, transport_loss
 
-OT_WEIGHT = 0.1  # of the transport term, averaged over the batch
+OT_WEIGHTS = {"formula": 0.1, "released": 0.8}
+"""w_OT by name, of transport averaged over the batch.
+
+The formula has 0.1. The code of DM-Count and of CLIP-EBC *sums* transport over the batch and averages the
+rest: with its batch of 8, an average weighs 0.8. So named, the weight does not change with the batch.
+"""
+
 TV_WEIGHT = 0.01  # of the total variation, which is scaled by n and averaged over the batch
-
-# DM-Count's code and CLIP-EBC's *sum* the transport over the batch and average the rest: with their
-# batch of 8, an average weighs 0.8. Give it as `ot_weight` to train as published, at any batch size.
-PUBLISHED_OT_WEIGHT = 0.1 * 8
 
 
 class Loss(NamedTuple):
@@ -33,11 +35,13 @@ class Loss(NamedTuple):
 
 
 class DMCount(NamedTuple):
-    """DM-Count's loss and its three parts, scalars, unweighted, each a mean over the batch."""
+    """DM-Count's loss and its parts, scalars, unweighted, each a mean over the batch.
+
+    Transport is in the total: it has a gradient, and the value 0 (`transport.transport_loss`).
+    """
 
     total: Tensor
     count: Tensor  # people
-    transport: Tensor  # px²
     variation: Tensor  # people
 
 
@@ -58,23 +62,21 @@ class CountLoss:
     block_size_px : r
     max_count : m, caps the target's blocks; None, as published, leaves them as they were annotated.
         Transport keeps a point for every person.
-    solver, ot_weight, tv_weight : as in `dmcount`
+    ot_weight, tv_weight : as in `dmcount`
 
     Raises
     ------
-    ValueError : an unknown kind or solver, or ``dmcount`` without a block size
+    ValueError : an unknown kind, or ``dmcount`` without a block size
     """
 
     kind: str
     block_size_px: int | None = None
     max_count: int | None = None
-    solver: str = "published"
-    ot_weight: float = OT_WEIGHT
+    ot_weight: float | str = "released"
     tv_weight: float = TV_WEIGHT
 
     def __post_init__(self) -> None:
         choose("count loss", self.kind, ("dmcount", *BLOCK_LOSSES))
-        choose("solver", self.solver, transport.SOLVERS)
         if self.kind == "dmcount" and self.block_size_px is None:
             raise ValueError("dmcount measures distances in pixels: give block_size_px.")
         if self.max_count is not None and self.max_count < 1:
@@ -103,7 +105,7 @@ class CountLoss:
             raise ValueError("dmcount compares with the people's positions: give points.")
         weights = {"ot_weight": self.ot_weight, "tv_weight": self.tv_weight}
         r = self.block_size_px
-        return dmcount(density, target, points, r, solver=self.solver, **weights).total
+        return dmcount(density, target, points, r, **weights).total
 
 
 BLOCK_LOSSES = {
@@ -153,8 +155,7 @@ def dmcount(
     points: Sequence[Tensor],
     block_size_px: int,
     *,
-    solver: str = "published",
-    ot_weight: float = OT_WEIGHT,
+    ot_weight: float | str = "released",
     tv_weight: float = TV_WEIGHT,
 ) -> DMCount:
     """The distribution-matching count loss (Wang et al. 2020), averaged over the batch.
@@ -170,24 +171,25 @@ def dmcount(
     counts : (B, h, w), people per block
     points : B tensors (n_b, 2), x and y in pixels of the crop; (0, 2) where nobody is
     block_size_px : r
-    solver : of the transport: published, converged or pot (`transport.duals`)
-    ot_weight, tv_weight : w_OT and w_TV; `PUBLISHED_OT_WEIGHT` is what published code amounts to
+    ot_weight : w_OT, a number or a name of `OT_WEIGHTS`; at 0 transport is not computed
+    tv_weight : w_TV
 
     Raises
     ------
-    ValueError : shapes that do not belong together, or an unknown solver
+    ValueError : shapes that do not belong together
     """
     _same_blocks(density.shape, {"counts": counts})
     blocks = density[:, 0] if density.dtype == torch.float64 else density[:, 0].float()
     people, predicted = counts.sum((1, 2)).to(blocks), blocks.sum((1, 2))  # (B,)
     count = (predicted - people).abs()
-    carried = transport.transport_cost(blocks, points, block_size_px, solver=solver)  # (B,)
-    shape = blocks / predicted.clamp(min=transport.LEAST_COUNT)[:, None, None]
-    truth = counts / people.clamp(min=transport.LEAST_COUNT)[:, None, None]
+    shape = blocks / predicted.clamp(min=LEAST_COUNT)[:, None, None]
+    truth = counts / people.clamp(min=LEAST_COUNT)[:, None, None]
     variation = people * (shape - truth).abs().sum((1, 2))
-    parts = [part.mean() for part in (count, carried, variation)]
-    total = parts[0] + ot_weight * parts[1] + tv_weight * parts[2]
-    return DMCount(total, *(part.detach() for part in parts))
+    total = count.mean() + tv_weight * variation.mean()
+    ot_weight = OT_WEIGHTS.get(ot_weight, ot_weight)
+    if ot_weight:
+        total = total + ot_weight * transport_loss(blocks, points, block_size_px).mean()
+    return DMCount(total, count.detach().mean(), variation.detach().mean())
 
 
 def _same_blocks(shape: torch.Size, tensors: dict[str, Tensor]) -> None:

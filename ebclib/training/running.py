@@ -78,6 +78,10 @@ def _run_of(config: Config) -> Run:
     """Where a config's run lies, or will."""
     if not config.name:
         raise ValueError("The config names no run: make it with make_config, or give name.")
+    if config.dual != "floored":
+        raise ValueError(
+            f"dual is {config.dual!r}, which only older recorded runs have: give floored, the published one."
+        )
     return Run(results_root() / "runs" / config.name)
 
 

@@ -93,7 +93,6 @@ class Trainer:
             config.count_loss,
             config.block_size_px,
             task.bins.open_from if config.cap_target else None,
-            config.solver,
             config.ot_weight,
         )
         borders = torch.from_numpy(task.bins.lows[1:]).float()
