@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from scipy.spatial import cKDTree
 
-from .bins import MIN_BLOCKS, Bins, make_bins, suggest
+from .bins import Bins, make_bins
 from .blocks import block_counts, histogram
 from .config import OWN, Config
 from .datasets import PreparedSplit, hold_out
 from .prompts import sentences
+from .studies.bin_suggestion import MIN_BLOCKS, suggest
 
 BLOCKS_PX = (8, 16, 32)
 STEPS = 2000

@@ -16,8 +16,8 @@ from ebclib.bins import (
     fine,
     interval,
     make_bins,
-    suggest,
 )
+from ebclib.studies.bin_suggestion import suggest
 
 INTEGER = ("fine", "dynamic", "coarse")
 SHB_WINDOWS = np.array([306656205, 2810354, 95231, 10591, 1751, 440, 147, 68, 11, 2])

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ebclib.bins.binning import Bins
-from ebclib.bins.policies import make_bins
+from ebclib.bins import Bins, make_bins
 from ebclib.blocks import max_count as most_people
 
 MIN_BLOCKS = 100
