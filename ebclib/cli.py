@@ -20,7 +20,7 @@ Train, select on held-out pictures, evaluate on the test split.
 On several GPUs or nodes:  accelerate launch --num_processes N -m ebclib train ...
 In several CPU processes:  torchrun --nproc-per-node N -m ebclib train ...
 batch_size is the global batch, of which each process takes an equal share: the result is that of one
-process. If one is lost, all end, and --resume goes on from the last finished epoch, in any number."""
+process. If one is lost, all end, and --resume goes on from the last checkpoint, in any number."""
 
 
 COUNT = """\

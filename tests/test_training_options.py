@@ -83,7 +83,7 @@ def test_resuming_equals_never_stopping_with_an_average_too(monkeypatch):
 
     def stop(self):
         save(self)
-        if self.epoch == 3:
+        if self.epoch == 2:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(training.Trainer, "_save", stop)
@@ -184,3 +184,18 @@ def test_only_so_many_batches_are_kept(tmp_path):
 def test_options_out_of_range_are_named(given, message):
     with pytest.raises(ValueError, match=message):
         configured(**given)
+
+
+def test_a_model_whose_validation_is_never_a_number_says_so(monkeypatch):
+    nothing = {"mae": float("nan"), "rmse": float("nan")}
+    monkeypatch.setattr("ebclib.training.trainer.evaluation.errors", lambda *_: nothing)
+    with pytest.raises(FloatingPointError, match="no weights were kept"):
+        training.train(configured("lost", epochs=1, evaluate_every=1), progress=False)
+
+
+def test_a_checkpoint_is_written_where_a_validation_was(monkeypatch):
+    """Not after each epoch: the paper's 2600 would write terabytes."""
+    at, save = [], training.Trainer._save
+    monkeypatch.setattr(training.Trainer, "_save", lambda self: (at.append(self.epoch), save(self)))
+    training.train(configured("sparing", epochs=5, evaluate_every=2), progress=False)
+    assert at == [2, 4, 5]

@@ -54,7 +54,7 @@ def make_accelerator(precision: str, **options: Any) -> Accelerator:
     Accelerate keeps one precision a process; a notebook that trains in another one starts it anew.
     """
     mixed = "no" if precision == "fp32" else precision
-    options["dataloader_config"] = DataLoaderConfiguration(split_batches=True)
+    options["dataloader_config"] = DataLoaderConfiguration(split_batches=True, non_blocking=True)
     try:
         return Accelerator(mixed_precision=mixed, **options)
     except ValueError:  # the process has an accelerator of another precision

@@ -22,7 +22,7 @@ def train(
 
     Started in several processes (see `ebclib.training`), these share every batch and every evaluation;
     the first writes the run's files, in a folder that all of them can read. Should one be lost, the
-    launcher ends them all, and ``resume`` goes on from the last finished epoch, in as many processes
+    launcher ends them all, and ``resume`` goes on from the last checkpoint, in as many processes
     as then are started. Another launch of the same run waits until this one has ended.
 
     Parameters
@@ -114,7 +114,7 @@ def _train(run: Run, config: Config, resume: bool, progress: bool, replace: bool
     if progress and state.num_processes > 1:
         tqdm.write(
             f"{state.num_processes} processes share every batch. Should one be lost, all end, and "
-            "--resume (resume=True) goes on from the last finished epoch.",
+            "--resume (resume=True) goes on from the last checkpoint.",
             file=sys.stderr,
         )
     trainer = Trainer(config, task, run, progress, replaced)
@@ -129,8 +129,8 @@ def _train(run: Run, config: Config, resume: bool, progress: bool, replace: bool
         if state.num_processes > 1 and is_lost_connection(problem):
             raise RuntimeError(
                 f"Another process of run {run.name!r} was lost, so this one ends, too. What was finished "
-                f"is kept: --resume (resume=True) goes on after epoch {trainer.epoch}, with any number "
-                "of processes that divides the batch."
+                "is kept: --resume (resume=True) goes on from the last checkpoint, with any number of "
+                "processes that divides the batch."
             ) from problem
         raise
     return measure(trainer.run, progress=progress, task=task)

@@ -34,6 +34,12 @@ from .devices import (
 from .nonfinite import Watch
 from .schedule import rate_factor
 
+SAVE_EVERY_S = 600.0
+"""Seconds of training after which a checkpoint is written, where no validation came before.
+
+A checkpoint of a large network is gigabytes, and an epoch may take seconds.
+"""
+
 READ_EVERY = 10
 """Steps between two looks at the loss: each makes the host wait for the device."""
 
@@ -98,7 +104,7 @@ class Trainer:
         borders = torch.from_numpy(task.bins.lows[1:]).float()
         self.borders = borders.to(self.accelerator.device)
         self.test = task.test(config) if config.watch_test else None
-        self.epoch, self.seconds, self.best = 0, 0.0, math.inf
+        self.epoch, self.seconds, self.saved, self.best = 0, 0.0, 0.0, math.inf
         self.history: list[dict[str, Any]] = []
         if run.checkpoint.is_file():
             self._restore()
@@ -129,12 +135,13 @@ class Trainer:
             num_workers=reading_processes(config, self.accelerator),
             drop_last=drop_last,
             pin_memory=device.type == "cuda",
+            persistent_workers=reading_processes(config, self.accelerator) > 0,
             collate_fn=collate,
         )
         return self.accelerator.prepare(loader)
 
     def fit(self) -> None:
-        """Train what is left of ``config.epochs``; a checkpoint after each.
+        """Train what is left of ``config.epochs``, with a checkpoint after each validation.
 
         Raises
         ------
@@ -151,15 +158,26 @@ class Trainer:
         with bar:
             for epoch in range(self.epoch, self.config.epochs):
                 start = time.perf_counter()
-                row = self._one_epoch(epoch, bar)
-                if (epoch + 1) % self.config.evaluate_every == 0 or epoch + 1 == self.config.epochs:
+                # Crops have one size, so cuDNN may search for the fastest way; whole images vary.
+                with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=True):
+                    row = self._one_epoch(epoch, bar)
+                is_last = epoch + 1 == self.config.epochs
+                is_measured = is_last or (epoch + 1) % self.config.evaluate_every == 0
+                if is_measured:
                     row |= self._look_at_held_out()
                 self.seconds += time.perf_counter() - start
                 self.epoch = epoch + 1
                 self.history.append(row | {"seconds": self.seconds})
                 self.accelerator.log({k: v for k, v in row.items() if k != "epoch"}, step=epoch + 1)
-                self._save()
+                self._write_history()
+                if is_measured or self.seconds - self.saved >= SAVE_EVERY_S:
+                    self._save()
                 self._replace()
+        if not math.isfinite(self.best):
+            raise FloatingPointError(
+                "No validation gave a finite error, so no weights were kept: the model's counts are no "
+                f"numbers. Lower learning_rate ({self.config.learning_rate:g}), or set clip_norm (1, say)."
+            )
         for tracker in self.accelerator.trackers:  # end_training would part the processes too
             tracker.finish()
 
@@ -287,7 +305,7 @@ class Trainer:
             "history": self.history,
         }
         write_whole(self.run.checkpoint, lambda part: torch.save(state, part))
-        self._write_history()
+        self.saved = self.seconds
 
     def _write_history(self) -> None:
         if self.accelerator.is_main_process:
@@ -304,5 +322,5 @@ class Trainer:
         if self.accelerator.scaler is not None and state.get("scaler"):
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.epoch, self.seconds, self.best = state["epoch"], state["seconds"], state["best"]
-        self.history = state["history"]
+        self.history, self.saved = state["history"], self.seconds
         self._write_history()  # a process killed between the two files left the older one
