@@ -112,6 +112,21 @@ class Card:
             ) from problem
 
 
+def too_few(held_out_images: int | None) -> str:
+    """Why a model has no interval (`evaluation.conformal_factor`).
+
+    >>> too_few(1)
+    'one of 90 % needs 9 validation images or more, and there was 1'
+    """
+    if held_out_images is None:
+        return "`ebc evaluate` of its run calibrates it"
+    least = math.ceil(COVERAGE / (1 - COVERAGE) - 1e-9)
+    return (
+        f"one of {100 * COVERAGE:.0f} % needs {least} validation images or more, and there "
+        f"{'was' if held_out_images == 1 else 'were'} {held_out_images}"
+    )
+
+
 def write_card(weights: Path, card: Card) -> None:
     """Put a card into a file of weights; the weights stay as they are."""
     state = load_file(weights)

@@ -24,8 +24,9 @@ process. If one is lost, all end, and --resume goes on from the last checkpoint,
 
 
 COUNT = """\
-Count in pictures and folders. Into the output folder go counts.csv, maps/ and, where pictures could not
-be counted, failures.csv with the reasons. Called again, it counts only pictures that are new or changed.
+Count in images, videos and folders of them. Into the output folder go counts.csv, points.csv (a row per
+person), maps/, videos.csv and, where files could not be counted, failures.csv with the reasons. Called
+again, it counts only files that are new or changed.
 
 Exit status: 0 all were counted; 3 some could not be; 1 none, or something to correct first."""
 
@@ -134,16 +135,18 @@ def _add_experiments(verbs: argparse._SubParsersAction) -> None:
 def _add_counting(verbs: argparse._SubParsersAction) -> None:
     count = verbs.add_parser(
         "count",
-        help="count in pictures of your own",
+        help="count in images and videos of your own",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description=COUNT,
     )
-    count.add_argument("path", nargs="+", type=Path, help="pictures, folders of them, videos")
+    count.add_argument("path", nargs="+", type=Path, help="images, videos, folders of them")
     count.add_argument("--out", type=Path, required=True, help="the folder to write to")
     count.add_argument(
         "--run", help="a name in results/runs, a run's folder, or its weights; default: the demo's"
     )
-    count.add_argument("--regions", type=Path, help="GeoJSON: polygons in pixels, counted each")
+    count.add_argument(
+        "--regions", type=Path, help="GeoJSON: polygons in pixels, counted each; of images alone"
+    )
     maps = argparse.BooleanOptionalAction
     count.add_argument("--maps", action=maps, default=True, help="write maps/*.png (default)")
     count.add_argument(
@@ -177,9 +180,10 @@ def _about_a_run(command: argparse.ArgumentParser, what: str) -> None:
 
 
 def _add_export(verbs: argparse._SubParsersAction) -> None:
-    export = verbs.add_parser("export", help="write a run's model as a file that needs no PyTorch")
+    export = verbs.add_parser(
+        "export", help="write a run's model as an ONNX file, which needs no PyTorch"
+    )
     export.add_argument("run", help="a name in results/runs, or the run's folder")
-    export.add_argument("--onnx", action="store_true", help="as ONNX, the one format there is")
     export.add_argument(
         "--out", type=Path, help="the file; default: model.onnx in the run's folder"
     )
@@ -260,27 +264,11 @@ def _run(given: argparse.Namespace) -> None:
         raise ValueError(f"{len(failed)} run(s) failed, see above: {', '.join(failed)}")
 
 
-VIDEOS = {".mp4", ".m4v", ".mov", ".mkv", ".avi", ".webm", ".mpg", ".mpeg", ".ts"}
-"""Endings of files that `ebc count` takes for videos."""
-
-
 def _count(given: argparse.Namespace) -> int:
-    from .counter import Counter, count_files
+    from .counter import count_files
     from .counter.counting import demo_run
-    from .videos import count_video
 
     source = given.run or demo_run()
-    if given.run is None:
-        print("No --run: with the demo's model, which is for drawn crowds; not for photographs.")
-    videos = [path for path in given.path if path.suffix.lower() in VIDEOS and path.is_file()]
-    counter = Counter(source, precision=given.precision) if videos else None
-    for path in videos:
-        out = given.out / f"{path.stem}.csv"
-        rows = count_video(counter, path, out, given.every, what=counter.noun[1])
-        print(f"{path}: {len(rows)} frames, {rows['count'].mean():.1f} on average; see {out}")
-    given.path = [path for path in given.path if path not in videos]
-    if not given.path:
-        return 0
     done = count_files(
         given.path,
         given.out,
@@ -289,14 +277,20 @@ def _count(given: argparse.Namespace) -> int:
         given.maps,
         given.again,
         precision=given.precision,
+        every_s=given.every,
     )
-    for table in (done.table, done.regions):
+    for table in (done.table.drop(columns=["notes", "model"]), done.regions, done.videos):
         if len(table):
             rest = f"\n… and {len(table) - SHOWN} more" if len(table) > SHOWN else ""
             print(table.head(SHOWN).round(1).to_string(index=False, na_rep="") + rest)
-    counted, failed = len(done.table), len(done.failures)
+    counted, failed = len(done.table) + len(done.videos), len(done.failures)
     before = f" ({counted - done.again} of them before)" if counted > done.again else ""
     print(f"{counted} counted{before}, {failed} not; see {given.out / 'counts.csv'}")
+    for note, some in list(done.table.groupby("notes")["image"])[:SHOWN]:
+        if note:
+            print(f"{len(some)} image(s), the first is {some.iloc[0]}: {note.strip()}")
+    if given.regions and len(done.videos):
+        print("Regions are counted in images; the frames of videos were counted whole.")
     for row in done.failures.head(SHOWN).itertuples():
         print(f"not counted: {row.image}: {row.reason}", file=sys.stderr)
     if failed > SHOWN:
@@ -341,16 +335,24 @@ def _show(run: Run, suffix: str = "") -> None:
     """What an evaluation found, in a few lines."""
     if not _is_first():
         return
+    from .card import too_few
+
     metrics = json.loads((run.path / f"metrics{suffix}.json").read_text())
     print(
-        f"{run.path}\n{metrics['dataset']} {metrics['split']}, {metrics['images']} pictures: "
-        f"MAE {metrics['mae']:.1f}, RMSE {metrics['rmse']:.1f} "
+        f"{run.path}\n{metrics['dataset']} {metrics['split']}, {metrics['images']} images: "
+        f"MAE {metrics['mae']:.1f}, RMSE {metrics['rmse']:.1f}, NAE {_percent(metrics.get('nae'))} "
         f"(always saying the training mean: MAE {metrics['mean_predictor_mae']:.1f})"
     )
     shares = [f"{row['f1']:.2f} within {row['distance_px']:g} px" for row in metrics["positions"]]
     print(f"positions: F1 {', '.join(shares)}")
-    if "intervals_scaled_on" in metrics:
+    if metrics["interval_factor"] is None:
+        print(f"90 % intervals: none; {too_few(metrics.get('held_out_images'))}")
+    elif "intervals_scaled_on" in metrics:
         print(
             f"90 % intervals, scaled on {metrics['intervals_scaled_on']} and so not bound to hold here: "
-            f"{metrics['inside_interval']:.0%} of the pictures are inside"
+            f"{metrics['inside_interval']:.0%} of the images are inside"
         )
+
+
+def _percent(share: float | None) -> str:
+    return "—" if share is None else f"{share:.1%}"

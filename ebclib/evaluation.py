@@ -84,17 +84,23 @@ def predict(
 
 
 def errors(points: Sequence[float], counts: Sequence[float]) -> dict[str, float]:
-    """MAE and RMSE of counts, in people (paper, Eq. 4).
+    """MAE and RMSE of counts, in people (paper, Eq. 4), and NAE, a share.
 
-    >>> errors([10, 20], [13, 16])["mae"]
-    3.5
+    NAE is the mean of |count − people| / people over the images with somebody in them, as NWPU-Crowd
+    has it; NaN where there is nobody in any.
+
+    >>> errors([10, 20, 0], [13, 16, 2])
+    {'mae': 3.0, 'rmse': 3.1091263510296048, 'nae': 0.25}
     """
     if not len(points):
-        raise ValueError("There is no picture to measure an error on.")
-    difference = np.asarray(counts, dtype=np.float64) - np.asarray(points, dtype=np.float64)
+        raise ValueError("There is no image to measure an error on.")
+    people = np.asarray(points, dtype=np.float64)
+    wrong = np.abs(np.asarray(counts, dtype=np.float64) - people)
+    some = people > 0
     return {
-        "mae": float(np.abs(difference).mean()),
-        "rmse": float(np.sqrt(np.square(difference).mean())),
+        "mae": float(wrong.mean()),
+        "rmse": float(np.sqrt(np.square(wrong).mean())),
+        "nae": float((wrong[some] / people[some]).mean()) if some.any() else math.nan,
     }
 
 
@@ -115,7 +121,11 @@ def conformal_factor(held_out: pd.DataFrame, coverage: float = COVERAGE) -> floa
 
 
 def with_intervals(predictions: pd.DataFrame, factor: float) -> pd.DataFrame:
-    """Columns image, points, count, lower, upper: `predict`'s rows with ``factor`` deviations each way."""
+    """Columns image, points, count, lower, upper: `predict`'s rows with ``factor`` deviations each way.
+
+    Where ``factor`` is infinite there is no interval: lower and upper are NaN.
+    """
+    factor = factor if math.isfinite(factor) else math.nan
     lower, upper = interval(predictions["count"], predictions["deviation"], factor)
     return predictions[["image", "points", "count"]].assign(lower=lower, upper=upper)
 
@@ -168,8 +178,12 @@ def localisation(matches: pd.DataFrame) -> list[dict[str, float]]:
     return rows
 
 
-def summarise(predictions: pd.DataFrame, training_counts: Sequence[float]) -> dict[str, float]:
-    """A run's numbers: errors, the share of pictures inside their interval, and the mean predictor's MAE.
+def summarise(
+    predictions: pd.DataFrame, training_counts: Sequence[float]
+) -> dict[str, float | None]:
+    """A run's numbers: errors, the share of images inside their interval, and the mean predictor's MAE.
+
+    None for what there is not: the share without intervals, and NAE of images without anybody.
 
     Parameters
     ----------
@@ -177,11 +191,12 @@ def summarise(predictions: pd.DataFrame, training_counts: Sequence[float]) -> di
     training_counts : people in each training picture; their mean is the simplest predictor there is
     """
     points = predictions["points"]
-    mean = np.full(len(points), np.mean(training_counts))
-    return {
+    mean = errors(points, np.full(len(points), np.mean(training_counts)))
+    inside = points.between(predictions["lower"], predictions["upper"]).mean()
+    numbers = {
         **errors(points, predictions["count"]),
         "images": len(predictions),
-        "inside_interval": float(points.between(predictions["lower"], predictions["upper"]).mean()),
-        "mean_predictor_mae": errors(points, mean)["mae"],
-        "mean_predictor_rmse": errors(points, mean)["rmse"],
+        "inside_interval": float(inside) if predictions["lower"].notna().any() else None,
+        **{f"mean_predictor_{name}": value for name, value in mean.items()},
     }
+    return {name: None if value != value else value for name, value in numbers.items()}

@@ -3,17 +3,11 @@
 The file's input is ``picture``, uint8 RGB (batch, height, width, 3), as a picture is read. Its outputs
 are ``density`` (people per block) and ``variance`` (people²), float32 (batch, 1, ⌈height/r⌉, ⌈width/r⌉).
 Normalisation, padding to whole blocks and the cut back are inside. `METADATA` travels in the file.
-
->>> import numpy as np, onnxruntime                                        # doctest: +SKIP
->>> session = onnxruntime.InferenceSession("crowd.onnx")                   # doctest: +SKIP
->>> picture = np.asarray(PIL.Image.open("crowd.jpg").convert("RGB"))       # doctest: +SKIP
->>> density, variance = session.run(None, {"picture": picture[None]})      # doctest: +SKIP
->>> density.sum()                                                          # doctest: +SKIP
+`SNIPPET` counts with it as `ebc count` does.
 """
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
 import warnings
@@ -27,10 +21,11 @@ import torch
 from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
-from . import __version__, datasets
+from . import __version__
+from .card import read_card
 from .models import BlockwiseModel
 from .models.decoders import Context
-from .runs import Run, write_whole
+from .runs import Run, refuse_folder, write_whole
 from .task import load_model
 
 if TYPE_CHECKING:
@@ -40,6 +35,8 @@ METADATA = {
     "input": "what `picture` is",
     "outputs": "what `density` and `variance` are",
     "block_size_px": "r, the side of a block in pixels",
+    "least_side": "an image grows until its shorter side has so many pixels, as in training",
+    "longest_side": "before that, it shrinks until its longer side has so many; empty: it does not",
     "window_px": "the only side a picture may have; empty where any will do",
     "representatives": "the count each bin stands for, a JSON list; empty for regression",
     "noun": "what is counted, singular and plural, a JSON list",
@@ -49,6 +46,29 @@ METADATA = {
     "ebclib": "the version that wrote the file",
 }
 """What the file says about itself, all of it text; `onnxruntime` reads it with `get_modelmeta()`."""
+
+SNIPPET = """\
+import numpy as np, onnxruntime
+from PIL import Image, ImageOps
+
+session = onnxruntime.InferenceSession("crowd.onnx")
+facts = session.get_modelmeta().custom_metadata_map
+
+image = ImageOps.exif_transpose(Image.open("crowd.jpg"))  # upright
+if image.mode.startswith("I"):  # 16 bits to 8
+    image = Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
+over = image.convert("RGBA")  # what is transparent lies over white
+image = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
+
+least, longest = int(facts["least_side"] or 1), int(facts["longest_side"] or max(image.size))
+scale = max(min(1, longest / max(image.size)), least / min(image.size))
+size = [round(side * scale) for side in image.size]
+image = image.resize(size, Image.Resampling.LANCZOS)
+
+density, variance = session.run(None, {"picture": np.asarray(image)[None]})
+print(density.sum())  # people
+"""
+"""The lines that README shows: an image at the size that the model was trained for, and its count."""
 
 TOLERANCE = 1e-3
 """A file whose map of a test picture is further from the model's, as a share of it, is not kept."""
@@ -109,11 +129,14 @@ def export_run(run: Run, path: str | Path | None = None, half: bool = False) -> 
     FileNotFoundError : no weights, or the packages for it are not installed
     ValueError : a model that ONNX cannot hold (`write_onnx`)
     """
-    facts = {"run": run.name}
-    with contextlib.suppress(ValueError):  # a folder of somebody's own that is not on this machine
-        facts["noun"] = json.dumps(datasets.describe(run.config.dataset).noun)
-    if run.is_finished and run.metrics["interval_factor"] is not None:
-        facts["interval_factor"] = repr(run.metrics["interval_factor"])
+    card = read_card(run.weights)
+    facts = {
+        "run": run.name,
+        "noun": json.dumps(card.noun),
+        "least_side": str(card.least_side),
+        "longest_side": str(card.longest_side or ""),
+        "interval_factor": str(card.interval_factor or ""),
+    }
     return write_onnx(load_model(run), path or run.path / "model.onnx", facts, half)
 
 
@@ -146,6 +169,7 @@ def write_onnx(
         )
     from onnx import helper
 
+    refuse_folder(Path(path))
     facts = _facts(network, facts or {})
     if any(isinstance(module, Context) for module in network.modules()):
         raise _impossible("CANNet's pools follow the picture's size")

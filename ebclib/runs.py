@@ -17,6 +17,7 @@ Beside it, `<name>.lock` keeps two launches from writing one run at a time (not 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -187,14 +188,38 @@ def remove_run(path: Path) -> None:
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then put it in place in one step.
 
-    After a crash at any moment ``path`` holds the old content or the new, never a part.
+    After a crash at any moment ``path`` holds the old content or the new, never a part; after an error
+    nothing else is left.
+
+    Raises
+    ------
+    OSError : it cannot be written; ``path`` is named
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    refuse_folder(path)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")  # two processes may write one table
-    write(part)
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(part)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException as problem:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        if isinstance(problem, OSError) and problem.errno is not None:
+            raise OSError(problem.errno, problem.strerror, str(path)) from problem
+        raise
+
+
+def refuse_folder(path: Path) -> None:
+    """See that a file can be called so, before the work that fills it.
+
+    Raises
+    ------
+    IsADirectoryError : ``path`` is a folder
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; give the name of a file to write in it.")
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

@@ -19,6 +19,9 @@ import pandas as pd
 if TYPE_CHECKING:
     from av import VideoFrame
 
+VIDEOS = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".avi", ".webm", ".mpg", ".mpeg", ".mts"})
+"""Endings of files that are taken for videos, in lower case."""
+
 COLUMNS = ("seconds", "count", "lower", "upper")
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import importlib.util
 import io
 import json
 import re
@@ -30,11 +31,10 @@ from ebclib.counter import (
     results_frame,
 )
 from ebclib.counter.files import list_pictures
-from ebclib.counter.sources import pictures_below
+from ebclib.counter.sources import items, pictures_below
 from ebclib.counter.upload import Upload
 from ebclib.datasets import Sample
 from ebclib.familiarity import Familiar, crowding, traits
-from ebclib.performance import compare_counting
 from ebclib.runs import Run
 from ebclib.task import load_model
 
@@ -100,7 +100,7 @@ def test_a_run_s_weights_say_all_that_counting_needs(run, counted_split, tmp_pat
 def test_an_uncalibrated_model_has_no_interval_and_says_so(run, counted_split):
     result = Counter(run).count(counted_split[0])
     assert result.lower is None and result.upper is None and not result.calibrated
-    assert "1 held-out pictures are too few" in " ".join(result.notes)
+    assert "needs 9 validation images or more, and there was 1." in " ".join(result.notes)
     assert "no interval" in result.text() and results_frame([result])["lower"].isna().all()
 
 
@@ -259,7 +259,7 @@ def test_regions_are_exact_where_people_stand_evenly():
             "beyond": [(-100, -100), (100, -100), (100, 100), (-100, 100)],
         },
     ).set_index("region")
-    assert table["count"].tolist() == pytest.approx([2, 0.25, 4, 0, 12])
+    assert table["count"].tolist() == pytest.approx([2, 0.25, 4, np.nan, 12], nan_ok=True)
     assert table["area_px"].tolist() == pytest.approx([128, 16, 128, 0, 640])
     assert table["on_border"].tolist() == pytest.approx([2, 1, 0, 0, 0])
 
@@ -268,7 +268,7 @@ def test_regions_go_in_and_out_as_geojson(tmp_path):
     result = counted(np.arange(12).reshape(3, 4), (24, 32))
     left, corner = [(0, 0), (16, 0), (16, 24), (0, 24)], [(0, 0), (4, 0), (0, 4)]
     made = regions_geojson(result, {"left": left, "ü": corner})
-    (tmp_path / "r.geojson").write_text(json.dumps(made))
+    (tmp_path / "r.geojson").write_text(json.dumps(made), encoding="utf-8-sig")
     again = count_regions(result, tmp_path / "r.geojson")
     assert again["region"].tolist() == ["left", "ü"]
     assert again["count"].tolist() == [f["properties"]["count"] for f in made["features"]]
@@ -282,6 +282,8 @@ def test_regions_go_in_and_out_as_geojson(tmp_path):
         ({"a": [(0, 0), (5, 5)]}, "'a' is no polygon"),
         ({"a": "circle"}, "'a' is no polygon"),
         ({"a": {"type": "Point", "coordinates": [1, 2]}}, "a Point; a polygon is expected"),
+        ({"a": [(1, -9), (5, -9), (5, -2), (1, -2)]}, "outside every image.*QGIS"),
+        ({"a": [(8.54, 47.37), (8.55, 47.37), (8.55, 47.38)]}, "less than a pixel.*degrees"),
         ({}, "no region"),
         ({"type": "FeatureCollection", "features": []}, "no region"),
         ({"type": "FeatureCollection", "features": [7]}, "Feature 1"),
@@ -351,7 +353,12 @@ def test_saving_writes_whole_files(counter, tmp_path):
     assert sorted(each.name for each in path.parent.iterdir()) == [
         f"picture 0.{ending}" for ending in ("json", "npy", "png")
     ]
-    assert np.asarray(Image.open(path)).shape == (45, 60, 3)
+    shown = np.asarray(Image.open(path))
+    assert (shown[:45, :60] == result.overlay()).all(), "a strip with count and scale is below"
+    strip = shown[45:]
+    assert len(strip) == 24 and strip.min() == 0 and (strip[0] == 255).all()
+    scale = strip[12][np.ptp(strip[12].astype(int), axis=1) > 20]
+    assert len(scale) > 60 and (scale[-1] > scale[0]).any()
     assert (np.load(path.with_suffix(".npy")) == result.density).all()
     facts = json.loads(path.with_suffix(".json").read_text())
     assert facts["count"] == pytest.approx(result.count, abs=1e-3) and facts["height"] == 45
@@ -395,6 +402,7 @@ def test_pictures_dropped_into_a_notebook(counter):
     assert [each.name for each in upload.failures] == ["<i>.png"]
     assert "fine.png" in upload.view.value and "&lt;i&gt;.png" in upload.view.value
     assert "JupyterLab" in repr(upload)
+    assert upload.button.description == "Choose images of people…"
 
 
 @pytest.fixture
@@ -445,12 +453,22 @@ def test_a_messy_folder_from_a_shell(messy, alone, capsys, tmp_path):
     assert "The first of its frames was counted." in facts["notes"]
     for name in COUNTED:
         assert (out / "maps" / f"{name}.png").is_file()
+    assert (table["model"] == "small").all()
+    assert "The first of its frames" in table.set_index("image")["notes"]["moving.gif"]
+    assert "the first is moving.gif: The first of its frames was counted." in said.out
+    points = pd.read_csv(out / "points.csv")
+    people = points.groupby("image").size().reindex(table["image"], fill_value=0)
+    assert people.tolist() == [int(count + 0.5) for count in table["count"]]
+    corner = points["region"] == "corner"
+    assert (corner == (points[["x", "y"]] <= 20).all(axis=1)).all() and corner.any()
     assert not list(out.rglob("*.part"))
 
     before = (out / "counts.csv").read_text()
     for name in LOST:
         (messy / name).unlink()
+    listed = (out / "points.csv").read_text()
     assert main(words) == 0
+    assert (out / "points.csv").read_text() == listed
     assert "5 counted (5 of them before), 0 not" in capsys.readouterr().out
     assert (out / "counts.csv").read_text() == before and not (out / "failures.csv").exists()
 
@@ -476,6 +494,66 @@ def test_what_was_counted_is_not_counted_again_unless_it_changed(messy, alone, t
     assert count().again == 0
     assert count(regions={"a": [(0, 0), (9, 0), (9, 9)]}).again == 5
     assert count(again=True).again == 5
+    Image.fromarray(picture(8, 40, 60)).save(messy / "Platz 2.png")
+    assert count(maps=False).again == 1
+    assert not (out / "maps" / "Platz 2.png.png").exists(), "a map of another count is gone"
+    assert count().again == 1 and (out / "maps" / "Platz 2.png.png").is_file()
+
+
+def test_a_folder_of_counts_is_of_one_folder(alone, tmp_path):
+    """Images of one name elsewhere cannot take the place of these; files one by one add up."""
+    for number, folder in enumerate(("a", "b")):
+        (tmp_path / folder).mkdir()
+        for name in ("1.png", "2.png"):
+            (tmp_path / folder / name).write_bytes(png(picture(number, 30, 40)))
+    out = tmp_path / "out"
+    first = count_files([tmp_path / "a" / "1.png"], out, alone, progress=False)
+    both = count_files([tmp_path / "a" / "2.png"], out, alone, progress=False)
+    assert sorted(both.table["image"]) == ["1.png", "2.png"] and both.again == 1
+    content = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=r"images below .*a, and these lie below .*b:"):
+        count_files([tmp_path / "b"], out, alone, progress=False)
+    assert content == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    again = count_files([tmp_path / "a"], out, alone, progress=False)
+    assert again.again == 0 and first.table["count"][0] == again.table["count"][0]
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="is a file; give a folder"):
+        count_files([tmp_path / "a"], tmp_path / "file", alone, progress=False)
+
+
+def test_what_cannot_be_read_is_listed_and_not_passed_over(alone, tmp_path, capsys):
+    folder, out = tmp_path / "photos", tmp_path / "out"
+    folder.mkdir()
+    (folder / "fine.png").write_bytes(png(picture(1, 30, 40)))
+    (folder / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    Image.fromarray(picture(2, 30, 40)).save(folder / "thumbnail.tif")
+    (folder / "thumbnail.tif").rename(folder / "IMG_2.NEF")
+    assert main(["count", str(folder), "--out", str(out), "--run", str(alone)]) == 3
+    reasons = pd.read_csv(out / "failures.csv", index_col="image")["reason"]
+    assert list(reasons.index) == ["IMG_1.HEIC", "IMG_2.NEF"]
+    assert "raw photograph" in reasons["IMG_2.NEF"]
+    if importlib.util.find_spec("pillow_heif") is None:
+        assert "pillow-heif" in reasons["IMG_1.HEIC"]
+
+
+def test_a_region_outside_an_image_has_no_count(alone, tmp_path, capsys):
+    (tmp_path / "a.png").write_bytes(png(picture(1, 30, 40)))
+    square = [[[100, 0], [200, 0], [200, 50], [100, 0]]]
+    regions = {"features": [{"id": "far", "geometry": {"type": "Polygon", "coordinates": square}}]}
+    (tmp_path / "r.json").write_text(json.dumps(regions))
+    words = ["count", str(tmp_path / "a.png"), "--out", str(tmp_path / "out"), "--run", str(alone)]
+    assert main([*words, "--regions", str(tmp_path / "r.json")]) == 0
+    assert "Outside this image of 40 x 30 px: region 'far'." in capsys.readouterr().out
+    assert pd.read_csv(tmp_path / "out" / "regions.csv")["count"].isna().all()
+    made = json.loads((tmp_path / "out" / "regions" / "a.png.geojson").read_text())
+    assert made["features"][0]["properties"]["count"] is None
+
+
+def test_points_are_in_pixels_of_the_original(alone, tmp_path):
+    density = np.zeros((3, 4))
+    density[1, 2] = 2
+    small = dataclasses.replace(counted(density, (24, 32)), size=(240, 320))
+    assert small.points().tolist() == [[200, 120]] * 2
 
 
 def test_a_picture_that_vanishes_meanwhile_is_listed(counter, alone, tmp_path, monkeypatch):
@@ -521,8 +599,11 @@ def test_files_and_folders_together_are_named_apart(tmp_path):
         (tmp_path / folder / "same.png").write_bytes(png(picture(1)))
     (tmp_path / "odd").write_bytes(png(picture(1)))
     given = [tmp_path / "one", tmp_path / "two", tmp_path / "odd", tmp_path / "one" / "same.png"]
-    found, problems = list_pictures(given, tmp_path / "out")
+    found, problems, base = list_pictures(given, tmp_path / "out")
     assert [each.name for each in found] == ["one/same.png", "two/same.png", "odd"] and not problems
+    assert base == str(tmp_path)
+    listed = [tmp_path / "one" / "same.png", str(tmp_path / "two" / "same.png")]
+    assert [each.name for each in items(listed)] == ["one/same.png", "two/same.png"]
 
 
 def test_ten_thousand_pictures_are_listed_at_once(tmp_path):
@@ -556,6 +637,8 @@ def test_nothing_to_count_is_an_error(alone, tmp_path, capsys):
 
 def test_counting_many_is_faster_than_a_plain_loop(alone, tmp_path):
     """Usual are three times and more where bf16 is multiplied fast; elsewhere it is no slower."""
+    from ebclib.performance import compare_counting
+
     card, weights = read_card(alone), tmp_path / "auto.safetensors"
     weights.write_bytes(alone.read_bytes())
     config = dataclasses.replace(card.config, precision="auto")
@@ -573,8 +656,9 @@ def test_counting_many_is_faster_than_a_plain_loop(alone, tmp_path):
     assert times >= (1.5 if training.precision_of(config) == "bf16" else 0.8)
 
 
-def test_a_video_is_counted_from_the_shell_too(alone, tmp_path, capsys):
-    path = tmp_path / "walk.mp4"
+def video(path):
+    """Two seconds of two frames each."""
+    path.parent.mkdir(exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=2)
         stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
@@ -582,11 +666,32 @@ def test_a_video_is_counted_from_the_shell_too(alone, tmp_path, capsys):
             pixels = picture(number, 64, 64)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
         container.mux(stream.encode())
-    out = tmp_path / "out"
-    words = ["count", str(path), "--out", str(out), "--run", str(alone)]
-    assert main([*words, "--every", "1"]) == 0
-    assert pd.read_csv(out / "walk.csv")["seconds"].tolist() == [0, 1]
-    assert "2 frames" in capsys.readouterr().out and (out / "walk.pdf").is_file()
+
+
+def test_videos_of_one_name_and_a_broken_one(alone, tmp_path, capsys):
+    """Each has files of its own, in folders, too; what cannot be read does not stop the others."""
+    folder, out = tmp_path / "videos", tmp_path / "out"
+    folder.mkdir()
+    given = ["counts.mp4", "gate/cam.mp4", "stairs/cam.avi", "stairs/cam.mp4"]
+    for name in given:
+        video(folder / name)
+    (folder / "broken.mp4").write_text("no video")
+    (folder / "a.png").write_bytes(png(picture(1, 30, 40)))
+    words = ["count", str(folder), "--out", str(out), "--run", str(alone), "--every", "1"]
+    assert main(words) == 3
+    said = capsys.readouterr()
+    assert "5 counted, 1 not" in said.out and "broken.mp4: " in said.err
+    table = pd.read_csv(out / "videos.csv")
+    assert table["video"].tolist() == given and (table["frames"] == 2).all()
+    for name in given:
+        counts = pd.read_csv(out / "videos" / f"{name}.csv")
+        assert counts["seconds"].tolist() == [0, 1] and (out / "videos" / f"{name}.pdf").is_file()
+    assert pd.read_csv(out / "counts.csv")["image"].tolist() == ["a.png"]
+    (folder / "broken.mp4").unlink()
+    assert main(words) == 0
+    assert "5 counted (5 of them before)" in capsys.readouterr().out
+    assert main([*words[:-1], "0"]) == 0, "other frames are asked for"
+    assert (pd.read_csv(out / "videos.csv")["frames"] == 4).all()
 
 
 def test_the_precision_may_be_another_than_the_run_s(alone):

@@ -11,11 +11,13 @@ from ebclib.encoders import Encoder
 from ebclib.models import BlockwiseModel
 
 
-def test_mae_and_rmse_by_hand():
+def test_mae_rmse_and_nae_by_hand():
     assert evaluation.errors([10, 20, 30], [13, 16, 30]) == pytest.approx(
-        {"mae": 7 / 3, "rmse": math.sqrt(25 / 3)}
+        {"mae": 7 / 3, "rmse": math.sqrt(25 / 3), "nae": 0.5 / 3}
     )
-    with pytest.raises(ValueError, match="no picture"):
+    assert evaluation.errors([0, 4], [3, 5])["nae"] == 0.25, "of the images with somebody in them"
+    assert math.isnan(evaluation.errors([0], [3])["nae"])
+    with pytest.raises(ValueError, match="no image"):
         evaluation.errors([], [])
 
 
@@ -79,10 +81,16 @@ def test_conformal_intervals_hold_what_they_promise():
 
 
 def test_too_few_held_out_pictures_promise_nothing():
-    few = pd.DataFrame({"points": [1.0] * 8, "count": [2.0] * 8, "deviation": [1.0] * 8})
+    few = pd.DataFrame(
+        {"image": "x", "points": [1.0] * 8, "count": [2.0] * 8, "deviation": [1.0] * 8}
+    )
     assert evaluation.conformal_factor(few) == math.inf
     nine = pd.DataFrame({"points": [1.0] * 9, "count": [2.0] * 9, "deviation": [1.0] * 9})
     assert evaluation.conformal_factor(nine) == 0.5
+    found = evaluation.with_intervals(few, evaluation.conformal_factor(few))
+    assert found[["lower", "upper"]].isna().all(axis=None)
+    assert evaluation.summarise(found, [1])["inside_interval"] is None
+    assert evaluation.summarise(found.assign(points=0), [1])["nae"] is None
 
 
 def test_the_summary_compares_with_the_mean_predictor():

@@ -10,17 +10,19 @@ import onnxruntime
 import pytest
 import torch
 from open_clip.transformer import VisionTransformer
+from PIL import Image
 from safetensors.torch import save_file
 from timm.layers import Conv2dSame
 from torch import nn
 
 from ebclib.cli import main
 from ebclib.config import make_config, results_root
+from ebclib.counter import Counter
 from ebclib.encoders import Encoder, build_encoder
 from ebclib.encoders.vit import DenseViT
-from ebclib.export import METADATA, write_onnx
+from ebclib.export import METADATA, SNIPPET, export_run, write_onnx
 from ebclib.models import BlockwiseModel
-from ebclib.runs import write_json
+from ebclib.runs import open_run, write_json
 from ebclib.variants import find_variant
 
 SIZES = [(1, 97, 131), (2, 131, 97), (1, 1, 1), (1, 16, 32), (3, 65, 200)]
@@ -172,9 +174,11 @@ def test_unknown_facts_are_refused(tmp_path):
         write_onnx(small_model("linear", 16), tmp_path / "x.onnx", {"colour": "red"})
 
 
-def test_ebc_export_writes_a_run_s_model(tmp_path, capsys):
+@pytest.fixture
+def tiny():
+    """A run for photographs of at least 448 px, with weights."""
     torch.manual_seed(0)
-    config = make_config("synthetic", model="timm:test_resnet", head="linear", name="tiny")
+    config = make_config("shb", model="timm:test_resnet", head="linear", name="tiny")
     encoder = build_encoder(config.model, "none", load=False)
     model = BlockwiseModel(encoder, [0, 1, 2, 3, 4.4], 8, "linear").eval()
     nn.init.normal_(model.head.classify.weight, std=1)
@@ -182,8 +186,12 @@ def test_ebc_export_writes_a_run_s_model(tmp_path, capsys):
     write_json(folder / "config.json", config.to_dict())
     write_json(folder / "metrics.json", {"interval_factor": 1.25})
     save_file(model.state_dict(), folder / "model.safetensors")
-    path = tmp_path / "crowd.onnx"
-    assert main(["export", "tiny", "--onnx", "--out", str(path)]) == 0
+    return model
+
+
+def test_ebc_export_writes_a_run_s_model(tiny, tmp_path, capsys):
+    model, path = tiny, tmp_path / "crowd.onnx"
+    assert main(["export", "tiny", "--out", str(path)]) == 0
     assert str(path) in capsys.readouterr().out
     picture = pictures(1, 50, 70)
     assert counted(path, picture)[0].sum() == pytest.approx(
@@ -194,3 +202,39 @@ def test_ebc_export_writes_a_run_s_model(tmp_path, capsys):
     assert facts["run"] == "tiny" and float(facts["interval_factor"]) == 1.25
     assert json.loads(facts["noun"]) == ["person", "people"]
     assert "float16" not in weight_types(path)
+    assert main(["export", "tiny", "--out", str(tmp_path)]) == 1
+    assert f"{tmp_path} is a folder" in capsys.readouterr().err
+    assert [each.name for each in tmp_path.iterdir() if each.is_file()] == ["crowd.onnx"]
+
+
+def test_the_snippet_counts_as_ebc_count_does(tiny, tmp_path):
+    """Small, turned, transparent, of 16 bits, and large: without torch and ebclib."""
+    export_run(open_run("tiny"), tmp_path / "crowd.onnx")
+    exif = Image.Exif()
+    exif[274] = 6
+    alpha = np.dstack([pictures(60, 90), np.arange(5400).reshape(60, 90) % 256]).astype(np.uint8)
+    deep = np.random.default_rng(0).integers(0, 2**16, (480, 500), np.uint16)
+    given = {
+        "small": (Image.fromarray(pictures(48, 64)), {}),
+        "turned": (Image.fromarray(pictures(60, 90)), {"exif": exif}),
+        "transparent": (Image.fromarray(alpha), {}),
+        "16 bits": (Image.fromarray(deep), {}),
+        "grey": (Image.fromarray(pictures(460, 470)[..., 0]), {}),
+        "large": (Image.fromarray(pictures(640, 2500)), {}),
+    }
+    counter, kinds, lines = Counter(open_run("tiny")), [], []
+    for name, (image, more) in given.items():
+        image.save(tmp_path / f"{name}.png", **more)
+        kinds.append(counter.count(tmp_path / f"{name}.png"))
+        lines.append(SNIPPET.replace("crowd.jpg", f"{name}.png"))
+    assert kinds[0].counted_size == (448, 597) and kinds[1].size == (90, 60)
+    hidden = 'import sys; sys.modules["torch"] = sys.modules["ebclib"] = None\n'
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    words = [sys.executable, "-c", hidden + "\n".join(lines)]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert list(map(float, done.stdout.split())) == pytest.approx(
+        [each.count for each in kinds], rel=2e-3
+    )
+    plain = np.asarray(Image.open(tmp_path / "small.png").convert("RGB"))[None]
+    assert counted(tmp_path / "crowd.onnx", plain)[0].sum() < 0.5 * kinds[0].count

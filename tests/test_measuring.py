@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import fake_datasets as fake
 import numpy as np
@@ -60,26 +61,50 @@ def test_another_folder_is_measured_whole_and_beside_the_run_s_own_files(run, sq
     before = (run.path / "metrics.json").read_bytes()
     assert main(["evaluate", "tiny", str(square), "--positions-px", "10"]) == 0
     said = capsys.readouterr().out
-    assert (
-        "square all, 3 pictures: MAE" in said and "scaled on 9 held-out pictures of drawn" in said
-    )
+    assert "square all, 3 images: MAE" in said and "scaled on 9 held-out pictures of drawn" in said
     assert (run.path / "metrics.json").read_bytes() == before
-    new = {f"{kind}-square-all" for kind in ("metrics", "predictions", "positions")}
+    suffix = training.measured(run, data=square)
+    assert re.fullmatch(r"-square-[0-9a-f]{6}-all", suffix)
+    new = {f"{kind}{suffix}" for kind in ("metrics", "predictions", "positions")}
     assert {name.split(".")[0] for name in names(run)} >= new
-    metrics = json.loads((run.path / "metrics-square-all.json").read_text())
+    metrics = json.loads((run.path / f"metrics{suffix}.json").read_text())
+    assert metrics["folder"] == str(square) and metrics["nae"] > 0
     assert metrics["trained_on"] == "drawn" and metrics["images"] == 3
     assert metrics["mean_predictor_mae"] == pytest.approx((29 + 28 + 26) / 3)
-    found = pd.read_csv(run.path / "predictions-square-all.csv", dtype={"image": str})
+    found = pd.read_csv(run.path / f"predictions{suffix}.csv", dtype={"image": str})
     assert found["points"].tolist() == [1, 2, 4]
     there = prepared("square", "all", square.parent)
     again = predicted(run, there)
     reach = FACTOR * (again["deviation"] + 1)
     assert found["upper"].to_numpy() == pytest.approx(again["count"] + reach, rel=1e-3)
-    matches = pd.read_csv(run.path / "positions-square-all.csv")
+    matches = pd.read_csv(run.path / f"positions{suffix}.csv")
     assert matches["distance_px"].tolist() == [10] * 3
     assert (matches["tp"] + matches["fn"]).tolist() == [1, 2, 4]
     expected = [int(count + 0.5) for count in again["count"]]
     assert (matches["tp"] + matches["fp"]).tolist() == expected
+
+
+def test_folders_of_one_name_have_files_of_their_own(run, square, tmp_path, capsys):
+    other = shutil.copytree(square, tmp_path / "other" / "square")
+    (other / "0.png").unlink()
+    rows = (other / "points.csv").read_text().splitlines()
+    (other / "points.csv").write_text("\n".join(r for r in rows if not r.startswith("0.png")))
+    for folder, images in ((square, 3), (other, 2)):
+        assert main(["evaluate", "tiny", str(folder)]) == 0
+        assert f"{images} images" in capsys.readouterr().out
+    found = [json.loads(path.read_text()) for path in run.path.glob("metrics-square-*.json")]
+    assert {each["images"] for each in found} == {3, 2}
+
+
+def test_without_an_interval_none_is_claimed(run, square, capsys):
+    own = run.metrics | {"interval_factor": None, "held_out_images": 1}
+    write_json(run.path / "metrics.json", own)
+    assert main(["evaluate", "tiny", str(square)]) == 0
+    assert "intervals: none; one of 90 % needs 9 validation images" in capsys.readouterr().out
+    suffix = training.measured(run, data=square)
+    found = pd.read_csv(run.path / f"predictions{suffix}.csv")
+    assert found[["lower", "upper"]].isna().all(axis=None)
+    assert json.loads((run.path / f"metrics{suffix}.json").read_text())["inside_interval"] is None
 
 
 def test_another_data_set_by_its_name(run, tmp_path, monkeypatch):
@@ -139,7 +164,10 @@ def test_an_own_folder_without_labels_can_be_submitted_but_not_measured(run, squ
     assert main(["evaluate", *words]) == 1
     assert "no labels to measure against. `ebc submit" in capsys.readouterr().err
     assert main(["submit", *words]) == 0
-    assert len((run.path / "submission-square-test.txt").read_text().splitlines()) == 2
+    (path,) = run.path.glob("submission-square-*-test.txt")
+    assert len(path.read_text().splitlines()) == 2
+    assert main(["submit", *words, "--out", str(run.path)]) == 1
+    assert "is a folder" in capsys.readouterr().err
     (square / "1.png").rename(square / "a b.png")
     (square / "0.png").rename(square / "c d.png")
     (square / "2.png").rename(square / "e f.png")

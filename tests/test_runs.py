@@ -1,3 +1,5 @@
+import errno
+
 import pandas as pd
 import pytest
 
@@ -16,6 +18,17 @@ def test_a_file_is_whole_or_not_there(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write_whole(target, dies)
     assert target.read_text() == "old"
+
+    def full(part):
+        part.write_text("half of the n")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match=r"No space left.*file\.txt'$"):
+        write_whole(target, full)
+    with pytest.raises(IsADirectoryError, match="deep is a folder; give"):
+        write_whole(target.parent, lambda part: part.write_text("new"))
+    assert [path.name for path in target.parent.iterdir()] == ["file.txt"], "no part is left"
+    assert target.read_text() == "old" and not list(tmp_path.glob("*.part"))
 
 
 def test_csv_keeps_the_digits_asked_for(tmp_path):

@@ -1,4 +1,4 @@
-"""A trained model as a person uses it: pictures in; counts, maps, and how sure they are, out.
+"""A trained model as a person uses it: images in; counts, maps, points, and how sure they are, out.
 
 >>> from ebclib.counter import Counter, results_frame
 >>> counter = Counter("shb-clip_lite-text-two_cores_20min-seed0")        # doctest: +SKIP
@@ -9,11 +9,11 @@
 | module | what is in it |
 |---|---|
 | `counting` | `Counter`: a model with what its weights say about themselves |
-| `result` | `Count`: one picture's count, interval, map and remarks; `results_frame` |
-| `sources` | whatever is given (files, folders, arrays, frames) as pictures of the size to count |
+| `result` | `Count`: one image's count, interval, map, points and remarks; `results_frame` |
+| `sources` | whatever is given (files, folders, arrays, frames) as images of the size to count |
 | `regions` | people inside polygons |
-| `files` | `count_files`: many files, into a folder, continued after a stop |
-| `upload` | `Upload`: pictures dropped into a notebook |
+| `files` | `count_files`: many images and videos, into a folder, continued after a stop |
+| `upload` | `Upload`: images chosen in a notebook |
 """
 
 from .counting import Counter

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..card import Card, read_card
+from ..card import Card, read_card, too_few
 from ..config import make_config, results_root
 from ..evaluation import interval
 from ..familiarity import crowding, traits
@@ -235,6 +235,7 @@ class Counter:
             counted_size=picture.pixels.shape[:2],
             size=picture.size,
             noun=self.noun,
+            model=card.config.name or "",
             flags=tuple(flags),
             notes=(*self.notes, *picture.notes),
             source=source if keep or isinstance(source, Path) else None,
@@ -261,13 +262,7 @@ def _notes(card: Card) -> tuple[str, ...]:
     if card.config.dataset == "synthetic":
         notes.append("A model for drawn crowds; not for photographs.")
     if card.interval_factor is None:
-        few = card.held_out_images is not None
-        why = (
-            f"{card.held_out_images} held-out pictures are too few for one of 90 %"
-            if few
-            else "`ebc evaluate` of its run calibrates it"
-        )
-        notes.append(f"The model has no interval: {why}.")
+        notes.append(f"The model has no interval: {too_few(card.held_out_images)}.")
     if card.familiar is None:
         notes.append(
             "Unusual pictures are not flagged: these weights do not say what they were trained on "

@@ -8,6 +8,7 @@ than the people in the blocks it crosses, which is told beside the count.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,8 @@ def read_regions(source: str | Path | Mapping[str, Any]) -> dict[str, BaseGeomet
     Raises
     ------
     FileNotFoundError : no such file
-    ValueError : no GeoJSON, something else than polygons, two of one name, or borders that cross
-        themselves; the region is named
+    ValueError : no GeoJSON, something else than polygons, two of one name, borders that cross
+        themselves, or a polygon that is in no image or smaller than a pixel; the region is named
 
     >>> read_regions({"left": [(0, 0), (50, 0), (50, 80), (0, 80)]})["left"].area
     4000.0
@@ -56,7 +57,7 @@ def read_regions(source: str | Path | Mapping[str, Any]) -> dict[str, BaseGeomet
     for name, polygon in pairs:
         if name in found:
             raise ValueError(f"{where}: two regions are called {name!r}. Rename one.")
-        found[name] = _polygon(polygon, f"{where}: region {name!r}")
+        found[name] = _in_pixels(_polygon(polygon, f"{where}: region {name!r}"), where, name)
     return found
 
 
@@ -71,7 +72,8 @@ def count_regions(result: Count, regions: Mapping[str, Any] | str | Path) -> pd.
     Returns
     -------
     a row a region: ``region``, ``count``, ``on_border`` (people in the blocks that its border crosses:
-        the count is off by no more than that because of it) and ``area_px``, inside the picture
+        the count is off by no more than that because of it) and ``area_px``, inside the image; where a
+        region lies outside the image its count is NaN, as nobody looked there
     """
     y, x = result.edges
     boxes = shapely.box(x[:-1], y[:-1, None], x[1:], y[1:, None])  # (h, w)
@@ -88,7 +90,7 @@ def count_regions(result: Count, regions: Mapping[str, Any] | str | Path) -> pd.
         rows.append(
             {
                 "region": name,
-                "count": float((share * result.density).sum()),
+                "count": float((share * result.density).sum()) if share.any() else math.nan,
                 "on_border": float(result.density[crossed].sum()),
                 "area_px": float((share * areas).sum()),
             }
@@ -108,7 +110,7 @@ def regions_geojson(result: Count, regions: Mapping[str, Any] | str | Path) -> d
             "geometry": shapely.geometry.mapping(polygons[row.region]),
             "properties": {
                 "name": row.region,
-                "count": round(row.count, 3),
+                "count": None if math.isnan(row.count) else round(row.count, 3),
                 "on_border": round(row.on_border, 3),
             },
         }
@@ -121,7 +123,7 @@ def _load(path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there: a GeoJSON file of polygons is expected.")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as problem:
         raise ValueError(f"{path} is no GeoJSON ({problem}).") from problem
 
@@ -131,6 +133,22 @@ def _named(feature: Any, number: int) -> tuple[str, Any]:
         raise ValueError(f"Feature {number} of the regions is no GeoJSON feature: {feature!r:.60}.")
     name = (feature.get("properties") or {}).get("name", feature.get("id"))
     return str(f"region {number}" if name is None else name), feature.get("geometry")
+
+
+def _in_pixels(polygon: BaseGeometry, where: str, name: str) -> BaseGeometry:
+    west, north, east, south = polygon.bounds
+    lies = f"{where}: region {name!r} lies at x {west:g} to {east:g}, y {north:g} to {south:g}"
+    if east <= 0 or south <= 0:
+        raise ValueError(
+            f"{lies}, outside every image. Pixels are expected, x to the right and y down from the "
+            "upper left corner, both from 0; QGIS writes y negative: change its sign."
+        )
+    if polygon.area < 1:
+        raise ValueError(
+            f"{lies}, which is less than a pixel. Pixels of the image are expected, not degrees and "
+            "not shares of its sides."
+        )
+    return polygon
 
 
 def _polygon(given: Any, what: str) -> BaseGeometry:

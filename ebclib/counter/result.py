@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
+from matplotlib import colormaps
+from PIL import Image, ImageDraw, ImageFont
 
+from ..datasets.scaling import scale_points
+from ..positions import find_positions
 from .sources import Item, read
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ class Count:
     counted_size : (H, W) as the model saw it
     size : (H, W) of the original picture, upright; points and regions are in its pixels
     noun : what was counted, (singular, plural)
+    model : the name of the run that counted
     flags : what about this picture makes its count doubtful; a sentence each
     notes : other remarks: on the model, and on how the picture was read
     source : where the pixels are: a file, or an array that somebody keeps; None where neither
@@ -52,6 +56,7 @@ class Count:
     counted_size: tuple[int, int]
     size: tuple[int, int]
     noun: tuple[str, str] = ("person", "people")
+    model: str = ""
     flags: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     source: Any = field(default=None, repr=False)
@@ -72,6 +77,14 @@ class Count:
             counted_px = np.minimum(np.arange(blocks + 1) * self.block_size_px, counted)
             lines.append(counted_px * (original / counted))
         return lines[0], lines[1]
+
+    def points(self) -> np.ndarray:
+        """Where the people are: (n, 2), x and y in original pixels, n the count rounded.
+
+        See `positions.find_positions`; each is as sure as its block is small.
+        """
+        points = find_positions(self.density, self.block_size_px, self.counted_size)
+        return scale_points(points, self.counted_size, self.size)
 
     def picture(self) -> np.ndarray | None:
         """The picture, uint8 (H, W, 3), at most `SHOWN_PX` long; read again from its file.
@@ -117,7 +130,7 @@ class Count:
         return count_regions(self, polygons)
 
     def save(self, folder: str | Path, maps: bool = False) -> Path:
-        """Write an overlay (PNG) and the numbers (JSON) into a folder, each whole or not at all.
+        """Write an overlay with count, interval and scale (PNG) and the numbers (JSON) into a folder.
 
         Parameters
         ----------
@@ -125,12 +138,12 @@ class Count:
 
         Returns
         -------
-        the PNG; the others lie beside it
+        the PNG; the others lie beside it; each is whole or not there
         """
         from ..runs import write_json, write_whole
 
         path = Path(folder) / f"{self.name}.png"
-        write_whole(path, lambda part: Image.fromarray(self.overlay()).save(part, "PNG"))
+        write_whole(path, lambda part: self._captioned().save(part, "PNG"))
         write_json(path.with_suffix(".json"), self.to_dict())
         if maps:
             write_whole(path.with_suffix(".npy"), self._write_density)
@@ -140,6 +153,7 @@ class Count:
         """Plain values, without the map."""
         return {
             "image": self.name,
+            "model": self.model,
             "count": round(self.count, 3),
             "lower": None if self.lower is None else round(self.lower, 3),
             "upper": None if self.upper is None else round(self.upper, 3),
@@ -186,6 +200,27 @@ class Count:
         except (OSError, ValueError):
             return None
 
+    def _captioned(self) -> Image.Image:
+        """The overlay above a strip with the count, its interval, and what the colours stand for."""
+        from ..plots.overlay import LEAST_TOP
+        from ..plots.style import DENSITY_MAP
+
+        shown = Image.fromarray(self.overlay())
+        px = max(12, min(shown.size) // 30)  # the height of the letters
+        font = ImageFont.load_default(px)
+        said = f"{self.text()}    0 "
+        top = f" {max(float(self.density.max()), LEAST_TOP):.2g} {self.noun[1]} per block"
+        start, bar = px // 2 + round(font.getlength(said)), 8 * px
+        end = start + bar + round(font.getlength(top)) + px // 2
+        whole = Image.new("RGB", (max(shown.width, end), shown.height + 2 * px), "white")
+        whole.paste(shown)
+        draw, y = ImageDraw.Draw(whole), shown.height + px // 2
+        draw.text((px // 2, y), said, "black", font)
+        draw.text((start + bar, y), top, "black", font)
+        colours = np.rint(255 * colormaps[DENSITY_MAP](np.linspace(0, 1, bar))[None, :, :3])
+        whole.paste(Image.fromarray(colours.astype(np.uint8)).resize((bar, px)), (start, y))
+        return whole
+
     def _covered(self) -> tuple[float, float]:
         """How many blocks, in parts of one, the picture is high and wide."""
         height, width = self.counted_size
@@ -196,11 +231,11 @@ class Count:
             np.save(file, self.density)
 
 
-COLUMNS = ("image", "count", "lower", "upper", "height", "width", "flags")
+COLUMNS = ("image", "count", "lower", "upper", "height", "width", "flags", "notes", "model")
 
 
 def results_frame(results: Iterable[Count]) -> pd.DataFrame:
-    """A row a picture: image, count, lower, upper, height, width, flags; one pass, no map is kept."""
+    """One row per image, of `COLUMNS`; one pass, no map is kept."""
     return rows_frame(result_row(result) for result in results)
 
 
@@ -212,5 +247,6 @@ def rows_frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
 
 def result_row(result: Count) -> dict[str, Any]:
     """A result as a row of `results_frame`."""
-    row = result.to_dict() | {"flags": "; ".join(result.flags)}
+    said = {"flags": "; ".join(result.flags), "notes": " ".join(result.notes)}
+    row = result.to_dict() | said
     return {column: row[column] for column in COLUMNS}

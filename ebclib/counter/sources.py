@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,11 @@ from ..datasets.pictures import SUFFIXES, decode_scaled
 from ..datasets.sample import natural
 from ..datasets.scaling import prepared_size
 
-SizeOf = Callable[[tuple[int, int]], tuple[int, int]]
+RAW = {".cr2", ".cr3", ".nef", ".nrw", ".arw", ".dng", ".orf", ".rw2", ".raf", ".pef", ".srw"}
+"""Raw photographs. Pillow takes some for TIFF files and finds their thumbnails."""
+
+HEIF = {".heic", ".heif", ".hif"}
+"""What telephones store; read where pillow-heif is installed."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,8 @@ def items(given: object) -> Iterator[Item]:
     if isinstance(given, str | Path):
         folder = Path(given)
         return (Item(p.relative_to(folder).as_posix(), p) for p in pictures_below(folder))
+    if isinstance(given, Sequence) and given and all(isinstance(p, str | Path) for p in given):
+        return iter(named_files([Path(path) for path in given]))
     if isinstance(given, Iterable):
         return (_item(each, number) for number, each in enumerate(given))
     raise ValueError(
@@ -110,16 +117,35 @@ def _item(given: Any, number: int) -> Item:
     return Item(f"picture {number}", given)
 
 
+def named_files(paths: Sequence[Path], base: str | None = None) -> list[Item]:
+    """Files, each named by its path below ``base``; None: below the folder they have in common.
+
+    Bytes of a name that are no text are written as \\udcff.
+    """
+    paths = [Path(os.path.abspath(path)) for path in paths]
+    base = base or os.path.commonpath([path.parent for path in paths])
+    names = (path.relative_to(base).as_posix() for path in paths)
+    names = (name.encode("utf-8", "backslashreplace").decode() for name in names)
+    return [Item(name, path) for name, path in zip(names, paths, strict=True)]
+
+
 def pictures_below(
-    folder: Path, skip: Path | None = None, problems: list[OSError] | None = None
+    folder: Path,
+    skip: Path | None = None,
+    problems: list[OSError] | None = None,
+    others: Collection[str] = (),
 ) -> list[Path]:
-    """The picture files below a folder, by their ending, in natural order; linked folders once.
+    """The image files below a folder, by their ending, in natural order; linked folders once.
+
+    Those of `RAW` and `HEIF` are among them: who cannot read them says so.
 
     Parameters
     ----------
     skip : a folder inside that is left out
     problems : where folders that cannot be listed are noted; None: the first one is an error
+    others : further endings, in lower case
     """
+    endings = SUFFIXES | RAW | HEIF | set(others)
     found, seen = [], set()
     skip = skip.resolve() if skip else None
 
@@ -139,7 +165,7 @@ def pictures_below(
         found += [
             Path(place, name)
             for name in files
-            if name[0] != "." and os.path.splitext(name)[1].lower() in SUFFIXES
+            if name[0] != "." and os.path.splitext(name)[1].lower() in endings
         ]
     return sorted(found, key=natural)
 
@@ -163,11 +189,32 @@ def read(item: Item, least_side: int = 1, longest_side: int | None = None) -> Pi
             source = source.read_bytes()
         except FileNotFoundError:
             raise FileNotFoundError(f"{item.name}: the file is not there ({source}).") from None
-    if not isinstance(source, bytes | Image.Image):
+    if isinstance(source, bytes):
+        _need_reader(source, item.name)
+    elif not isinstance(source, Image.Image):
         source = _image(source, item.name)
     scaled = decode_scaled(source, item.name, size_of)
     notes = ("The first of its frames was counted.",) if scaled.is_first else ()
     return Picture(item, scaled.picture, scaled.size, notes)
+
+
+def _need_reader(data: bytes, name: str) -> None:
+    """See that Pillow reads the whole image, or have it taught to.
+
+    Raises
+    ------
+    ValueError : a raw photograph, or a HEIC without the package that reads it
+    """
+    if os.path.splitext(name)[1].lower() in RAW:
+        raise ValueError(f"{name}: a raw photograph. Develop it into a JPEG or PNG file first.")
+    if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypheim", b"ftypheis"):
+        if find_spec("pillow_heif") is None:
+            raise ValueError(
+                f"{name}: a HEIC image. `pip install pillow-heif` reads it, or save it as JPEG."
+            )
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
 
 
 def _image(values: Any, name: str) -> Image.Image:

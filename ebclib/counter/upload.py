@@ -1,4 +1,4 @@
-"""Pictures dropped into a notebook, and what was counted in them below."""
+"""Images chosen in a notebook, and what was counted in them below."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .sources import Failure, Item
 
 
 class Upload(widgets.VBox):
-    """A button to drop pictures on; each upload is counted and shown.
+    """A button to choose images with; each upload is counted and shown.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class Upload(widgets.VBox):
         self.counter = counter
         self.results: list[Count] = []
         self.failures: list[Failure] = []
-        label = f"Drop pictures of {counter.noun[1]}"
+        label = f"Choose images of {counter.noun[1]}…"
         self.button = widgets.FileUpload(
             accept="image/*", multiple=True, description=label, layout={"width": "300px"}
         )
@@ -35,7 +35,7 @@ class Upload(widgets.VBox):
         super().__init__([self.button, self.view])
 
     def __repr__(self) -> str:
-        return "Upload of pictures: run this cell in JupyterLab to drop some."
+        return "Upload of images: run this cell in JupyterLab to choose some."
 
     def _change(self, change: dict[str, Any]) -> None:
         given = [Item(file["name"], bytes(file["content"])) for file in change["new"]]

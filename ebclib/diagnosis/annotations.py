@@ -21,7 +21,7 @@ def leaving_out(predictions: pd.DataFrame, groups: Mapping[str, Collection[str]]
     Returns
     -------
     ``pictures`` (how many are measured), ``mae``, ``rmse`` and ``bias`` (mean of predicted − annotated),
-    in people; the first row is of all pictures
+    in people, and ``nae``, a share; the first row is of all pictures
 
     Raises
     ------

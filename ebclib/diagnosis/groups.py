@@ -53,7 +53,7 @@ def by_people(predictions: pd.DataFrame, groups: int = 6, seed: int = 0) -> pd.D
         ("relative", np.abs(error), points),
     ):
         table = table.assign(**_ratios(name, top[:, None] * member, bottom[:, None] * member, seed))
-    if "lower" not in predictions:
+    if "lower" not in predictions or predictions["lower"].isna().all():
         return table
     inside = predictions["points"].between(predictions["lower"], predictions["upper"]).to_numpy()
     return table.assign(**wilson("inside", inside @ member, pictures))

@@ -25,7 +25,8 @@ def measured(table: Table) -> pd.DataFrame:
     Returns
     -------
     columns row, column, seed, run, dataset, split, images, epochs, minutes, device, and the errors in
-    people: mae, rmse, mean_predictor_mae, and test_selected_mae where the run watched the test split
+    people: mae, rmse, mean_predictor_mae, and test_selected_mae where the run watched the test split;
+    nae, a share
     """
     rows = []
     for cell in table.cells:
@@ -51,13 +52,14 @@ def measured(table: Table) -> pd.DataFrame:
                 "device": cell.run.provenance["device"],
                 "mae": metrics["mae"],
                 "rmse": metrics["rmse"],
+                "nae": metrics.get("nae"),  # older runs have none
                 "mean_predictor_mae": metrics["mean_predictor_mae"],
                 "test_selected_mae": metrics.get("test_selected_mae", np.nan),
             }
         )
     columns = (
-        "row column seed run dataset split images epochs minutes device mae rmse mean_predictor_mae "
-        "test_selected_mae"
+        "row column seed run dataset split images epochs minutes device mae rmse nae "
+        "mean_predictor_mae test_selected_mae"
     )
     return pd.DataFrame(rows, columns=columns.split())
 

@@ -6,6 +6,7 @@ browser (`save`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -27,8 +28,8 @@ PAPER_EPOCHS = Config.epochs
 def write_tables(runs: Sequence[Run] | None = None) -> dict[str, pd.DataFrame]:
     """A table a data set, `results/tables/runs_<dataset>.*`, from ``runs`` (default: all finished ones).
 
-    A row a run: run, split, images, MAE, RMSE (people), the mean predictor's MAE, their ratio, the share
-    of pictures inside their 90 % interval, epochs, training minutes, device. Runs on different data sets
+    A row a run: run, split, images, MAE, RMSE (people), NAE, the mean predictor's MAE, their ratio, the
+    share of images inside their 90 % interval, epochs, training minutes, device. Runs on different data sets
     never share a table. Returns the tables by data set.
     """
     looks = [look for run in (all_runs() if runs is None else runs) if (look := _look(run))]
@@ -62,6 +63,7 @@ def _look(run: Run) -> _Look | None:
         "images": metrics["images"],
         "MAE": metrics["mae"],
         "RMSE": metrics["rmse"],
+        "NAE": metrics.get("nae"),
         "mean_predictor_MAE": metrics["mean_predictor_mae"],
         "ratio": metrics["mae"] / metrics["mean_predictor_mae"],
         "inside_90": metrics["inside_interval"],
@@ -69,7 +71,9 @@ def _look(run: Run) -> _Look | None:
         "minutes": metrics["training_minutes"],
         "device": device,
     }
-    return _Look(config, row)
+    return _Look(
+        config, {name: math.nan if value is None else value for name, value in row.items()}
+    )
 
 
 def note(configs: Sequence[Config]) -> str:

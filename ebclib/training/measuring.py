@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import shutil
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from ..card import Card, write_card
 from ..familiarity import Familiar
 from ..models import BlockwiseModel
 from ..positions import DISTANCES_PX
-from ..runs import Run, write_csv, write_json, write_whole
+from ..runs import Run, refuse_folder, write_csv, write_json, write_whole
 from ..task import Task, load_model
 from .devices import make_accelerator, precision_of, processes
 from .lock import only_writer
@@ -44,8 +45,8 @@ def evaluate(
         folder whose pictures are not divided into folders, all. The files of another split carry its
         name (`metrics-val.json`).
     data : another labelled data set, by its name or the path of its folder; the files carry its name
-        and split (`metrics-sha-test.json`), the intervals are scaled as on the run's own held-out
-        pictures, and the run's own files stay as they are
+        and split (`measured`), the intervals are scaled as on the run's own held-out pictures, and the
+        run's own files stay as they are
     distances_px : within which a point found counts as the person annotated; in prepared pixels
 
     Raises
@@ -126,6 +127,8 @@ def open_model(run: Run) -> tuple[nn.Module, BlockwiseModel]:
 def measured(run: Run, split: str | None = None, data: str | Path | None = None) -> str:
     """What the names of `evaluate`'s files end with: nothing, `-val`, or `-sha-test`.
 
+    A folder outside the data root adds six digits of its path: two may have one name.
+
     Parameters
     ----------
     run, split, data : as `evaluate` was given them
@@ -134,7 +137,7 @@ def measured(run: Run, split: str | None = None, data: str | Path | None = None)
         reported = datasets.describe(run.config.dataset).test_split
         return "" if split in (None, reported) else f"-{split}"
     name, root = datasets.locate(data)
-    return f"-{name}-{split or _split_of(datasets.describe(name, root))}"
+    return f"-{_label(name, root)}-{split or _split_of(datasets.describe(name, root))}"
 
 
 def submit(
@@ -167,6 +170,9 @@ def submit(
     name, root = datasets.locate(run.config.dataset if data is None else data)
     about = datasets.describe(name, root)
     split = split or next(iter(about.unlabelled), None) or _split_of(about)
+    kind = "-positions" if positions else ""
+    path = path or run.path / f"submission-{_label(name, root)}-{split}{kind}.txt"
+    refuse_folder(path)
     progress = progress and state.is_main_process
     with state.main_process_first():
         pictures = datasets.prepared(name, split, root, progress=progress)
@@ -187,8 +193,6 @@ def submit(
     else:
         rows = zip(found["image"], found["count"], strict=True)
         lines = [f"{image} {count:.4f}" for image, count in rows]
-    kind = "-positions" if positions else ""
-    path = path or run.path / f"submission-{name}-{split}{kind}.txt"
     if state.is_main_process:
         content = "".join(f"{line}\n" for line in lines)
         write_whole(path, lambda part: part.write_text(content, encoding="utf-8"))
@@ -222,11 +226,14 @@ def _evaluate_elsewhere(
         "trained_on": run.config.dataset,
         "training_mean": float(mean),
         "interval_factor": factor,
+        "held_out_images": own["held_out_images"],
         "intervals_scaled_on": f"{own['held_out_images']} held-out pictures of {run.config.dataset}",
         "data_sha256": pictures.digest,
+        **({"folder": str(root / name)} if root else {}),
     }
     factor = math.inf if factor is None else factor
-    _write(run, f"-{name}-{split}", pictures, found, factor, [mean], facts, distances_px)
+    suffix = f"-{_label(name, root)}-{split}"
+    _write(run, suffix, pictures, found, factor, [mean], facts, distances_px)
     state.wait_for_everyone()
     return run
 
@@ -262,6 +269,13 @@ def _is_own(run: Run, data: str | Path) -> bool:
     """Whether ``data`` is the data set that the run was trained on."""
     name, root = datasets.locate(data)
     return name == run.config.dataset and root is None
+
+
+def _label(name: str, root: Path | None) -> str:
+    """A data set's name in the name of a file, told from other folders of that name."""
+    if root is None:
+        return name
+    return f"{name}-{hashlib.sha256(str(root / name).encode()).hexdigest()[:6]}"
 
 
 def _split_of(about: datasets.Dataset) -> str:

@@ -262,7 +262,7 @@ class Trainer:
         if error["mae"] < self.best:
             self.best = error["mae"]
             self._store()
-        row = {"held_out_mae": error["mae"], "held_out_rmse": error["rmse"]}
+        row = {f"held_out_{name}": value for name, value in error.items()}
         if self.test is not None:
             seen = evaluation.predict(
                 self.measured,
