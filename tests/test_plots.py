@@ -60,7 +60,7 @@ def test_maps_share_one_scale_and_state_their_counts():
     picture = np.zeros((20, 30, 3), np.uint8)
     axes = plots.plot_maps(picture, np.array([[1.0, 1.0], [2.0, 2.0]]), np.full((3, 4), 0.25), 8)
     assert [ax.get_title() for ax in axes] == [
-        "Picture",
+        "Image",
         "Annotated: 2 (smoothed)",
         "Predicted: 3.0",
     ]
