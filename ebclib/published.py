@@ -209,10 +209,11 @@ def label(dataset: str, split: str = "test") -> str:
     """A data set in a table's heading, with its split where that is not ``test``, or not the usual one.
 
     >>> label("sha"), label("nwpu", "val")
-    ('SHA', 'NWPU val')
+    ('ShanghaiTech A', 'NWPU-Crowd val')
     """
     usual = DATASETS[dataset].test_split if dataset in DATASETS else "test"
-    return dataset.upper() if split == usual == "test" else f"{dataset.upper()} {split}"
+    title = DATASETS[dataset].title if dataset in DATASETS else dataset
+    return title if split == usual == "test" else f"{title} {split}"
 
 
 REGRESSION_LOSSES = {"csrnet": "mse", "dmcount": "dmcount"}

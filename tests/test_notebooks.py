@@ -107,7 +107,7 @@ def test_notebook_04_trains_on_somebody_s_own_folder(drawn, tmp_path, monkeypatc
     metrics = json.loads((tmp_path / "results" / "runs" / "own" / "metrics.json").read_text())
     assert metrics["dataset"] == "drawn" and metrics["images"] == 5
     assert len(metrics["representatives"]) == 17
-    assert (tmp_path / "results" / "figures" / "drawn" / "04_maps_own.pdf").is_file()
+    assert (tmp_path / "results" / "figures" / "drawn" / "04_maps_own.png").is_file()
 
 
 def test_notebook_01_at_another_block_size(drawn, tmp_path, monkeypatch):
@@ -139,8 +139,8 @@ def test_notebook_02_on_larger_blocks_and_other_objects(drawn, tmp_path, monkeyp
     assert table.loc[["fine", "dynamic", "coarse"], "classes"].tolist() == [65, 49, 33]
     assert table.loc["suggested", "below 20 blocks"] == 0
     figures = tmp_path / "results" / "figures" / "drawn"
-    assert {path.name for path in figures.glob("02_*.pdf")} == {
-        f"02_{name}.pdf"
+    assert {path.name for path in figures.glob("02_*.png")} == {
+        f"02_{name}.png"
         for name in (
             "bins",
             "class_sizes",
@@ -191,7 +191,7 @@ def test_notebook_03_with_another_model_and_other_things_to_count(tmp_path):
         progress_bar=False,
     )
     assert "There are 3 geese." in (tmp_path / "out.ipynb").read_text()
-    assert (tmp_path / "results" / "figures" / "models" / "03_clip_ebc.pdf").is_file()
+    assert (tmp_path / "results" / "figures" / "models" / "03_clip_ebc.png").is_file()
 
 
 def test_notebook_07_with_a_regression_model_beside_a_classifier(drawn, tmp_path, monkeypatch):
@@ -224,7 +224,7 @@ def test_notebook_07_with_a_regression_model_beside_a_classifier(drawn, tmp_path
     every = table.query("group == 'all' and quantity == 'mae'")["value"].item()
     assert every == pytest.approx(metrics["mae"])
     figures = tmp_path / "results" / "figures" / "drawn"
-    assert {path.stem for path in figures.glob("07_*.pdf")} == {
+    assert {path.stem for path in figures.glob("07_*.png")} == {
         "07_maps_own",
         "07_people_own",
         "07_blocks_own",
@@ -255,7 +255,7 @@ def test_notebook_09_with_another_model_and_small_crops(tmp_path):
     tables, figures = (tmp_path / "results" / each for each in ("tables", "figures"))
     table = pd.read_csv(tables / "performance" / "here" / "09_step_mobilenetv2.csv")
     assert table["share"].sum() == pytest.approx(1, abs=1e-3)
-    assert (figures / "performance" / "here" / "09_crops.pdf").is_file()
+    assert (figures / "performance" / "here" / "09_crops.png").is_file()
 
 
 def test_notebook_08_counts_a_folder_with_a_broken_picture_in_it(drawn, tmp_path, monkeypatch):

@@ -60,7 +60,7 @@ def test_maps_share_one_scale_and_state_their_counts():
     picture = np.zeros((20, 30, 3), np.uint8)
     axes = plots.plot_maps(picture, np.array([[1.0, 1.0], [2.0, 2.0]]), np.full((3, 4), 0.25), 8)
     assert [ax.get_title() for ax in axes] == [
-        "Picture",
+        "Image",
         "Annotated: 2 (smoothed)",
         "Predicted: 3.0",
     ]
@@ -118,11 +118,12 @@ def test_kernels_and_borders_name_what_they_show():
     assert sorted(legend(ax)) == ["border of two intervals", "smoothed counts", "whole counts"]
 
 
-def test_a_figure_is_saved_for_print_and_for_the_screen():
+def test_a_figure_is_saved_where_figures_are():
     figure = plots.plot_picture_counts(np.array([1, 2])).figure
     plots.save(figure, "counts", "drawn")
-    path = results_root() / "figures" / "drawn" / "counts.png"
-    assert path.is_file() and path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+    assert [path.name for path in (results_root() / "figures" / "drawn").iterdir()] == [
+        "counts.png"
+    ]
 
 
 def test_the_diagrams_say_what_the_modules_say():

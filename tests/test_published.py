@@ -78,12 +78,12 @@ def test_table_2_s_factors_make_bins():
 
 def test_wide_has_a_source_for_every_number_and_none_without():
     numbers, sources = wide(published(1))
-    places = ["SHA", "SHB", "QNRF", "NWPU val", "NWPU test"]
+    places = ["ShanghaiTech A", "ShanghaiTech B", "UCF-QNRF", "NWPU-Crowd val", "NWPU-Crowd test"]
     assert numbers.columns.get_level_values(0).unique().tolist() == places
-    assert numbers.loc["ZIP-B", ("NWPU val", "RMSE")] == 64.8
+    assert numbers.loc["ZIP-B", ("NWPU-Crowd val", "RMSE")] == 64.8
     assert numbers.index[0] == "MCNN" and numbers.index.is_unique
     assert (sources != "").equals(numbers.notna())
-    assert sources.loc["BL", ("SHA", "MAE")] == "Table I (Ma et al., ICCV 2019)"
+    assert sources.loc["BL", ("ShanghaiTech A", "MAE")] == "Table I (Ma et al., ICCV 2019)"
 
 
 def test_a_run_s_counterparts_are_of_its_model_kind_data_set_and_split():

@@ -6,8 +6,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from ebclib.plots.style import COLOURS, COLUMN_INCHES, MARKERS, legend_above
+from ebclib.plots.style import COLOURS, COLUMN_INCHES, MARKERS, PAGE_INCHES, legend_above
 
 
 def plot_cells(
@@ -42,21 +43,45 @@ def plot_cells(
     return ax
 
 
-def plot_differences(pairs: pd.DataFrame, ax: Axes | None = None) -> Axes:
+def plot_differences(pairs: pd.DataFrame) -> Figure:
     """By how many people a classifier's MAE is below its regression form's, with 95 % intervals.
+
+    A panel a data set, a row a classifier, a sign a regression model.
 
     Parameters
     ----------
     pairs : `experiments.against_regression`
     """
-    ax = ax or plt.subplots(figsize=(COLUMN_INCHES * 1.6, 0.8 + 0.34 * len(pairs)))[1]
-    places = np.arange(len(pairs))
-    middle = pairs["difference"].to_numpy()
-    reach = np.abs(pairs[["lower", "upper"]].to_numpy().T - middle)
-    ax.axvline(0, color="0.4", lw=1)
-    ax.errorbar(middle, places, xerr=reach, fmt="o", ms=5, capsize=3, color=COLOURS[0], mec="white")
-    names = [f"{p.classifier}\nagainst {p.regression} ({p.column})" for p in pairs.itertuples()]
-    ax.set_yticks(places, names)
-    ax.set(ylim=(len(pairs) - 0.5, -0.5))
-    ax.set_xlabel("MAE saved (people), with 95 % interval")
-    return ax
+    columns, rows, baselines = (
+        list(pairs[name].unique()) for name in ("column", "classifier", "regression")
+    )
+    size = (PAGE_INCHES, 1.0 + 0.16 * len(baselines) + 0.32 * len(rows))
+    figure, axes = plt.subplots(1, len(columns), figsize=size, sharey=True, squeeze=False)
+    rivals = pairs.groupby("classifier")["regression"].unique()
+    for ax, column in zip(axes[0], columns, strict=True):
+        ax.axvline(0, color="0.4", lw=1)
+        for pair in pairs[pairs["column"] == column].itertuples():
+            k, others = baselines.index(pair.regression), list(rivals[pair.classifier])
+            place = rows.index(pair.classifier)
+            place += 0.28 * (others.index(pair.regression) - (len(others) - 1) / 2)
+            reach = [[pair.difference - pair.lower], [pair.upper - pair.difference]]
+            style = {"color": COLOURS[k], "fmt": MARKERS[k % 6], "ms": 5, "mec": "white"}
+            ax.errorbar(
+                pair.difference, place, xerr=reach, capsize=2.5, label=pair.regression, **style
+            )
+        ax.set(title=column, ylim=(len(rows) - 0.5, -0.5))
+        ax.grid(axis="y", color="0.92", lw=0.6)
+    axes[0, 0].set_yticks(range(len(rows)), rows)
+    figure.supxlabel("MAE saved (people), with 95 % interval", fontsize="medium")
+    signs = {
+        label: sign
+        for ax in axes[0]
+        for sign, label in zip(*ax.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        signs.values(),
+        [f"against {label}" for label in signs],
+        loc="outside upper left",
+        frameon=False,
+    )
+    return figure

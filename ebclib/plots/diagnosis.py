@@ -97,7 +97,7 @@ def plot_groups(
             color=COLOURS[k],
             label=label,
         )
-    ax.set_xticks(place, names, rotation=50, ha="right", rotation_mode="anchor", fontsize=7.5)
+    _slanted(ax, place, names)
     ax.set(xlabel=names.name[0].upper() + names.name[1:], ylabel=ylabel)
     ax.set_xlim(-0.5, len(names) - 0.5)
     return ax
@@ -117,7 +117,7 @@ def plot_shares(table: pd.DataFrame, ax: Axes | None = None, people: str = "peop
         x, colour = place + (k - 1) * 0.27, ("0.75", COLOURS[0], COLOURS[1])[k]
         ax.bar(x, share, 0.25, color=colour, label=label, hatch=("", "", "////")[k], ec="white")
     ax.yaxis.set_major_formatter(PercentFormatter(1))
-    ax.set_xticks(place, table.index)
+    _slanted(ax, place, table.index)
     ax.set(xlabel=f"{people.capitalize()} in a block", ylabel="Share", ylim=(0, 1))
     legend_above(ax, columns=2)
     return ax
@@ -130,9 +130,8 @@ def plot_windows(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.fill_between(
         table.index, table["error_low"], table["error_high"], color=COLOURS[0], alpha=0.2, lw=0
     )
-    ax.set(xscale="log", yscale="log", xlabel="Side of a window (px)", ylabel="Error per picture")
-    ax.set_xticks(table.index, table.index, rotation=50, ha="right", rotation_mode="anchor")
-    ax.tick_params(axis="x", labelsize=7.5)
+    ax.set(xscale="log", yscale="log", xlabel="Side of a window (px)", ylabel="Error per image")
+    _slanted(ax, table.index, table.index)
     ax.minorticks_off()
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -152,6 +151,7 @@ def plot_reliability(
     """
     ax = ax or plt.subplots(figsize=(COLUMN_INCHES, 2.9))[1]
     ax.plot([1e-9, 1], [1e-9, 1], "k--", lw=0.8, label="calibrated")
+    colours = plt.colormaps["viridis"]
     seen = table[(table["blocks"] * table["probability"] >= least) & (table["share"] > 0)]
     for k, name in enumerate(names):
         rows = seen[seen["class"] == name]
@@ -164,13 +164,14 @@ def plot_reliability(
             marker=MARKERS[k % 6],
             ms=3.5,
             lw=1,
-            color=COLOURS[k % 10],
+            color=colours(k / len(names)),
             label=name,
         )
     low = min([1e-2, *seen["probability"], *seen["share"]]) / 2
     ax.set(xscale="log", yscale="log", xlim=(low, 1.5), ylim=(low, 1.5), aspect="equal")
-    ax.set(xlabel="Probability of the class", ylabel="Share of blocks that have it")
-    ax.legend(frameon=False, fontsize=7.5)
+    ax.set(xlabel="Its probability", ylabel="Share of blocks with the class")
+    beside = {"loc": "upper left", "bbox_to_anchor": (1, 1), "borderaxespad": 0}
+    ax.legend(frameon=False, fontsize=6.5, labelspacing=0.15, **beside)
     return ax
 
 
@@ -186,7 +187,8 @@ def plot_confusion(
     names : of the classes
     said : what the columns are
     """
-    ax = ax or plt.subplots(figsize=(COLUMN_INCHES, 2.9))[1]
+    side = max(COLUMN_INCHES, 1.8 + 0.17 * len(names))
+    ax = ax or plt.subplots(figsize=(side + 0.8, side - 0.6))[1]
     blocks = sums.sum(axis=1, keepdims=True)
     share = np.divide(sums, blocks, out=np.full(sums.shape, np.nan), where=blocks > 0)
     image = ax.imshow(np.where(share > 0, share, np.nan), norm=LogNorm(1e-4, 1), cmap="Blues")
@@ -195,9 +197,9 @@ def plot_confusion(
             colour = "white" if value > 0.05 else "black"
             ax.text(j, i, _percent(value), ha="center", va="center", fontsize=6, color=colour)
     ticks = np.arange(0, len(names), 1 + len(names) // 17)
-    ax.set_xticks(ticks, [names[k] for k in ticks], rotation=40, ha="right", rotation_mode="anchor")
-    ax.set_yticks(ticks, [f"{names[k]}: {blocks[k, 0]:.0f}" for k in ticks])
-    ax.tick_params(labelsize=7.5)
+    ax.set_xticks(ticks, [names[k] for k in ticks], rotation=90 if len(names) > 8 else 0)
+    ax.set_yticks(ticks, [f"{names[k]}: {blocks[k, 0]:,.0f}" for k in ticks])
+    ax.tick_params(labelsize=7)
     ax.set(xlabel=said, ylabel="True class: its blocks")
     ax.figure.colorbar(image, ax=ax, shrink=0.75, label="Share of the row")
     return ax
@@ -231,14 +233,13 @@ def plot_descent(
     return ax
 
 
+def _slanted(ax: Axes, places: np.ndarray, names: pd.Index) -> None:
+    """Labels below the axis that do not run into each other."""
+    ax.set_xticks(places, names, rotation=50, ha="right", rotation_mode="anchor", fontsize=7.5)
+
+
 def _percent(share: float) -> str:
     """Two digits of a percentage; nothing for a row without blocks."""
     if np.isnan(share) or share == 0:
         return "" if np.isnan(share) else "0"
-    return (
-        "<.01%"
-        if share < 1e-4
-        else f"{100 * share:.0f}%"
-        if share > 0.095
-        else f"{100 * share:.2g}%"
-    )
+    return "<.01%" if share < 1e-4 else f"{100 * share:.{0 if share > 0.095 else 1}f}%"

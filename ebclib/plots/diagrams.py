@@ -11,7 +11,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from ebclib.plots.style import COLOURS, COLUMN_INCHES, MARKERS, PAGE_INCHES
+from ebclib.plots.style import COLOURS, COLUMN_INCHES, MARKERS, PAGE_INCHES, legend_above
 
 IMAGE, TEXT, JOINT, PLAIN = (*(COLOURS[k] for k in (0, 1, 2)), (0.55, 0.55, 0.55))
 FROZEN, LEARNT = "--", "-"
@@ -84,31 +84,32 @@ def plot_same_network(
             if k:
                 _arrow(ax, (2.2 * k - 1.35, y), (2.2 * k - 0.85, y))
         x = 2.2 * len(names)
-        how = "rectified" if title == "Regression" else "softmax,\nmean of the bins"
+        how = "softplus" if title == "Regression" else "softmax,\nmean of the bins"
         _arrow(ax, (x - 1.35, y), (x - 0.95, y))
         _box(ax, x + 0.15, y, 2.2, "density", f"{how}\n{_size(steps['shape']['density'])}", PLAIN)
     return _finish(ax, (-2.3, 2.2 * len(names) + 1.3), (-0.55, 2.05))
 
 
 def plot_costs(costs: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Multiply-adds against parameters, a marker a picture size, a vertical line of them a model.
+    """Multiply-adds of each model, a row a model and a marker an image size.
 
     Parameters
     ----------
     costs : what `inspection.costs` returns
     """
-    ax = ax or plt.subplots(figsize=(PAGE_INCHES, 3.6))[1]
+    ax = ax or plt.subplots(figsize=(PAGE_INCHES, 0.8 + 0.2 * len(costs)))[1]
     sizes = [column for column in costs.columns if column != "parameters"]
     order = costs.sort_values("parameters")
     place = np.arange(len(order))
-    ax.vlines(place, order[sizes].min(axis=1), order[sizes].max(axis=1), color="0.8", lw=1)
     for k, size in enumerate(sizes):
-        ax.plot(place, order[size], MARKERS[k], color=COLOURS[k], ms=5, label=f"{size} px")
-    names = [f"{name}\n{millions:.1f} M" for name, millions in order["parameters"].items()]
-    ax.set_xticks(place, names, rotation=60, ha="right", rotation_mode="anchor")
-    ax.set(yscale="log", ylabel="10⁹ multiply-adds", xlim=(-0.6, len(order) - 0.4))
-    ax.grid(axis="y", lw=0.4)
-    ax.legend(frameon=False, ncols=len(sizes), loc="lower right", bbox_to_anchor=(1, 1))
+        ax.plot(order[size], place, MARKERS[k], color=COLOURS[k], ms=5, label=f"{size} px")
+    names = [f"{name} ({millions:.1f} M)" for name, millions in order["parameters"].items()]
+    ax.set_yticks(place, names)
+    ax.set(xscale="log", xlabel="Multiply-adds of one image (10⁹)", ylim=(len(order) - 0.5, -0.5))
+    ax.set_ylabel("Model (parameters)")
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.grid(axis="both", lw=0.4)
+    legend_above(ax, columns=len(sizes))
     return ax
 
 

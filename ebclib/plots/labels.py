@@ -33,7 +33,7 @@ def plot_correction(table: pd.DataFrame, ax: Axes | None = None, people: str = "
     ax.set(xlabel="s, smallest recognisable side (px)", ylabel=f"{people.capitalize()} above m")
     ax.set_ylim(bottom=0)
     ax.set_xticks(sorted(table["s"].unique()))
-    ax.legend(framealpha=1, edgecolor="none")
+    legend_above(ax, columns=2)
     return ax
 
 

@@ -81,7 +81,7 @@ def plot_maps(
     block_size_px: int,
     axes: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Picture, truth and prediction side by side, the maps on one scale (paper, Fig. 6).
+    """Image, truth and prediction side by side, the maps on one scale (paper, Fig. 6).
 
     The annotated people are smoothed for the eye, as in the paper, by a Gaussian of two blocks.
 
@@ -97,19 +97,20 @@ def plot_maps(
     """
     if axes is None:
         height, width = picture.shape[:2]
-        size = (PAGE_INCHES, PAGE_INCHES / 3 * height / width + 0.35)
+        size = (PAGE_INCHES, (PAGE_INCHES - 0.7) / 3 * height / width + 0.35)
         axes = plt.subplots(1, 3, figsize=size)[1]
     truth = _smoothed(points, picture, block_size_px)
     top = max(truth.max(), density.max(), 0.05)
     axes[0].imshow(picture, interpolation="bilinear")
-    axes[0].set_title("Picture")
+    axes[0].set_title("Image")
     for ax, values, title in (
         (axes[1], truth, f"Annotated: {len(points)} (smoothed)"),
         (axes[2], density, f"Predicted: {density.sum():.1f}"),
     ):
-        _show_density(ax, values, picture, block_size_px, vmin=0, vmax=top)
+        shown = _show_density(ax, values, picture, block_size_px, vmin=0, vmax=top)
         ax.set_title(title)
     _bare(axes)
+    axes[0].figure.colorbar(shown, ax=list(axes), aspect=25, pad=0.01, label="People per block")
     return axes
 
 
@@ -151,7 +152,7 @@ def plot_gallery(
         ):
             shown = _show_density(ax, values, sample.picture, block_size_px, norm=norm)
             ax.set_title(title, fontsize=8, pad=2)
-    for ax, text in zip(axes[:, 0], ("Picture", "Annotated\n(smoothed)", "Predicted"), strict=True):
+    for ax, text in zip(axes[:, 0], ("Image", "Annotated\n(smoothed)", "Predicted"), strict=True):
         ax.set_ylabel(text, fontsize=8)
     _bare(axes)
     bar = figure.colorbar(shown, ax=axes[1:], aspect=35, pad=0.01, label="People per block")

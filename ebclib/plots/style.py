@@ -27,7 +27,6 @@ def use_style() -> None:
             "axes.spines.top": False,
             "axes.spines.right": False,
             "image.interpolation": "nearest",
-            "pdf.fonttype": 42,
         }
     )
 
@@ -46,8 +45,7 @@ def legend_above(ax: Axes, columns: int = 1) -> None:
 
 
 def save(figure: Figure, name: str, dataset: str) -> None:
-    """Write a figure as PDF and PNG to `results/figures/<dataset>/<name>`."""
-    folder = results_root() / "figures" / dataset
-    folder.mkdir(parents=True, exist_ok=True)
-    for kind in ("pdf", "png"):
-        figure.savefig(folder / f"{name}.{kind}")
+    """Write a figure to `results/figures/<dataset>/<name>.png`."""
+    path = results_root() / "figures" / dataset / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
