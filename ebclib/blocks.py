@@ -13,8 +13,6 @@ from collections.abc import Iterable
 import numpy as np
 from scipy.special import ndtr
 
-from .datasets.scaling import inside
-
 MANY_SIGMA = 9.0
 """Beyond so many standard deviations a Gaussian has less than 1e-18 of its mass."""
 
@@ -58,7 +56,7 @@ def block_counts(points: np.ndarray, height: int, width: int, block_size_px: int
 def _all_inside(points: np.ndarray, height: int, width: int) -> np.ndarray:
     """``points`` as a float64 array (n, 2), or a ValueError that names the first one outside."""
     points = np.asarray(points, dtype=np.float64).reshape(-1, 2)
-    within = inside(points, (height, width))
+    within = ((points >= 0) & (points < (width, height))).all(axis=1)  # (n,); NaN is not
     if not within.all():
         x, y = points[np.argmin(within)]
         raise ValueError(

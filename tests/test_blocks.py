@@ -1,5 +1,8 @@
 """People are conserved, and stand where they stand."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -100,6 +103,17 @@ def test_a_point_outside_is_named():
         blocks.block_counts(np.array([[1.0, 1.0], [16.0, 3.0]]), 8, 16, 8)
     with pytest.raises(ValueError, match="outside"):
         blocks.block_counts(np.array([[np.nan, 1.0]]), 8, 16, 8)
+
+
+def test_importing_blocks_loads_numpy_scipy_and_itself():
+    code = (
+        "import sys, ebclib.blocks\n"
+        "assert not {'torch', 'pandas'} & sys.modules.keys()\n"
+        "own = {name for name in sys.modules if name.startswith('ebclib')}\n"
+        "assert own == {'ebclib', 'ebclib.blocks'}, own\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_label_correction_follows_the_paper():

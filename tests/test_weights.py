@@ -5,8 +5,9 @@ import zipfile
 
 import open_clip
 import pytest
+import timm
 import torch
-from open_clip.model import CLIP
+from open_clip.model import CLIP, QuickGELU
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -15,7 +16,7 @@ from ebclib.encoders import build_encoder
 from ebclib.encoders.clip import DenseResNet, build_towers, load_clip
 from ebclib.encoders.vit import DenseViT
 from ebclib.encoders.weights import Weights, load_exactly, locate, read_torchscript
-from ebclib.variants import VARIANTS
+from ebclib.variants import VARIANTS, find_variant
 
 
 @pytest.fixture(scope="module", params=["clip_rn50", "clip_vit_b_16"])
@@ -83,7 +84,8 @@ def test_safetensors_load_too_and_the_sentences_are_the_text_tower_s(published, 
     name, clip, _ = published
     path = tmp_path / "mine.safetensors"
     save_file({k: v.half().contiguous() for k, v in clip.state_dict().items()}, path)
-    encoder = build_encoder(name, str(path))
+    with pytest.warns(UserWarning, match=r"does not say who trained it.*TAG\.safetensors"):
+        encoder = build_encoder(name, str(path))
     assert encoder.source.startswith("mine.safetensors sha256:")
     said = ["There is no person.", "There are more than four people."]
     with torch.inference_mode():
@@ -97,6 +99,71 @@ def test_openai_s_file_is_found_in_the_weights_folder(published, monkeypatch):
     name, _, path = published
     monkeypatch.setenv("EBC_WEIGHTS", str(path.parent))
     assert build_encoder(name).source.startswith(f"{path.name} sha256:")
+
+
+@pytest.mark.parametrize(
+    ("model", "pretrained", "activation"),
+    [
+        ("clip_vit_b_32", "default", QuickGELU),
+        ("clip_vit_b_32", "none", QuickGELU),
+        ("clip_vit_b_32", "laion400m_e32", QuickGELU),
+        ("clip_vit_b_32", "/w/own.safetensors", QuickGELU),
+        ("clip_vit_b_32", "laion2b_s34b_b79k", nn.GELU),
+        ("clip_vit_b_16", "laion2b_s34b_b88k", nn.GELU),
+        ("clip_vit_b_16", "/w/ViT-B-16.datacomp_xl_s13b_b90k.safetensors", nn.GELU),
+        ("clip_vit_b_16", "/w/ViT-B-16.metaclip_400m.fp16.safetensors", QuickGELU),
+        ("open_clip:ViT-B-16", "/w/own.safetensors", nn.GELU),
+        ("open_clip:ViT-B-16", "openai", QuickGELU),
+        ("open_clip:ViT-B-16-quickgelu", "none", QuickGELU),
+    ],
+)
+def test_the_activation_is_the_one_the_weights_were_trained_with(model, pretrained, activation):
+    """As open_clip's table of tags has it; its towers are built without numbers."""
+    variant = find_variant(model)
+    tag = variant.weights if pretrained == "default" else pretrained
+    with torch.device("meta"):
+        towers = build_towers(variant, tag)
+    assert type(towers.visual.transformer.resblocks[0].mlp.gelu) is activation
+    assert type(towers.transformer.resblocks[-1].mlp.gelu) is activation
+
+
+def test_another_s_file_in_the_weights_folder_is_not_taken_for_openai_s(tmp_path, monkeypatch):
+    monkeypatch.setenv("EBC_WEIGHTS", str(tmp_path))
+    (tmp_path / "RN50.yfcc15m.safetensors").touch()
+    with pytest.raises(FileNotFoundError, match="RN50, openai, are not on this machine"):
+        build_encoder("clip_rn50")
+    assert locate("yfcc15m", ["RN50.yfcc15m"]).name == "RN50.yfcc15m.safetensors"
+    for name in ("RN50.pt", "RN50.openai.fp16.safetensors"):  # the second has the name in full
+        (tmp_path / name).touch()
+        assert locate("openai", ["RN50.openai"], ["RN50"]).name == name
+
+
+@pytest.mark.parametrize("tag", ["dino", "augreg_in21k_ft_in1k"])
+def test_timm_s_networks_are_normalised_as_their_tag_s_weights_were_trained(
+    tag, tmp_path, monkeypatch
+):
+    """Given as a tag, and as a file that has it in its name; trained and filled from a run alike."""
+    name = "vit_small_patch16_224"
+    file = tmp_path / f"{name}.{tag}.safetensors"
+    save_file(timm.create_model(name, num_classes=0).state_dict(), file)
+    monkeypatch.setenv("EBC_WEIGHTS", str(tmp_path))
+    expected = timm.data.resolve_data_config(
+        pretrained_cfg=timm.get_pretrained_cfg(f"{name}.{tag}").to_dict()
+    )
+    for pretrained in (tag, str(file)):
+        for load in (True, False):
+            encoder = build_encoder(f"timm:{name}", pretrained, load=load)
+            assert (encoder.mean, encoder.std) == (expected["mean"], expected["std"])
+            assert encoder.source.startswith(file.name if load else "random")
+
+
+def test_clip_s_towers_of_timm_have_the_activation_that_timm_says():
+    quick, other = (
+        build_encoder("timm:vit_base_patch32_clip_224", tag, load=False).image.trunk
+        for tag in ("openai", "laion2b_ft_in1k")
+    )
+    assert type(quick.blocks[0].mlp.act) is timm.layers.QuickGELU
+    assert type(other.blocks[0].mlp.act) is nn.GELU
 
 
 @pytest.fixture
@@ -150,6 +217,18 @@ def test_what_is_no_weights_file_is_said(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=f"{name} cannot be read as weights"):
             Weights.read(tmp_path / name)
+    pickled = {
+        "list.pth": ([torch.zeros(1)], "a list and no tensors by name"),
+        "inner.pth": ({"state_dict": [torch.zeros(1)]}, "a list and no tensors by name"),
+        "one.pth": (torch.zeros(2), "a Tensor and no tensors by name"),
+        "numbers.pth": ({0: torch.zeros(1)}, "0 is no tensor"),
+        "epoch.pth": ({"epoch": 3}, "epoch is no tensor"),
+        "empty.pth": ({}, "it is empty"),
+    }
+    for name, (content, message) in pickled.items():
+        torch.save(content, tmp_path / name)
+        with pytest.raises(ValueError, match=rf"{name} cannot be read as weights \({message}"):
+            Weights.read(tmp_path / name)
     with pytest.raises(FileNotFoundError, match="no such file"):
         locate(str(tmp_path / "nowhere.pt"), [])
 
@@ -172,6 +251,10 @@ def test_without_a_network_it_is_said_how_to_get_the_weights(tmp_path, monkeypat
 def test_an_unknown_tag_names_the_nearest():
     with pytest.raises(ValueError, match="Did you mean 'laion2b_s34b_b88k'"):
         build_encoder("clip_vit_b_16", "laion2b_s34b_b88")
+    with pytest.raises(ValueError, match="Did you mean 'fb_swsl_ig1b_ft_in1k'"):
+        build_encoder("timm:resnet18", "fb_swsl_ig1b_ft_in")
+    with pytest.raises(ValueError, match="tag of timm's resnet18 'a2_in1' is not known"):
+        build_encoder("timm:resnet18.a2_in1", "none")
 
 
 def test_half_precision_is_read_into_single():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import open_clip
@@ -23,7 +25,7 @@ from .encoder import Encoder
 from .networks import channels_and_stride, dense_timm
 from .strides import limit_stride
 from .vit import DenseViT
-from .weights import Weights, fetch, load_exactly, locate
+from .weights import Weights, fetch, load_exactly, locate, tag_in
 
 
 class DenseResNet(nn.Module):
@@ -49,11 +51,12 @@ def build_clip(
 ) -> Encoder:
     """The encoder of a row that open_clip builds; see `encoders.build_encoder`."""
     tag = variant.weights if pretrained == "default" else pretrained
-    published = get_pretrained_cfg(variant.architecture, tag)
+    published = published_cfg(variant, tag)
     clip = build_towers(variant, tag)
     source = "random"
     if load and pretrained != "none":
         weights = clip_weights(variant, tag)
+        _warn_if_unnamed(variant, tag, weights)
         load_clip(clip, weights)
         source = weights.source
     image, channels, stride_px = _dense(clip.visual, variant, prompts)
@@ -69,17 +72,37 @@ def build_clip(
     )
 
 
-def build_towers(variant: Variant, tag: str) -> CLIP | CustomTextCLIP:
-    """open_clip's model of a row, random.
+def published_cfg(variant: Variant, tag: str) -> dict[str, Any]:
+    """open_clip's entry for the weights that are meant: ``quick_gelu`` where they have it, mean, std.
 
-    Rows of CLIP's own encoders have the activation OpenAI trained with (QuickGELU) unless the tag's
-    weights were trained with another; a file under such a row is taken for OpenAI's. For weights of
-    others from a file there is ``open_clip:NAME``, which is what open_clip's config says.
+    A file is told by the tag in its name (``RN50.yfcc15m.safetensors``). Without one, a row of CLIP's
+    own encoders takes it for the row's weights, and of ``open_clip:NAME`` nothing is known: {}.
     """
-    config = _config(variant)
-    published = get_pretrained_cfg(variant.architecture, tag)
+    tags = open_clip.list_pretrained_tags_by_model(variant.architecture)
+    found = tag_in(tag, variant.architecture, tags)
+    if found is None and variant.name.startswith("clip_"):
+        found = variant.weights
+    return get_pretrained_cfg(variant.architecture, found or "")
+
+
+def _warn_if_unnamed(variant: Variant, tag: str, weights: Weights) -> None:
+    """A file that neither has OpenAI's format nor a tag in its name could be anybody's."""
+    tags = open_clip.list_pretrained_tags_by_model(variant.architecture)
     own = variant.name.startswith("clip_")
-    config["quick_gelu"] = published.get("quick_gelu", config.get("quick_gelu", own))
+    if own and not weights.is_openai and tag_in(tag, variant.architecture, tags) is None:
+        warnings.warn(
+            f"{Path(tag).name} does not say who trained it, and is taken for OpenAI's (QuickGELU, its "
+            f"mean and std). Others' weights: name the file {variant.architecture}.TAG.safetensors with "
+            f"open_clip's tag, or choose model open_clip:{variant.architecture}.",
+            stacklevel=4,
+        )
+
+
+def build_towers(variant: Variant, tag: str) -> CLIP | CustomTextCLIP:
+    """open_clip's model of a row, random, with the activation that the tag's weights were trained with."""
+    config = _config(variant)
+    published = published_cfg(variant, tag)
+    config["quick_gelu"] = published.get("quick_gelu") or config.get("quick_gelu", False)
     hugging_face = "hf_model_name" in config["text_cfg"]
     if hugging_face:
         config["text_cfg"]["hf_model_pretrained"] = False
@@ -101,16 +124,16 @@ def build_towers(variant: Variant, tag: str) -> CLIP | CustomTextCLIP:
 def clip_weights(variant: Variant, tag: str) -> Weights:
     """A file given or lying in the weights' folder (OpenAI's names too), or the registry's."""
     name = variant.architecture
-    wanted = [f"{name}.{tag}", *([name] if tag == "openai" else [])]
-    path = locate(tag, wanted)
+    wanted = f"{name}.{tag}"
+    path = locate(tag, [wanted], [name] if tag == "openai" else [])
     if path is None:
         tags = open_clip.list_pretrained_tags_by_model(name)
         choose(f"pretrained (of {name}: a tag, a file, or none)", tag, [*tags, "none"])
         published = get_pretrained_cfg(name, tag)
         hub = published.get("hf_hub", "")
         address = f"https://huggingface.co/{hub}" if hub else published.get("url", "")
-        path = fetch(f"{name}, {tag},", lambda: download_pretrained(published), wanted[0], address)
-    return Weights.read(locate(str(path), ()))
+        path = fetch(f"{name}, {tag},", lambda: download_pretrained(published), wanted, address)
+    return Weights.read(Path(path))
 
 
 def load_clip(clip: CLIP | CustomTextCLIP, weights: Weights) -> None:

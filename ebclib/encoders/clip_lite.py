@@ -13,14 +13,13 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-import timm
 import torch
 from torch import Tensor, nn
 
 from ebclib.variants import Variant
 
 from .encoder import Encoder
-from .networks import find_weights, timm_encoder
+from .networks import create_trunk, find_weights, timm_encoder
 from .weights import load_exactly
 
 EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -33,7 +32,7 @@ def build_clip_lite(variant: Variant, pretrained: str = "default", load: bool = 
     ``pretrained`` is of the image tower: as for a network of timm, whose names its files have. The text
     tower is loaded when sentences are embedded: the other heads do without it.
     """
-    trunk, source = timm.create_model(variant.architecture, num_classes=0), "random"
+    trunk, source = create_trunk(variant, pretrained), "random"
     if load and pretrained == "default" and variant.weights == "packaged":
         source = _load_efficientnet_lite0(trunk)
     elif load and pretrained != "none":

@@ -13,7 +13,7 @@ from ebclib.variants import Variant
 
 from .encoder import Encoder
 from .strides import drop_unused, limit_stride, probe
-from .weights import Weights, fetch, load_exactly, locate
+from .weights import Weights, fetch, load_exactly, locate, tag_in
 
 
 class DenseTimm(nn.Module):
@@ -42,18 +42,50 @@ class DenseTimm(nn.Module):
 
 def build_timm(variant: Variant, pretrained: str, load: bool = True) -> Encoder:
     """The encoder of a row that timm builds; see `encoders.build_encoder`."""
-    architecture, _, _ = variant.architecture.partition(".")
-    choose("timm network", architecture, timm.list_models())
-    trunk = timm.create_model(architecture, num_classes=0)
+    trunk, source = create_trunk(variant, pretrained), "random"
     whole = set(trunk.state_dict())
     if variant.stage is not None:
         trunk.prune_intermediate_layers([variant.stage])
-    source = "random"
     if load and pretrained != "none":
         weights = find_weights(variant, pretrained)
         load_exactly(trunk, weights, allowed=whole)
         source = weights.source
     return timm_encoder(trunk, variant.stride_px, source)
+
+
+def create_trunk(variant: Variant, pretrained: str) -> nn.Module:
+    """timm's network of a row, random, with timm's entry for the weights that are meant (mean, std).
+
+    Where timm says that they were trained with QuickGELU, it is the variant of the network that has it.
+    """
+    name = full_name(variant, pretrained)
+    notes = getattr(timm.get_pretrained_cfg(name), "notes", None) or ()
+    if any("quickgelu" in note for note in notes):
+        name = name.replace("_clip_", "_clip_quickgelu_")
+    return timm.create_model(name, num_classes=0)
+
+
+def full_name(variant: Variant, pretrained: str) -> str:
+    """timm's name of a row with the tag of the weights that are meant; without one, timm's default.
+
+    A file is told by the tag in its name (``resnet50.a1_in1k.safetensors``).
+
+    Raises
+    ------
+    ValueError : a network or tag that timm does not have
+    """
+    architecture, _, tag = variant.architecture.partition(".")
+    choose("timm network", architecture, timm.list_models())
+    tags = tags_of(architecture)
+    if tag:
+        choose(f"tag of timm's {architecture}", tag, tags)
+    tag = tag_in(pretrained, architecture, tags) or tag
+    return f"{architecture}.{tag}" if tag else architecture
+
+
+def tags_of(architecture: str) -> list[str]:
+    """The tags of the weights that timm's registry has for a network."""
+    return [name.partition(".")[2] for name in timm.list_pretrained(f"{architecture}.*")]
 
 
 def timm_encoder(trunk: nn.Module, stride_px: int, source: str, **text: Any) -> Encoder:
@@ -64,8 +96,8 @@ def timm_encoder(trunk: nn.Module, stride_px: int, source: str, **text: Any) -> 
         image=image,
         channels=channels,
         stride_px=stride_px,
-        mean=tuple(trunk.default_cfg["mean"]),
-        std=tuple(trunk.default_cfg["std"]),
+        mean=tuple(trunk.pretrained_cfg["mean"]),
+        std=tuple(trunk.pretrained_cfg["std"]),
         source=source,
         **text,
     )
@@ -109,16 +141,15 @@ def find_weights(variant: Variant, pretrained: str) -> Weights:
     ------
     FileNotFoundError : nowhere, and how to get them
     """
-    architecture, _, tag = variant.architecture.partition(".")
-    if pretrained == "default":
-        wanted = [f"{architecture}.{tag or variant.weights}"]
-    else:
-        tag = pretrained
-        wanted = [f"{architecture}.{pretrained}"]
+    name = full_name(variant, pretrained)
+    architecture, _, tag = name.partition(".")
+    wanted = [name] if tag else [f"{architecture}.{variant.weights}"]
     path = locate(pretrained, wanted)
     if path is not None:
         return Weights.read(path)
-    name = f"{architecture}.{tag}" if tag else architecture
+    if pretrained != "default" and pretrained != tag:
+        what = f"pretrained (of {architecture}: a tag, a file, or none)"
+        choose(what, pretrained, [*tags_of(architecture), "none"])
 
     def from_registry() -> Weights:
         whole = timm.create_model(name, pretrained=True, num_classes=0)

@@ -7,7 +7,7 @@ import io
 import pickle
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,11 +98,23 @@ def load_exactly(module: nn.Module, weights: Weights, allowed: Iterable[str] = (
     module.load_state_dict({key: given.get(key, value) for key, value in own.items()})
 
 
-def locate(pretrained: str, names: Iterable[str]) -> Path | None:
+def tag_in(pretrained: str, architecture: str, tags: Collection[str]) -> str | None:
+    """The published tag that ``pretrained`` is, or that a file of an architecture has in its name.
+
+    >>> tag_in("/w/RN50.yfcc15m.fp16.safetensors", "RN50", ["openai", "yfcc15m"])
+    'yfcc15m'
+    """
+    name = Path(pretrained).name
+    within = name.removeprefix(f"{architecture}.").split(".")[0]
+    return next((tag for tag in (pretrained, within) if tag in tags), None)
+
+
+def locate(pretrained: str, names: Iterable[str], bare: Iterable[str] = ()) -> Path | None:
     """The file of weights that is meant, or None where the library's registry should be asked.
 
     A ``pretrained`` that looks like a path must be there; otherwise `weights_root` is searched for
-    ``<name>.safetensors`` and the like, with anything between name and suffix.
+    ``<name>.safetensors`` and the like. Between name and suffix more may stand (``.fp16``), but not
+    after a ``bare`` name, which has no tag: there it could be the tag of other weights.
 
     Raises
     ------
@@ -113,12 +125,11 @@ def locate(pretrained: str, names: Iterable[str]) -> Path | None:
         if not path.is_file():
             raise FileNotFoundError(f"pretrained is {pretrained!r}, and there is no such file.")
         return path
-    root = weights_root()
-    for name in names:
+    stems = [*(stem for name in names for stem in (name, f"{name}.*")), *bare]
+    for stem in stems:
         for suffix in SUFFIXES:
-            for found in sorted(root.glob(f"{name}*{suffix}")):
-                if found.name[len(name)] == ".":
-                    return found
+            for found in sorted(weights_root().glob(stem + suffix)):
+                return found
     return None
 
 
@@ -154,10 +165,13 @@ def _tensors(path: Path) -> tuple[dict[str, Tensor], bool]:
         tensors = read_torchscript(path)
     else:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
-        tensors = tensors.get("state_dict", tensors)
-    strange = [k for k, v in tensors.items() if not isinstance(v, Tensor)]
-    if strange:
-        raise pickle.UnpicklingError(f"{strange[0]} is no tensor")
+        if isinstance(tensors, Mapping):
+            tensors = tensors.get("state_dict", tensors)
+    if not isinstance(tensors, Mapping):
+        raise pickle.UnpicklingError(f"a {type(tensors).__name__} and no tensors by name")
+    strange = [k for k, v in tensors.items() if not (isinstance(k, str) and isinstance(v, Tensor))]
+    if strange or not tensors:
+        raise pickle.UnpicklingError(f"{strange[0]} is no tensor" if strange else "it is empty")
     return {
         key.removeprefix("module."): value.float() if value.is_floating_point() else value
         for key, value in tensors.items()
