@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from ebclib.datasets.annotations import read_csv, read_jhu, read_json, read_mat
+from ebclib.datasets.annotations import mat_key, read_csv, read_jhu, read_json, read_mat
 from ebclib.datasets.listings import read_listing
 
 POINTS = [[1.5, 2.0], [3.0, 4.25]]
@@ -123,6 +123,9 @@ def test_csv_of_nobody(write):
         ("x,y\n1,nan\n", r"a\.csv, line 2, column y: 'nan' is not a finite"),
         ("x,y\n1e999,2\n", r"line 2, column x: '1e999' is not a finite"),
         ("x,y\n1\n", r"a\.csv, line 2: 1 columns"),
+        ("x,y\n1_0,2\n", r"a\.csv, line 2, column x: '1_0' is not a number"),
+        ("x,y,width,height\n100,50,8,9\n", r"a\.csv: x and y stand beside width and height"),
+        ("w,h,x,y\n10,9,50,60\n10,9,3,4\n", r"corners of boxes"),
         ("1,2\n3,4\n", r"a\.csv: no column 'x' in its first line, which has '1', '2'"),
         ("", r"a\.csv: no column 'x' .* nothing"),
     ],
@@ -130,6 +133,11 @@ def test_csv_of_nobody(write):
 def test_csv_that_is_off(write, text: str, message: str):
     with pytest.raises(ValueError, match=message):
         read_csv(write("a.csv", text))
+
+
+def test_csv_with_the_size_of_its_image(write):
+    text = "x,y,width,height\n1.5,2,640,480\n3,4.25,640,480\n"
+    assert read_csv(write("a.csv", text)).tolist() == POINTS
 
 
 def test_csv_that_is_no_text(tmp_path: Path):
@@ -152,6 +160,8 @@ def test_json(write, content):
         ([[1, 2], [3, "4"]], r"a\.json, point 2: \[3, '4'\]"),
         ([[1, 2, 3]], r"a\.json, point 1"),
         ([[True, 2]], r"a\.json, point 1"),
+        ([{"x": 90, "y": 2, "width": 4, "height": 4}], r"a\.json: x and y stand beside width"),
+        ([{"x": 9, "y": 2, "original_width": 4}], r"a\.json, point 1: .* 'original_height'"),
         ({"heads": []}, r"a\.json: a list of points .* 'heads'"),
         ("[[1, NaN]]", r"a\.json: point 1 of 1 is .* finite"),
     ],
@@ -228,8 +238,79 @@ def test_coco_crowd_regions_are_left_out_and_said(write):
     [
         ({"image_id": 9, "bbox": [0, 0, 1, 1]}, r"annotation 1: no image has the id 9"),
         ({"segmentation": []}, r"annotation 1: neither a labelled keypoint nor a box"),
+        ({"bbox": [0, 0, 0, 0]}, r"annotation 1: .*An empty box at \(0, 0\) is no place"),
+        ({"keypoints": [0, 0, 0], "bbox": [0, 0, 0, 0]}, r"annotation 1: neither"),
     ],
 )
 def test_coco_that_is_off(write, item: dict, message: str):
     with pytest.raises(ValueError, match=message):
         read_listing(write("a.json", coco([item])))
+
+
+def test_coco_keypoints_that_are_objects_each(write):
+    """Annotation tools put all dots of an image into one object; a skeleton has one size, and names."""
+    dots = [{"keypoints": [1, 2, 2, 3, 4, 2]}, {"image_id": 2, "keypoints": [5, 6, 2] * 3}]
+    listing = read_listing(write("a.json", coco(dots)))
+    assert as_lists(listing) == {"a.jpg": [[1, 2], [3, 4]], "b.jpg": [[5, 6]] * 3}
+    assert "every one is counted, 5 in all" in listing.notes[0]
+    assert len(read_listing(write("a.json", coco(dots[:1]))).points["a.jpg"]) == 2
+    bird = [{"id": 7, "name": "bird", "keypoints": ["beak", "tail"]}]
+    listing = read_listing(write("a.json", coco(dots[:1], categories=bird)))
+    assert as_lists(listing)["a.jpg"] == [[1, 2]] and not listing.notes
+
+
+SIZE = {"original_width": 200, "original_height": 50}
+
+
+@pytest.mark.parametrize(
+    "tasks",
+    [
+        [
+            {
+                "data": {"image": "/data/upload/1/0a1b2c3d-my%20a.jpg"},
+                "annotations": [
+                    {
+                        "result": [
+                            {**SIZE, "value": {"x": 10, "y": 20, "width": 0.5, **label}},
+                            {**SIZE, "value": {"x": 1, "y": 2, "width": 4, "height": 8}},
+                            {"type": "choices", "value": {"choices": ["day"]}},
+                        ]
+                    }
+                ],
+            }
+            for label in [{"keypointlabels": ["bird"]}]
+        ],
+        [
+            {
+                "img": "/data/local-files/?d=day/my a.jpg",
+                "kp": [{**SIZE, "x": 10, "y": 20, "width": 0.5, "keypointlabels": ["bird"]}],
+                "boxes": [{**SIZE, "x": 1, "y": 2, "width": 4, "height": 8}],
+            }
+        ],
+    ],
+)
+def test_label_studio(write, tasks: list):
+    found = as_lists(read_listing(write("a.json", tasks)))
+    assert found == {"my a.jpg": [[20, 10], [6, 3]]}
+
+
+def test_label_studio_points_in_percents_and_labels(write):
+    points = [{**SIZE, "x": 50, "y": 50, "keypointlabels": [kind]} for kind in ("bird", "plane")]
+    path = write("a.json", [{"image": "a.jpg", "points": points}])
+    with pytest.raises(ValueError, match=r"2 categories \(bird, plane\)"):
+        read_listing(path)
+    assert as_lists(read_listing(path, "plane")) == {"a.jpg": [[100, 25]]}
+    with pytest.raises(ValueError, match="Label Studio's, but a task lacks"):
+        read_listing(write("b.json", [{"annotations": [SIZE]}]))
+
+
+@pytest.mark.parametrize("others", [{}, {"density": np.eye(3), "roi": [[1.0]], "none": []}])
+@pytest.mark.parametrize("points", [POINTS, np.empty((0, 2))])
+def test_the_only_matrix_of_points_of_a_mat(tmp_path: Path, others: dict, points):
+    kept = others if len(points) else {}
+    scipy.io.savemat(tmp_path / "a.mat", {"loc": points, **kept})
+    assert np.array_equal(read_mat(tmp_path / "a.mat"), np.reshape(points, (-1, 2)))
+    assert mat_key(tmp_path / "a.mat") == "loc"
+    scipy.io.savemat(tmp_path / "a.mat", {"loc": points, "more": np.ones((3, 2)), "far": POINTS})
+    with pytest.raises(ValueError, match=r"a .mat of another kind. It has 'loc', 'more', 'far'"):
+        read_mat(tmp_path / "a.mat")

@@ -97,7 +97,7 @@ def test_a_folder_of_cclabeler_as_it_is(tmp_path: Path):
     assert found == {"1": [[1.5, 2], [6, 8]], "2": [[3, 4]]}
     assert points(folder, "all") == found
     notes = read("square", "all", root=tmp_path).notes
-    assert notes == ["all: 1 pictures not marked as finished: 2"]
+    assert notes == ["all: 1 images not marked as finished: 2"]
 
 
 def test_folders_of_cclabeler_as_splits(tmp_path: Path):
@@ -130,7 +130,7 @@ def test_pictures_in_folders_of_their_own(tmp_path: Path):
     for seed, name in enumerate(("images/day/1.jpg", "images/night/1.jpg")):
         fake.save_picture(folder / "train" / name, seed)
         write(folder / "train" / name.replace(".jpg", ".csv"), f"x,y\n{seed},{seed}\n")
-    assert points(folder, "train") == {"day/1": [[0, 0]], "night/1": [[1, 1]]}
+    assert points(folder, "all") == {"day/1": [[0, 0]], "night/1": [[1, 1]]}
 
 
 def test_yaml_says_what_is_counted_and_how(birds: Path):
@@ -194,7 +194,7 @@ def test_yaml_that_is_off(birds: Path, text: str, message: str):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, r"train has pictures but no points"),
+        ({}, r"train has images but no points"),
         ({"train/points.csv": "image,x,y\na.jpg,1,2\n"}, r"does not name 1 of the 2 .*: b\.png"),
         (
             {"train/points.csv": "image,x,y\na.jpg,1,2\nb.pgn,1,1\n"},
@@ -202,7 +202,7 @@ def test_yaml_that_is_off(birds: Path, text: str, message: str):
         ),
         ({"train/points.csv": "image,x,y\na.jpg,1,x2\n"}, r"points\.csv, line 2, column y: 'x2'"),
         ({"train/points.csv": "image,x,y\na.jpg,1,2\na,1,1\nb,,\n"}, r"is named in two ways"),
-        ({"train/a.csv": "x,y\n"}, r"1 of 2 pictures have no points.*: b\.png"),
+        ({"train/a.csv": "x,y\n"}, r"1 of 2 images have no points.*: b\.png"),
         ({"train/a.csv": "x,y\n", "train/a.json": []}, r"a\.jpg has several files of points"),
         ({"train/p.csv": "image,x,y\n", "train/q.csv": "image,x,y\n"}, r"several files could list"),
         ({"p.csv": "image,x,y\n", "q.csv": "image,x,y\n"}, r"several files could list"),
@@ -219,7 +219,7 @@ def test_a_picture_not_listed_may_mean_nobody(birds: Path):
     write(birds / "dataset.yaml", "unlisted: empty")
     write(birds / "train/points.csv", "image,x,y\na.jpg,1,2\na.jpg,3,4.5\n")
     assert points(birds, "train") == EXPECTED
-    assert "1 pictures" in read("birds", "train", root=birds.parent).notes[0]
+    assert "1 images" in read("birds", "train", root=birds.parent).notes[0]
 
 
 def test_a_name_for_two_pictures(birds: Path):
@@ -239,7 +239,7 @@ def test_a_name_that_could_be_either_of_two(tmp_path: Path):
 
 def test_a_folder_without_pictures(tmp_path: Path):
     (tmp_path / "cars").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"holds no pictures. Expected is"):
+    with pytest.raises(FileNotFoundError, match=r"holds no images. Expected is"):
         read("cars", "train", root=tmp_path)
 
 
@@ -277,7 +277,7 @@ def test_a_picture_added_moves_few_others(tmp_path: Path):
 
 
 def test_too_few_pictures_to_divide(tmp_path: Path):
-    with pytest.raises(ValueError, match="1 pictures; they cannot be divided"):
+    with pytest.raises(ValueError, match="1 images; they cannot be divided"):
         flat(tmp_path / "cars", 1)
 
 
@@ -298,8 +298,240 @@ def test_the_worked_example_of_the_readme(tmp_path: Path):
     csv, yaml = (re.search(f"```{kind}\n(.*?)```", text, re.DOTALL)[1] for kind in ("csv", "yaml"))
     for seed, name in enumerate(("shore.jpg", "island.png")):
         fake.save_picture(tmp_path / "birds/train" / name, seed, 400, 500)
+    fake.save_picture(tmp_path / "birds/test/bay.jpg")
     write(tmp_path / "birds/train/points.csv", csv)
     write(tmp_path / "birds/dataset.yaml", yaml)
     train = read("birds", "train", root=tmp_path)
     assert train.noun == ("bird", "birds")
     assert {sample.name: len(sample.points) for sample in train} == {"shore": 2, "island": 0}
+
+
+def scenes(folder: Path, *names: str) -> Path:
+    for seed, name in enumerate(names):
+        fake.save_picture(folder / name, seed)
+    return folder
+
+
+GATE = "x,y\n1,2\n3,4.5\n"
+TWO_SCENES = ("gate/000.jpg", "gate/001.jpg", "stairs/000.jpg", "stairs/001.jpg")
+
+
+@pytest.mark.parametrize("top", ["train/", ""])
+def test_points_of_a_scene_are_not_those_of_another(tmp_path: Path, top: str):
+    folder = scenes(tmp_path / "square", *(top + name for name in TWO_SCENES))
+    for name in ("000", "001"):
+        write(folder / top / "gate" / f"{name}.csv", GATE)
+    with pytest.raises(ValueError, match=r"2 of 4 images have no points.*stairs/000\.jpg"):
+        read("square", "train", root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("image", "others", "label"),
+    [
+        ("a.jpg", ["thumbs/a.jpg"], "a.csv"),
+        ("a.jpg", ["density/a.png"], "labels/a.csv"),
+        ("images/a.jpg", ["density/a.png", "thumbs/a.jpg"], "labels/a.csv"),
+    ],
+)
+def test_copies_of_an_image_do_not_get_its_points(tmp_path: Path, image, others, label):
+    folder = scenes(tmp_path / "square", *(f"train/{name}" for name in (image, *others, "b.jpg")))
+    write(folder / "train" / label, GATE)
+    write(folder / "train" / label.replace("a.csv", "b.csv"), "x,y\n")
+    with pytest.raises(ValueError, match=r"have no points") as caught:
+        read("square", "all", root=tmp_path)
+    assert all(name in str(caught.value) for name in others)
+    assert f"train/{label}, which is called like" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("images", "label", "message"),
+    [
+        (["stairs/000.jpg", "hall/000.jpg"], "points/000.csv", "could hold the points of"),
+        (["images/stairs/000.jpg"], "annotations/gate/000.csv", "lies in the folder of others"),
+    ],
+)
+def test_a_folder_that_contradicts_is_an_error(tmp_path: Path, images, label, message: str):
+    folder = scenes(tmp_path / "square", *images)
+    write(folder / label, GATE)
+    with pytest.raises(ValueError, match=message):
+        read("square", "all", root=tmp_path)
+
+
+def test_a_tree_of_images_and_one_of_annotations(tmp_path: Path):
+    folder = scenes(tmp_path / "square", *(f"images/{name}" for name in TWO_SCENES))
+    for number, name in enumerate(TWO_SCENES):
+        write(folder / "annotations" / name.replace(".jpg", ".csv"), f"x,y\n{number},1\n")
+    found = points(folder, "all")
+    assert found == {name[:-4]: [[number, 1]] for number, name in enumerate(TWO_SCENES)}
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("gate/000.jpg", r"not there: gate/000\.jpg\. .*stairs/000\.jpg has that file name"),
+        ("test/001.jpg", r"not there: test/001\.jpg"),
+        ("cam/000.jpg", r"not there"),
+    ],
+)
+def test_a_list_that_names_another_folder(tmp_path: Path, reference: str, message: str):
+    folder = scenes(tmp_path / "square", "train/stairs/000.jpg", "train/001.jpg", "test/002.jpg")
+    write(folder / "train/points.csv", f"image,x,y\n{reference},1,2\n")
+    with pytest.raises(ValueError, match=message):
+        read("square", "train", root=tmp_path)
+
+
+def test_a_list_of_several_folders_for_images_of_one(tmp_path: Path):
+    folder = scenes(tmp_path / "square", "000.jpg", "001.jpg")
+    write(folder / "points.csv", "image,x,y\ngate/000.jpg,1,2\nstairs/001.jpg,1,2\n")
+    with pytest.raises(ValueError, match="names images of several folders"):
+        read("square", "all", root=tmp_path)
+    write(folder / "points.csv", "image,x,y\n/home/me/000.jpg,1,2\n/home/me/001.jpg,1,2\n")
+    assert points(folder, "all") == {"000": [[1, 2]], "001": [[1, 2]]}
+
+
+def test_a_list_in_a_scenes_own_folder_is_of_that_scene(tmp_path: Path):
+    folder = scenes(tmp_path / "square", "gate/000.jpg", "stairs/000.jpg")
+    write(folder / "gate/points.csv", "image,x,y\n000.jpg,1,2\n")
+    with pytest.raises(ValueError, match=r"does not name 1 of the 2"):
+        read("square", "all", root=tmp_path)
+
+
+@pytest.mark.parametrize("given", ["", "splits: {train: photos}"])
+def test_only_a_train_folder_is_divided(tmp_path: Path, given: str):
+    top = "photos" if given else "train"
+    folder = scenes(tmp_path / "square", *(f"{top}/{n}.jpg" for n in range(10)), "preview.png")
+    write(folder / "dataset.yaml", given)
+    write(folder / top / "points.json", {f"{n}.jpg": [[n, 1]] for n in range(10)})
+    about = describe("square", tmp_path)
+    assert about.is_divided and about.test_split == "test"
+    assert about.division == f"by a draw of the images of {top}/ (seed 0): 80 % train, 20 % test"
+    parts = [points(folder, split) for split in ("train", "test")]
+    assert [len(part) for part in parts] == [8, 2] and not {*parts[0]} & {*parts[1]}
+    assert about.division in read("square", "test", root=tmp_path).notes[0]
+
+
+def test_all_parts_for_training_leave_nothing_to_measure_on(birds: Path):
+    write(birds / "dataset.yaml", "splits: {train: 1}")
+    with pytest.raises(ValueError, match="nothing to measure on"):
+        describe("birds", birds.parent)
+
+
+def test_what_is_reported_is_labelled_and_not_trained_on(birds: Path):
+    fake.save_picture(birds / "val" / "d.jpg")
+    write(birds / "dataset.yaml", "unlabelled: test")
+    assert describe("birds", birds.parent).test_split == "val"
+
+
+def test_folders_that_are_links_are_followed_once(tmp_path: Path):
+    images = scenes(tmp_path / "disk", "a.jpg", "day/b.jpg")
+    write(images / "points.json", {"a.jpg": [[1, 2]], "day/b.jpg": []})
+    (images / "day" / "up").symlink_to(images)
+    for split in ("train", "test"):
+        (tmp_path / "square" / split).mkdir(parents=True)
+        (tmp_path / "square" / split / "images").symlink_to(images)
+    assert points(tmp_path / "square", "train") == {"a": [[1, 2]], "day/b": []}
+    assert prepare("square", root=tmp_path, out=tmp_path / "out", progress=False)["notes"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("train/a.txt", "1 .txt (text, as YOLO's"),
+        ("annotations.xml", "1 .xml (XML, as CVAT's"),
+        ("train/labels/a.npy", "1 .npy (arrays of numpy"),
+    ],
+)
+def test_labels_of_a_kind_that_is_not_read_are_named(birds: Path, name: str, said: str):
+    write(birds / name, "0 0.5 0.5 0.1 0.1")
+    with pytest.raises(ValueError, match="has images but no points") as caught:
+        read("birds", "train", root=birds.parent)
+    assert said in str(caught.value) and name in str(caught.value)
+
+
+def test_labelme_and_a_file_called_like_the_image_and_its_ending(birds: Path):
+    kinds = [("point", [[1, 2]]), ("rectangle", [[2, 3], [4, 6]]), ("circle", [[5, 6], [7, 8]])]
+    shapes = [{"label": "bird", "shape_type": kind, "points": p} for kind, p in kinds]
+    write(birds / "train/a.jpg.json", {"shapes": shapes, "imagePath": "a.jpg"})
+    write(birds / "train/b.json", {"shapes": []})
+    assert points(birds, "train") == {"a": [[1, 2], [3, 4.5], [5, 6]], "b": []}
+    shapes.append({"label": "nest", "shape_type": "polygon", "points": [[1, 2]] * 3})
+    write(birds / "train/a.jpg.json", {"shapes": shapes})
+    with pytest.raises(ValueError, match=r"2 labels \(bird, nest\)"):
+        points(birds, "train")
+    write(birds / "dataset.yaml", "category: bird")
+    assert len(points(birds, "train")["a"]) == 3
+    write(birds / "dataset.yaml", "category: nest")
+    with pytest.raises(ValueError, match="shape 4: a polygon"):
+        points(birds, "train")
+
+
+def test_a_mat_of_another_variable_is_read_and_said(birds: Path):
+    for name in ("a", "b"):
+        scipy.io.savemat(birds / "train" / f"{name}.mat", {"loc": [[5.0, 6.0]], "roi": [[1, 2, 3]]})
+    assert points(birds, "train") == {"a": [[5, 6]], "b": [[5, 6]]}
+    (note,) = read("birds", "train", root=birds.parent).notes
+    assert "taken from 'loc', the only N x 2 matrix of a.mat" in note
+
+
+def test_the_short_ending_of_yaml(birds: Path):
+    write(birds / "dataset.yml", "\ufeffnoun: bird")
+    assert describe("birds", birds.parent).noun == ("bird", "birds")
+    write(birds / "dataset.yaml", "noun: gull")
+    with pytest.raises(ValueError, match=r"both dataset\.yaml and dataset\.yml"):
+        describe("birds", birds.parent)
+
+
+def crowd(folder: Path, listing: dict, split: str = "train", size=(200, 300)) -> Path:
+    """Images of 300 x 200 with the points of a listing, and a test image."""
+    for seed, name in enumerate(listing):
+        fake.save_picture(folder / split / name, seed, *size)
+    write(folder / split / "points.json", listing)
+    if split == "train":
+        fake.save_picture(folder / "test" / "z.jpg", 99)
+        write(folder / "test/points.json", {"z.jpg": [[1, 2]]})
+    return folder
+
+
+def spread(factor_x: float = 300, factor_y: float = 200) -> dict[str, list]:
+    """Points all over three images, in units of ``factor``."""
+    grid = [(i % 6 / 6.01, i // 6 / 5.01) for i in range(30)]
+    return {f"{n}.jpg": [[x * factor_x, y * factor_y] for x, y in grid] for n in range(3)}
+
+
+@pytest.mark.parametrize(
+    ("listing", "message"),
+    [
+        (spread(1, 1), "between 0 and 1"),
+        (spread(100, 100), "between 0 and 100: percents"),
+        ({name: [p[::-1] for p in part] for name, part in spread().items()}, "x and y swapped"),
+        (spread(900, 600), "at another size"),
+        ({name: [] for name in spread()}, "none of its 3 images has a point"),
+    ],
+)
+def test_points_that_cannot_be_pixels(tmp_path: Path, listing: dict, message: str):
+    crowd(tmp_path / "square", listing)
+    with pytest.raises(ValueError, match=message):
+        prepare("square", root=tmp_path, out=tmp_path / "out", progress=False)
+    assert not list((tmp_path / "out").rglob("*.npy")), "nothing is written before"
+
+
+def test_points_that_are_right_are_taken_and_may_be_vouched_for(tmp_path: Path):
+    def prepared_points(listing: dict) -> dict:
+        crowd(tmp_path / "square", listing)
+        report = prepare("square", root=tmp_path, out=tmp_path / "out", progress=False)
+        return report["splits"]["train"]["points"], report["notes"]
+
+    assert prepared_points(spread()) == (90, [])
+    count, notes = prepared_points(spread(150, 100))
+    assert count == 90 and "at a smaller size" in notes[0]
+    write(tmp_path / "square/dataset.yaml", "coordinates: pixels")
+    assert prepared_points(spread(100, 100)) == (90, [])
+
+
+def test_a_test_split_of_nobody_is_remarked_and_stays_so(tmp_path: Path):
+    crowd(tmp_path / "square", spread())
+    crowd(tmp_path / "square", {"0.jpg": [], "1.jpg": []}, "test")
+    (tmp_path / "square/test/z.jpg").unlink()
+    for _ in range(2):
+        report = prepare("square", root=tmp_path, out=tmp_path / "out", progress=False)
+        assert len(report["notes"]) == 1 and "none of its 2 images" in report["notes"][0]

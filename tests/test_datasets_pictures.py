@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from ebclib.datasets import pictures
-from ebclib.datasets.pictures import decode, is_grey, picture_size, resize
+from ebclib.datasets.pictures import decode, is_grey, picture_header, resize
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -128,7 +128,7 @@ def test_a_file_cut_off_is_an_error_that_names_it(kind: str, part: float):
 def test_a_text_called_jpg(tmp_path: Path):
     path = tmp_path / "page.jpg"
     path.write_text("<html>404</html>")
-    for read in (picture_size, lambda path: decode(path.read_bytes(), path)):
+    for read in (picture_header, lambda path: decode(path.read_bytes(), path)):
         with pytest.raises(ValueError, match=r"page\.jpg: this is no picture"):
             read(path)
 
@@ -149,7 +149,7 @@ def test_pillows_limit_is_replaced_by_ours(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_size_is_height_width(tmp_path: Path):
-    assert picture_size(fake.save_picture(tmp_path / "a.png", height=5, width=9)) == (5, 9)
+    assert picture_header(fake.save_picture(tmp_path / "a.png", height=5, width=9))[0] == (5, 9)
 
 
 def test_grey():

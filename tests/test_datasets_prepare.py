@@ -368,3 +368,60 @@ def test_the_digest_is_of_sources_and_points(root: Path, out: Path):
     assert open_split(root, out).digest == digest
     fake.save_shanghaitech_mat(images(root).parent / "ground-truth/GT_IMG_1.mat", [[1.6, 2.5]])
     assert open_split(root, out).digest != digest
+
+
+def test_problems_of_one_kind_are_one_line(tmp_path: Path):
+    folder = tmp_path / "square"
+    for number in range(40):
+        fake.save_picture(folder / "train" / f"{number}.jpg", number, 8, 8)
+        (folder / "train" / f"{number}.csv").write_text(f"x,y\n{number},left\n")
+    (folder / "train/3.jpg").write_bytes(b"<html>")
+    fake.save_picture(folder / "test/a.jpg")
+    (folder / "test/a.csv").write_text("x,y\n1,1\n")
+    with pytest.raises(ValueError, match="40 of 40 pictures cannot be used") as caught:
+        prepare("square", root=tmp_path, out=tmp_path / "out", progress=False)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 4 and "39 times, as " in lines[1] and lines[1].endswith("37 more.")
+    assert "0.csv, line 2, column y: 'left'" in lines[1] and "3.jpg: this is no picture" in lines[2]
+    assert "`ebc prepare square --skip-bad`" in lines[3]
+
+
+def test_two_preparations_at_once_are_one(root: Path, out: Path, made: list[str]):
+    with ThreadPoolExecutor(4) as pool:
+        splits = list(pool.map(lambda _: open_split(root, out), range(4)))
+    assert len({split.digest for split in splits}) == 1 and sorted(made) == splits[0].names
+
+
+def test_a_preparation_waits_for_another(root: Path, out: Path, made: list[str]):
+    with ThreadPoolExecutor(1) as pool, module._lock(out / "sha", False):
+        later = pool.submit(open_split, root, out)
+        with pytest.raises(TimeoutError):
+            later.result(timeout=0.5)
+        assert not made
+
+
+def test_what_is_prepared_opens_where_nothing_can_be_written(root: Path, out: Path, monkeypatch):
+    digest = open_split(root, out).digest
+    monkeypatch.setattr(module, "_lock", lambda *_: pytest.fail("a lock is a file"))
+    assert open_split(root, out).digest == digest
+
+
+def test_a_run_is_not_resumed_on_other_labels(root: Path, out: Path, tmp_path: Path):
+    from ebclib.runs import Run, write_json
+    from ebclib.training import running
+
+    run, split = Run(tmp_path / "run"), open_split(root, out)
+    run.path.mkdir()
+    began = {"data_sha256": split.digest, **running._size(split)}
+    write_json(run.path / "provenance.json", began)
+    running._same_data(run, split)
+    truth = images(root).parent / "ground-truth/GT_IMG_1.mat"
+    fake.save_shanghaitech_mat(truth, [[1.6, 2.5]])
+    with pytest.raises(ValueError, match=r"sha train changed since run 'run' began: .* moved"):
+        running._same_data(run, open_split(root, out))
+    fake.save_shanghaitech_mat(truth, [[1.5, 2.5]] * 4)
+    with pytest.raises(ValueError, match=r"training points were 6, now 9\. .*--replace"):
+        running._same_data(run, open_split(root, out))
+    write_json(run.path / "provenance.json", {"data_sha256": began["data_sha256"]})
+    with pytest.raises(ValueError, match="replaced or moved"):
+        running._same_data(run, open_split(root, out))

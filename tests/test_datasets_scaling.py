@@ -10,6 +10,8 @@ from PIL import Image
 
 from ebclib.datasets.scaling import (
     MAX_PIXELS,
+    doubts,
+    frame_of,
     inside,
     place,
     prepared_size,
@@ -95,3 +97,41 @@ def test_a_point_turns_with_its_pixel(orientation: int):
     upright = np.asarray(ImageOps.exif_transpose(image)) if orientation > 1 else stored
     ((x, y),) = turn(np.array([[7.5, 1.5]]), (5, 9), orientation)
     assert upright[int(y), int(x)].tolist() == [255, 255, 255]
+
+
+def grid(number: int, width: float, height: float) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return rng.uniform(0, [width, height], (number, 2))
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("size", [(200, 300), (768, 1024), (400, 400)])
+def test_ordinary_points_are_not_doubted(size, swapped: bool):
+    points = [grid(60, size[1], size[0]) for _ in range(4)]
+    points[0][0] = size[1] + 1, 5  # one of 240
+    assert doubts(points, [size] * 4) == ("", False)
+    assert doubts([part[:2] for part in points], [size] * 4) == ("", False), "too few to tell"
+
+
+def test_few_points_in_a_corner_are_not_percents():
+    assert doubts([grid(10, 100, 100)], [(768, 1024)]) == ("", False)
+    assert doubts([], []) == ("", False) == doubts([np.array([[0.0, 0]])], [(9, 9)])
+
+
+def test_some_points_outside_are_a_remark_and_many_are_none():
+    points = grid(400, 300, 200)
+    points[:12, 0] += 300
+    text, is_certain = doubts([points], [(200, 300)])
+    assert "12 of 400 points (3%) lie outside" in text and not is_certain
+    points[:80, 1] -= 200
+    text, is_certain = doubts([points], [(200, 300)])
+    assert "80 of 400 points (20%)" in text and is_certain
+
+
+def test_points_of_a_stored_picture_are_not_swapped():
+    points = grid(40, 300, 200)
+    assert (
+        frame_of(points, (300, 200), 6) == (200, 300) and frame_of(points, (300, 200), 1)[0] == 300
+    )
+    assert doubts([points], [frame_of(points, (300, 200), 6)]) == ("", False)
+    assert doubts([points], [(300, 200)])[1]

@@ -40,8 +40,11 @@ class Dataset:
     folders : names its folder may have below the data root
     layout : the files expected below the data root, as a small tree
     is_drawn : `ebclib.synthetic` makes it; it has no files
-    is_divided : its splits are parts of one heap of pictures, drawn, and not folders; then there is
+    is_divided : its splits are parts of one heap of images, drawn, and not folders; then there is
         also the split `EVERY`
+    division : how its splits came to be, a clause for people: "as published", "by its folders", or
+        the parts drawn
+    checks_coordinates : whether `prepare` refuses points that do not look like pixels
     """
 
     name: str
@@ -58,6 +61,8 @@ class Dataset:
     layout: str = field(default="", repr=False)
     is_drawn: bool = False
     is_divided: bool = False
+    division: str = "as published"
+    checks_coordinates: bool = True
 
 
 _SHANGHAITECH = """\
@@ -154,6 +159,7 @@ jhu_crowd_v2.0/              (or jhu)
             terms="none",
             layout="(no files)",
             is_drawn=True,
+            division="each drawn anew",
         ),
         Dataset(
             name="synthetic_small",
@@ -164,6 +170,7 @@ jhu_crowd_v2.0/              (or jhu)
             terms="none",
             layout="(no files)",
             is_drawn=True,
+            division="each drawn anew",
         ),
     )
 }

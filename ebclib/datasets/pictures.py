@@ -120,7 +120,7 @@ def upright(image: Image.Image, source: Path | str) -> tuple[np.ndarray, int]:
     except Exception as problem:  # each of Pillow's plugins has its own kinds
         raise ValueError(
             f"{source}: the picture cannot be decoded ({problem}). It may be cut off or "
-            "damaged: get the file again, or leave it out (--skip-bad)."
+            "damaged: get the file again, or leave it out."
         ) from problem
     orientation = _orientation(image)
     turned = image.transpose(_UPRIGHT[orientation]) if orientation != 1 else image
@@ -133,15 +133,17 @@ def upright(image: Image.Image, source: Path | str) -> tuple[np.ndarray, int]:
         ) from problem
 
 
-def picture_size(path: Path) -> tuple[int, int]:
-    """(H, W) as the file's header has it, before turning; nothing is decoded.
+def picture_header(path: Path) -> tuple[tuple[int, int], int]:
+    """(H, W) of the upright image and its EXIF orientation, from the file's header alone.
 
     Raises
     ------
-    ValueError : no picture, or above `MAX_FILE_PIXELS`
+    ValueError : no image, or above `MAX_FILE_PIXELS`
     """
     with open(path, "rb") as file, _open(file, path) as image:
-        return image.height, image.width
+        orientation = _orientation(image)
+        size = (image.height, image.width)
+        return size[::-1] if orientation >= 5 else size, orientation
 
 
 def is_grey(picture: np.ndarray) -> bool:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from ebclib.config import prepared_root
@@ -20,8 +23,8 @@ from ebclib.datasets.pictures import is_grey, resize
 from ebclib.datasets.prepared_split import INDEX, PreparedSplit, load_index, picture_path
 from ebclib.datasets.reading import describe, read, sources
 from ebclib.datasets.report import build_report
-from ebclib.datasets.sample import Source, natural
-from ebclib.datasets.scaling import place, prepared_size, scale_points
+from ebclib.datasets.sample import Entry, Source, natural
+from ebclib.datasets.scaling import doubts, place, prepared_size, scale_points
 from ebclib.datasets.store import Done, Problem, Store, write_array
 
 
@@ -61,11 +64,12 @@ def prepare(
     jobs = [_job(dataset, split, root, base) for split in chosen]
     for job in jobs:
         _update(job, skip_bad, progress)
-    ready = [split for split in dataset.splits if (base / split / INDEX).is_file()]
-    report = build_report(dataset, {split: load_index(base / split) for split in ready}, base)
-    part = base / f"report.json.{os.getpid()}.part"
-    part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, base / "report.json")
+    with _lock(base, progress):
+        ready = [split for split in dataset.splits if (base / split / INDEX).is_file()]
+        report = build_report(dataset, {split: load_index(base / split) for split in ready}, base)
+        part = base / f"report.json.{os.getpid()}.part"
+        part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        os.replace(part, base / "report.json")
     return report
 
 
@@ -165,45 +169,119 @@ def _job(dataset: Dataset, split: str, root: str | Path | None, base: Path) -> J
     return Job(dataset, base / split, sources(samples, dataset.name), facts)
 
 
-def _update(job: Job, skip_bad: bool, progress: bool, forgive: bool = False) -> None:
-    """Prepare what is new or changed in one split, then write its index.
+@contextmanager
+def _lock(base: Path, progress: bool) -> Iterator[None]:
+    """Keep other processes from writing what is prepared of a data set; wait for one that does."""
+    base.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(base / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if progress:
+            tqdm.write(f"{base.name} is being prepared by another process; waiting.", sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
-    ``forgive``: pictures left out before, and unchanged since, stay out.
-    """
-    store = Store(job.folder, job.dataset)
-    known = {(bad["name"], bad["stamp"]): bad for bad in (store.meta or {}).get("bad", [])}
-    bad: list[Problem] = []
-    pending, fresh = [], set()
+
+class Todo(NamedTuple):
+    """What a look at a split's folder found: names that serve, sources to prepare, known bad ones."""
+
+    store: Store
+    fresh: set[str]
+    pending: list[Source]
+    bad: list[Problem]
+
+    def is_done(self, job: Job) -> bool:
+        """Whether the index is there and says just this."""
+        meta = self.store.meta
+        names = [source.name for source in job.sources if source.name in self.fresh]
+        return (
+            meta is not None
+            and not self.pending
+            and meta["names"] == names
+            and all(meta[key] == value for key, value in job.facts.items())
+        )
+
+
+def _look(job: Job, forgive: bool) -> Todo:
+    """What is to do; ``forgive``: pictures left out before, and unchanged since, stay out."""
+    todo = Todo(Store(job.folder, job.dataset), set(), [], [])
+    known = {(bad["name"], bad["stamp"]): bad for bad in (todo.store.meta or {}).get("bad", [])}
     for source in job.sources:
         before = known.get((source.name, source.stamp())) if known and forgive else None
         if before:
-            bad.append((source, before["problem"]))
-        elif store.is_fresh(source):
-            fresh.add(source.name)
+            todo.bad.append((source, before["problem"]))
+        elif todo.store.is_fresh(source):
+            todo.fresh.add(source.name)
         else:
-            pending.append(source)
-    if (
-        store.meta is not None
-        and not pending
-        and list(store.meta["names"])
-        == [source.name for source in job.sources if source.name in fresh]
-    ):
-        if any(store.meta[key] != value for key, value in job.facts.items()):
-            store.finish(job.sources, bad, job.facts)
+            todo.pending.append(source)
+    return todo
+
+
+def _update(job: Job, skip_bad: bool, progress: bool, forgive: bool = False) -> None:
+    """Prepare what is new or changed in one split, then write its index."""
+    if _look(job, forgive).is_done(job):
         return
-    pending, problems = _measure(job, pending, progress)
-    store.begin(fresh)
-    try:
-        for source, outcome in _run(job, pending, progress):
-            if isinstance(outcome, BadSource):
-                problems.append((source, str(outcome)))
-            else:
-                store.add(outcome)
-        if problems and not skip_bad:
-            raise ValueError(_list_problems(job, problems))
-        store.finish(job.sources, bad + problems, job.facts)
-    finally:
-        store.close()
+    with _lock(job.folder.parent, progress):
+        todo = _look(job, forgive)  # again: another process may have done it meanwhile
+        if todo.is_done(job):
+            return
+        store, fresh, pending, bad = todo
+        pending, problems = _measure(job, pending, progress)
+        remarks = (store.meta or {}).get("remarks", []) if fresh else []
+        remarks += [text for text in _check(job, todo) if text not in remarks]
+        store.begin(fresh)
+        try:
+            for source, outcome in _run(job, pending, progress):
+                if isinstance(outcome, BadSource):
+                    problems.append((source, str(outcome)))
+                else:
+                    store.add(outcome)
+            if problems and not skip_bad:
+                raise ValueError(_list_problems(job, problems))
+            store.finish(job.sources, bad + problems, {**job.facts, "remarks": remarks})
+        finally:
+            store.close()
+    if progress:
+        for text in remarks:
+            tqdm.write(f"note: {text}", sys.stderr)
+
+
+def _check(job: Job, todo: Todo) -> list[str]:
+    """What is to be said of a split's points as a whole, before anything is written.
+
+    Raises
+    ------
+    ValueError : a training split without any point, or x and y that can hardly be pixels
+    """
+    framed = []
+    for source in todo.pending:
+        if isinstance(source, Entry):
+            with suppress(ValueError, OSError):  # told with all the others of its kind
+                framed.append(source.framed_points())
+    if not framed or not job.facts["is_labelled"]:
+        return []
+    points, sizes = zip(*framed, strict=True)
+    kept = sum(len(todo.store.done[name].points) for name in todo.fresh)
+    if len(framed) > 1 and not kept + sum(map(len, points)):
+        text = (
+            f"{job.title}: none of its {len(framed)} images has a point. Was it exported before the "
+            "labels were saved, or without them?"
+        )
+        if job.facts["split"] == "train":
+            raise ValueError(f"{text} There is nothing to train on.")
+        return [text]
+    text, is_certain = doubts(points, sizes) if job.dataset.checks_coordinates else ("", False)
+    if is_certain:
+        raise ValueError(
+            f"{job.title}: {text}. Expected are x (from the left) and y (from the top) in pixels of "
+            "the images as they lie there. Convert them; or, if they are right, write `coordinates: "
+            "pixels` into dataset.yaml."
+        )
+    return [f"{job.title}: {text}"] if text else []
 
 
 def _measure(
@@ -261,17 +339,32 @@ def _named(source: Source, problem: Exception) -> str:
     return text if where in text or source.name in text else f"{where}: {text}"
 
 
-def _list_problems(job: Job, problems: Sequence[Problem], most: int = 30) -> str:
-    shown = sorted(problems, key=lambda item: natural(item[0].name))[:most]
-    lines = [f"  {text}" for _, text in shown]
-    if len(problems) > most:
-        lines.append(f"  … and {len(problems) - most} more")
+def _list_problems(job: Job, problems: Sequence[Problem], most: int = 15) -> str:
+    """The problems, those of one kind in one line: how many, the first, and where else."""
+    kinds: dict[str, list[Problem]] = {}
+    for source, text in sorted(problems, key=lambda item: natural(item[0].name)):
+        kinds.setdefault(_kind(source, text), []).append((source, text))
+    lines = []
+    for same in sorted(kinds.values(), key=len, reverse=True)[:most]:
+        number = f"{len(same)} times, as " if len(same) > 1 else ""
+        also = f" Also {same[1][0].name}" if len(same) > 1 else ""
+        more = f" and {len(same) - 2} more." if len(same) > 2 else "." if also else ""
+        lines.append(f"  {number}{same[0][1]}{also}{more}")
+    if len(kinds) > most:
+        lines.append(f"  … and problems of {len(kinds) - most} other kinds")
     return (
         f"{job.title}: {len(problems)} of {len(job.sources)} pictures cannot be used:\n"
         + "\n".join(lines)
         + f"\nMend them and run `ebc prepare {job.dataset.name}` again (what is done is not done "
-        "twice), or leave them out with --skip-bad (skip_bad=True)."
+        f"twice), or leave them out: `ebc prepare {job.dataset.name} --skip-bad` (skip_bad=True)."
     )
+
+
+def _kind(source: Source, text: str) -> str:
+    """A problem's text without what is peculiar to one file: paths, quoted words, numbers."""
+    for path in (getattr(source, "picture", None), getattr(source, "annotation", None)):
+        text = text.replace(str(path), "")
+    return re.sub(r"'[^']*'|\d+(\.\d+)?|\S*/\S*", "", text.replace(source.name, ""))
 
 
 def _out(out: str | Path | None) -> Path:

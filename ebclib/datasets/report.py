@@ -38,7 +38,11 @@ def build_report(dataset: Dataset, indices: Mapping[str, Index], folder: Path) -
             for split, index in indices.items()
         },
         "near_duplicates": _duplicates(indices),
-        "notes": [note for meta, *_ in indices.values() for note in meta["notes"]],
+        "notes": [
+            note
+            for meta, *_ in indices.values()
+            for note in meta["notes"] + meta.get("remarks", [])
+        ],
     }
 
 

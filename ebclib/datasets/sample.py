@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from ebclib.datasets.pictures import decode, picture_size
-from ebclib.datasets.scaling import place
+from ebclib.datasets.pictures import decode, picture_header
+from ebclib.datasets.scaling import frame_of, place
 
 
 class Sample(NamedTuple):
@@ -56,7 +57,7 @@ class Source(Protocol):
         """Changes when the source does; cheap (no file is read)."""
 
     def size(self) -> tuple[int, int]:
-        """(H, W) of the picture, without decoding it."""
+        """(H, W) of the upright picture, without decoding it."""
 
     def read(self) -> Raw:
         """The picture and its points; ValueError or OSError when either cannot be had."""
@@ -91,8 +92,13 @@ class Entry:
         return " ".join(parts)
 
     def size(self) -> tuple[int, int]:
-        """(H, W) as stored in the file's header, before any turning."""
-        return picture_size(self.picture)
+        """(H, W) of the upright picture, from the file's header."""
+        return picture_header(self.picture)[0]
+
+    def framed_points(self) -> tuple[np.ndarray, tuple[int, int]]:
+        """The points as annotated, and (H, W) of the picture that they fit: upright, or as stored."""
+        points, (size, orientation) = self.points(), picture_header(self.picture)
+        return points, frame_of(points, size, orientation)
 
     def points(self) -> np.ndarray:
         """(N, 2) as annotated; (0, 2) for a picture without labels."""
@@ -160,6 +166,18 @@ def natural(text: str | Path) -> list:
     """
     parts = re.split(r"(\d+)", str(text))
     return [(int(part), part) if part.isdecimal() else (-1, part.lower()) for part in parts]
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files below ``folder`` but hidden ones; folders that are links are followed, each once."""
+    seen = set()
+    for top, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(top)
+        shown = [name for name in folders if not name.startswith((".", "__"))]
+        folders[:] = [] if real in seen else sorted(shown)
+        if real not in seen:
+            yield from (Path(top, name) for name in files if not name.startswith((".", "__")))
+        seen.add(real)
 
 
 def file_stamp(path: Path) -> str:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 MAX_PIXELS = 100_000_000
 """A prepared picture holds at most so many pixels (300 MB as uint8)."""
+
+ORDINARY_OUTSIDE, MOST_OUTSIDE = 0.01, 0.1
+"""Shares of points outside their image: up to the first is ordinary, above the second an error."""
 
 
 def inside(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -66,15 +71,65 @@ def place(
     outside : how many were dropped because they lie outside, N - M
     turned : whether the points were turned along
     """
-    keep, turned = inside(points, size), False
-    if orientation >= 5:
-        stored = size[::-1]
-        keep_stored = inside(points, stored)
-        if keep_stored.sum() > keep.sum():
-            # x = 0 becomes x = W, just outside the half-open rectangle: clamp
-            upright = clamp(turn(points[keep_stored], stored, orientation), size)
-            return upright, int((~keep_stored).sum()), True
-    return points[keep], int((~keep).sum()), turned
+    frame = frame_of(points, size, orientation)
+    keep = inside(points, frame)
+    if frame == size:
+        return points[keep], int((~keep).sum()), False
+    # x = 0 becomes x = W, just outside the half-open rectangle: clamp
+    return clamp(turn(points[keep], frame, orientation), size), int((~keep).sum()), True
+
+
+def frame_of(points: np.ndarray, size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """(H, W) of the picture that points were annotated on: upright (``size``), or as its file stores it.
+
+    The latter where EXIF swaps the sides, and more points fit it.
+    """
+    stored = size[::-1]
+    if orientation >= 5 and inside(points, stored).sum() > inside(points, size).sum():
+        return stored
+    return size
+
+
+def doubts(points: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> tuple[str, bool]:
+    """Why the points of a split, taken together, can hardly be pixels of its images.
+
+    Parameters
+    ----------
+    points : (N, 2) of each image, as annotated
+    sizes : (H, W) of each image
+
+    Returns
+    -------
+    text : empty where there is nothing to say
+    is_certain : whether it is more than a note
+    """
+    every = np.concatenate([np.empty((0, 2)), *points])
+    sides = np.repeat(np.array(sizes).reshape(-1, 2)[:, ::-1], [len(p) for p in points], axis=0)
+    n = len(every)
+    if n < 3:
+        return "", False
+    low, high = every.min(axis=0), every.max(axis=0)
+    if low.min() >= 0 and high.max() <= 1 and (every % 1 != 0).any():
+        return (
+            "all x and y lie between 0 and 1: parts of the width and height, and not pixels",
+            True,
+        )
+    spread = high.min() > 75 and high.max() <= 100 and low.min() >= 0
+    if n >= 20 and spread and sides.min() > 150:
+        return "all x and y lie between 0 and 100: percents of the width and height", True
+    out = int(((every < 0) | (every >= sides)).any(axis=1).sum())
+    swapped = int(((every < 0) | (every >= sides[:, ::-1])).any(axis=1).sum())
+    text = f"{out} of {n} points ({out / n:.0%}) lie outside their image"
+    if out >= 3 and out / n > 0.05 and 5 * swapped < out:
+        return f"{text}, {swapped} with x and y swapped: are they (row, column)?", True
+    across, down = reach = np.quantile(every / sides, 0.99, axis=0)
+    where = f"they reach {across:.2f} x its width and {down:.2f} x its height"
+    if out >= 3 and out / n > ORDINARY_OUTSIDE:
+        cause = "are they of the images at another size, or of other images?"
+        return f"{text}; {where}: {cause}", out >= 10 and out / n > MOST_OUTSIDE
+    if n >= 50 and len(points) >= 3 and reach.max() < 0.6 and reach.max() < 1.2 * reach.min():
+        return f"{where} at most: are they of the images at a smaller size?", False
+    return "", False
 
 
 def prepared_size(

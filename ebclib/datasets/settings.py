@@ -38,8 +38,9 @@ class FolderSettings:
     seed : of the division into parts
     category : COCO: the category to count
     unlabelled : splits that have no points
-    unlisted : what a picture means that a listing of points does not name: an ``error``, or nobody
+    unlisted : what an image means that a listing of points does not name: an ``error``, or nobody
         (``empty``)
+    coordinates : ``check`` whether x and y look like pixels, or take them for ``pixels`` as they are
     """
 
     title: str = ""
@@ -52,11 +53,14 @@ class FolderSettings:
     category: str | None = None
     unlabelled: tuple[str, ...] = ()
     unlisted: Literal["error", "empty"] = "error"
+    coordinates: Literal["check", "pixels"] = "check"
+    heap: str = field(default="", metadata={"given": False})
+    """The folder whose images are divided; empty: the data set's own. No key of the file."""
 
     @property
     def fractions(self) -> dict[str, float]:
         """The parts of a division; empty where splits are folders."""
-        return {name: value for name, value in self.splits.items() if not isinstance(value, str)}
+        return {name: part for name, part in self.splits.items() if not isinstance(part, str)}
 
 
 def read_settings(folder: Path) -> FolderSettings:
@@ -66,27 +70,37 @@ def read_settings(folder: Path) -> FolderSettings:
     ------
     ValueError : not YAML, an unknown key (the nearest is named), or a value of another kind
     """
-    path = folder / FILE
+    path, short = folder / FILE, folder / "dataset.yml"
+    if path.is_file() and short.is_file():
+        raise ValueError(f"{folder} has both {FILE} and {short.name}. Keep one.")
+    path = short if short.is_file() else path
     content: Any = {}
     if path.is_file():
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+            content = yaml.safe_load(path.read_text(encoding="utf-8-sig")) or {}
         except (yaml.YAMLError, UnicodeDecodeError) as problem:
             raise ValueError(f"{path}: not YAML ({problem}).") from problem
     if not isinstance(content, dict):
         raise ValueError(f"{path}: lines such as `noun: bird` are expected, not {content!r:.60}.")
     for key in content:
         try:
-            choose("key", str(key), [item.name for item in fields(FolderSettings)])
+            choose("key", str(key), _keys())
         except ValueError as problem:
             raise ValueError(f"{path}: {problem}") from None
     values = {key: value for key, value in content.items() if value is not None}
     _check(values, path)
     values["splits"] = values.get("splits") or _found_splits(folder) or FRACTIONS
     _check_splits(values["splits"], folder, path)
+    if list(values["splits"]) == ["train"]:  # something has to be left to measure on
+        values["heap"] = values["splits"]["train"]
+        values["splits"] = FRACTIONS
     noun = values.get("noun", "person")
     values.setdefault("plural", "people" if noun == "person" else _plural(noun))
     return FolderSettings(**values)
+
+
+def _keys() -> list[str]:
+    return [item.name for item in fields(FolderSettings) if item.metadata.get("given", True)]
 
 
 def _plural(noun: str) -> str:
@@ -113,6 +127,7 @@ def _check(values: dict[str, Any], path: Path) -> None:
     given = values.get("unlabelled", [])
     values["unlabelled"] = tuple([given] if isinstance(given, str) else given)
     choose(f"{path}: unlisted", str(values.get("unlisted", "error")), ("error", "empty"))
+    choose(f"{path}: coordinates", str(values.get("coordinates", "check")), ("check", "pixels"))
 
 
 def _found_splits(folder: Path) -> dict[str, str]:
@@ -135,3 +150,5 @@ def _check_splits(splits: Mapping[str, Any], folder: Path, path: Path) -> None:
             )
         if not isinstance(value, str) and (type(value) not in (int, float) or not value > 0):
             raise ValueError(f"{path}: split {name!r} is {value!r}; a part above 0 is expected.")
+    if list(splits) == ["train"] and kinds == {False}:
+        raise ValueError(f"{path}: splits leave nothing to measure on; give test a part, too.")

@@ -7,6 +7,7 @@ import sys
 from tqdm import tqdm
 
 from ..config import Config, results_root
+from ..datasets import PreparedSplit
 from ..runs import Run, provenance, recover, remove_run, successor, write_json
 from ..task import Task
 from .devices import is_lost_connection, precision_of, processes
@@ -37,8 +38,8 @@ def train(
     Raises
     ------
     FileNotFoundError : the data set is not there
-    ValueError : resuming a run of another config, a run that is there and neither ``resume`` nor
-        ``replace``, or a batch that the processes cannot share
+    ValueError : resuming a run of another config or on other data, a run that is there and neither
+        ``resume`` nor ``replace``, or a batch that the processes cannot share
     FloatingPointError : a loss that is no finite number, unless ``on_nonfinite`` is skip
     RuntimeError : another process of the run was lost
     """
@@ -106,10 +107,12 @@ def _train(run: Run, config: Config, resume: bool, progress: bool, replace: bool
     run = successor(run) if replaced else run
     with state.main_process_first():
         task = Task.of(config, progress)
+    if started:
+        _same_data(run, task.split)
     state.wait_for_everyone()  # all have looked before the first one writes
     if not started and state.is_main_process:
         remove_run(run.path)
-        facts = provenance(precision_of(config), task.split.digest)
+        facts = provenance(precision_of(config), task.split.digest) | _size(task.split)
     state.wait_for_everyone()
     if progress and state.num_processes > 1:
         tqdm.write(
@@ -148,3 +151,26 @@ def _same_config(run: Run, config: Config) -> None:
             f"Run {run.name!r} cannot be resumed with other parameters: {lines}. Give another name, or "
             "train it anew without resume."
         )
+
+
+def _size(split: PreparedSplit) -> dict[str, int]:
+    """How much a training split holds, as `provenance.json` keeps it."""
+    return {"training_images": len(split), "training_points": int(split.counts.sum())}
+
+
+def _same_data(run: Run, split: PreparedSplit) -> None:
+    """A run that is gone on with must find the images and points it began with."""
+    began, now = run.provenance, _size(split)
+    if began.get("data_sha256") in (None, split.digest):
+        return
+    changed = [
+        f"{key.replace('_', ' ')} were {began[key]}, now {number}"
+        for key, number in now.items()
+        if began.get(key, number) != number
+    ]
+    what = "; ".join(changed) or "images or points were replaced or moved"
+    raise ValueError(
+        f"The data of {split.dataset} {split.split} changed since run {run.name!r} began: {what}. "
+        "It cannot be resumed on them: put the data back, train anew by --replace (replace=True), or "
+        "give another --name."
+    )
