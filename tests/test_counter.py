@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from ebclib import datasets, evaluation, training
 from ebclib.card import Card, read_card, write_card
 from ebclib.cli import main
-from ebclib.config import make_config
+from ebclib.config import make_config, project_root
 from ebclib.counter import (
     Count,
     Counter,
@@ -630,7 +630,7 @@ def test_nothing_to_count_is_an_error(alone, tmp_path, capsys):
     assert "is not there" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     assert main(["count", str(tmp_path / "empty"), *run]) == 1
-    assert "There is no picture in" in capsys.readouterr().err
+    assert "There is no image in" in capsys.readouterr().err
     (tmp_path / "letter.jpg").write_text("Dear Sir or Madam")
     assert main(["count", str(tmp_path / "letter.jpg"), *run]) == 1
 
@@ -702,3 +702,36 @@ def test_the_precision_may_be_another_than_the_run_s(alone):
     assert counts[0] != counts[1] and counts[1] == pytest.approx(counts[0], rel=0.1)
     with pytest.raises(ValueError, match=r"precision 'bf61'.*'bf16'"):
         Counter(alone, precision="bf61")
+
+
+def run_notebook(**given):
+    """Notebook 08's cells with other parameters; its variables."""
+    notebook = project_root() / "notebooks" / "08_count_your_own.ipynb"
+    space = {}
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), space)
+            space |= given if "parameters" in cell["metadata"].get("tags", ()) else {}
+    return space
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        ({}, "There is no image in"),
+        ({"a.jpg": b"broken"}, "could be counted: .*this is no picture"),
+    ],
+)
+def test_notebook_08_says_why_nothing_is_counted(alone, tmp_path, content, error):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name, data in content.items():
+        (folder / name).write_bytes(data)
+    with pytest.raises((ValueError, FileNotFoundError), match=error):
+        run_notebook(folder=str(folder), run=str(alone), out=str(tmp_path / "out"))
+
+
+def test_notebook_08_takes_one_file(alone, tmp_path, figures):
+    (tmp_path / "a.png").write_bytes(png(picture(1, 60, 80)))
+    said = run_notebook(folder=str(tmp_path / "a.png"), run=str(alone), out=str(tmp_path / "out"))
+    assert said["first"].name == "a.png" and said["done"].table["image"].tolist() == ["a.png"]
