@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import pandas as pd
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from ..datasets.sample import file_stamp
 from ..runs import Run, write_csv, write_json, write_whole
