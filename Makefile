@@ -44,8 +44,8 @@ reproduce: setup ## Train the demo's runs and run every notebook, offline; what 
 test: setup ## Run the whole test: examples, tests and notebooks, offline, a process a core
 	@OMP_NUM_THREADS=1 "$(PYTHON)" -m pytest --nbval --numprocesses auto --dist loadfile
 
-# After `reproduce`, what is drawn and trained is there, and no progress is stored.
-store: reproduce ## Run the notebooks and save their outputs in them, before a change of them is committed
+# Where crowds are drawn or the demo is trained for it, progress is stored, too: then once more.
+store: setup ## Run the notebooks and save their outputs in them, before a change of them is committed
 	@"$(PYTHON)" -m nbconvert --to notebook --execute --inplace \
 	    --ExecutePreprocessor.kernel_name=python3 --ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
 	@cp results/figures/synthetic/04_maps_synthetic-clip_lite-text-demo-seed0.png results/figures/overview.png
