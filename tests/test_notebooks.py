@@ -44,6 +44,10 @@ def test_a_notebook_opens_as_the_contract_says(path):
     for line in notebook.cells[2].source.splitlines():
         assert "#" in line, f"no allowed values: {line}"
     assert "check_parameters" in notebook.cells[3].source
+    loads = re.findall(
+        r"^(?:import|from) (\w+)", "\n".join(c.source for c in notebook.cells[1:4]), re.M
+    )
+    assert set(loads) == {"ebclib"}, "a mistyped parameter is told before anything large is loaded"
     assert "assert" in notebook.cells[-1].source
 
 
