@@ -44,12 +44,15 @@ reproduce: setup ## Train the demo's runs and run every notebook, offline; what 
 test: setup ## Run the whole test: examples, tests and notebooks, offline, a process a core
 	@OMP_NUM_THREADS=1 "$(PYTHON)" -m pytest --nbval --numprocesses auto --dist loadfile
 
+# Where crowds are drawn or the demo is trained for it, progress is stored, too: then once more.
 store: setup ## Run the notebooks and save their outputs in them, before a change of them is committed
-	@"$(PYTHON)" -m ebclib store $(NOTEBOOKS)
+	@"$(PYTHON)" -m nbconvert --to notebook --execute --inplace \
+	    --ExecutePreprocessor.kernel_name=python3 --ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
 	@cp results/figures/synthetic/04_maps_synthetic-clip_lite-text-demo-seed0.png results/figures/overview.png
 
-lab: setup ## Open the notebooks in JupyterLab
-	@"$(PYTHON)" -m jupyter lab notebooks
+lab: setup ## Open the notebooks in JupyterLab, with data/ and results/ beside them
+	@"$(PYTHON)" -m jupyter lab --ServerApp.root_dir="$(CURDIR)" \
+	    --LabApp.default_url=/lab/tree/notebooks
 
 lint: setup ## Check code and notebooks with ruff
 	@"$(PYTHON)" -m ruff check

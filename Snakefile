@@ -49,7 +49,8 @@ def needs(wildcards):
     if "experiment" in given:
         marks += [mark(f"train-{job}.done") for job in experiment.jobs]
     if name == "04_train":  # a run of the tables, too? One of the two trains it
-        own = make_config(**{k: v for k, v in given.items() if k in FIELDS}).name
+        fields = {k: v for k, v in given.items() if k in FIELDS} | given.get("overrides", {})
+        own = make_config(**fields).name
         marks += [mark(f"train-{job}.done") for job, runs in experiment.jobs.items() if own in runs]
     if name in SHOWS_A_MODEL:
         marks.append(mark("04_train.ipynb"))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import yaml
 from scipy.spatial import cKDTree
 
 from .bins import Bins, make_bins
@@ -60,9 +61,12 @@ class Advice:
     @property
     def papermill(self) -> str:
         """The same through notebook 04."""
-        given = {"dataset": self.dataset, **self.parameters}
-        options = [f"-p {key} {shlex.quote(str(value))}" for key, value in given.items()]
-        return " ".join(["papermill notebooks/04_train.ipynb out.ipynb", *options])
+        given = {"overrides": dict(self.parameters)}
+        text = yaml.safe_dump(given, default_flow_style=True, sort_keys=False, width=1000).strip()
+        return (
+            "papermill notebooks/04_train.ipynb out.ipynb "
+            f"-p dataset {shlex.quote(self.dataset)} -y {shlex.quote(text)}"
+        )
 
     def __str__(self) -> str:
         plural, given = self.noun[1], self.parameters

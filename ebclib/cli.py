@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import sys
@@ -11,7 +10,15 @@ import typing
 from collections.abc import Sequence
 from pathlib import Path
 
-from .config import FIELDS, RECIPES, Config, make_config
+from .config import (
+    FIELDS,
+    RECIPES,
+    Config,
+    check_inputs,
+    explanations,
+    make_config,
+    say_roots,
+)
 from .runs import Run, open_run
 
 TRAIN = """\
@@ -43,6 +50,7 @@ def main(words: Sequence[str] | None = None) -> int:
     A command that did a part of it says so with a status of its own (`PARTLY`).
     """
     given = parser().parse_args(words)
+    say_roots()
     try:
         return given.command(given) or 0
     except (ValueError, OSError, FloatingPointError) as problem:
@@ -64,9 +72,6 @@ def parser() -> argparse.ArgumentParser:
     _add_export(verbs)
     report = verbs.add_parser("report", help="tables of all finished runs")
     report.set_defaults(command=_report)
-    store = verbs.add_parser("store", help="run notebooks and save their outputs in place")
-    store.add_argument("notebook", nargs="+", type=Path)
-    store.set_defaults(command=_store)
     return top
 
 
@@ -96,10 +101,10 @@ def _add_training(verbs: argparse._SubParsersAction) -> None:
         help="train anew a run that is there; the old one stays until the new one has weights",
     )
     fields = train.add_argument_group("the recipe's values, each changed by giving it")
-    for field in dataclasses.fields(Config):
-        if field.name not in {"dataset", "recipe"}:
-            option = "--" + field.name.replace("_", "-")
-            fields.add_argument(option, dest=field.name, metavar=_values(field.name))
+    for name, explanation in explanations().items():
+        if name not in {"dataset", "recipe"}:
+            option, text = "--" + name.replace("_", "-"), explanation.replace("%", "%%")
+            fields.add_argument(option, dest=name, metavar=_values(name), help=text)
     train.set_defaults(command=_train)
 
     evaluate = verbs.add_parser(
@@ -224,9 +229,13 @@ def _advice(name: str) -> str:
 
 
 def _train(given: argparse.Namespace) -> None:
+    config = make_config(**{name: getattr(given, name) for name in FIELDS})
+    check_inputs(config)  # before what follows loads libraries for seconds
+    from .experiments import say_duration
     from .training import part, train
 
-    config = make_config(**{name: getattr(given, name) for name in FIELDS})
+    if _is_first():
+        say_duration(config)
     _show(train(config, resume=given.resume, replace=given.replace))
     part()
 
@@ -314,16 +323,13 @@ def _report(given: argparse.Namespace) -> None:
             "There is no finished run yet: `make reproduce` or `ebc train` makes one."
         )
     for dataset, table in tables.items():
-        print(
-            f"\n{dataset}: {len(table)} run(s); errors in people\n{table.round(2).to_string(index=False)}"
-        )
+        shown = table.assign(run=table["run"].map(_shortened)).round(2)
+        print(f"\n{dataset}: {len(table)} run(s); errors in people\n{shown.to_string(index=False)}")
 
 
-def _store(given: argparse.Namespace) -> None:
-    from .notebooks import store
-
-    for path in given.notebook:
-        store(path)
+def _shortened(name: str, most: int = 48) -> str:
+    """A run's name to print; of a long one the beginning and the end."""
+    return name if len(name) <= most else f"{name[: most - 17]}…{name[-16:]}"
 
 
 def _is_first() -> bool:

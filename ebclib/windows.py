@@ -17,9 +17,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from .models import BlockwiseModel
+from .notebooks import inner_bar
 from .tiles import reach_px, spans
 
 TILE_PX = 1536
@@ -119,7 +119,7 @@ def _tiled(
         margin_px = _own_margin(network)
     rows, columns = (spans(side, tile_px, margin_px, step) for side in picture.shape[1:])
     tiles, whole = list(product(rows, columns)), None
-    for y, x in tqdm(tiles, desc=progress, disable=progress is None, unit="tile", leave=False):
+    for y, x in inner_bar(tiles, progress, "tile"):
         part = layers(_cut(picture, y.seen, x.seen, network.mean.device)[None])[0]
         if whole is None:
             whole = part.new_empty(len(part), *(-(-side // r) for side in picture.shape[1:]))
@@ -168,7 +168,7 @@ def _windowed(
     corners, side = list(product(rows, columns)), window_px // r
     total = None
     firsts = range(0, len(corners), batch_size)
-    for first in tqdm(firsts, desc=progress, disable=progress is None, unit="batch", leave=False):
+    for first in inner_bar(firsts, progress, "batch"):
         some = corners[first : first + batch_size]
         seen = torch.stack([_window(picture, *corner, window_px, network) for corner in some])
         parts = layers(seen)

@@ -1,8 +1,22 @@
 import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from ebclib.config import Config, choose, default_recipe, make_config, project_root
+from ebclib.choices import choose
+from ebclib.config import (
+    FIELDS,
+    Config,
+    default_recipe,
+    explanations,
+    make_config,
+    project_root,
+    results_root,
+    say_roots,
+)
 from ebclib.datasets import DATASETS
 
 
@@ -64,11 +78,12 @@ def test_names_tell_runs_apart():
         ({"epoch": 3}, "parameter 'epoch' is not known. Did you mean 'epochs'"),
         ({"recipe": "papr"}, "Did you mean 'paper'"),
         ({"head": "txt"}, "head 'txt' is not known. Did you mean 'text'"),
-        ({"block_size_px": 12}, "Choose from: 8, 16, 32"),
+        ({"block_size_px": 12}, "block_size_px is 12; choose from: 8, 16, 32"),
         ({"epochs": 0}, "epochs is 0; the least allowed is 1"),
         ({"epochs": 2.5}, "type int"),
         ({"epochs": "many"}, "epochs is 'many'"),
         ({"epochs": True}, "epochs is True"),
+        ({"epochs": float("inf")}, "epochs is inf"),
         ({"learning_rate": -1}, "above 0"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"max_scale": 0.5}, "give 1 or more"),
@@ -91,23 +106,70 @@ def test_the_project_is_found_from_its_notebooks(tmp_path):
     (tmp_path / "notebooks" / "deep").mkdir(parents=True)
     (tmp_path / "pyproject.toml").touch()
     assert project_root(tmp_path / "notebooks" / "deep") == tmp_path
-    assert project_root(tmp_path.parent) == tmp_path.parent
 
 
-def test_every_field_has_a_flag_and_a_parameter():
-    """The command line and notebook 04 take every field of the recipe."""
-    import json
+def test_outside_a_checkout_the_project_is_the_installed_one(tmp_path, monkeypatch, capsys):
+    checkout = Path(__file__).resolve().parents[1]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EBC_DATA", raising=False)
+    assert project_root() == checkout
+    say_roots()
+    assert f"Data in {checkout / 'data'}, results in {results_root()}" in capsys.readouterr().err
+    monkeypatch.chdir(checkout / "tests")
+    say_roots()
+    assert not capsys.readouterr().err
 
-    from ebclib.cli import parser
+
+def test_every_field_has_a_flag_that_is_explained(capsys):
+    from ebclib.cli import main, parser
 
     flags = vars(parser().parse_args(["train", "shb"]))
-    notebook = json.loads((project_root() / "notebooks" / "04_train.ipynb").read_text())
-    (cell,) = [c for c in notebook["cells"] if "parameters" in c["metadata"].get("tags", [])]
-    scope: dict = {}
-    exec("".join(cell["source"]), scope)
-    for field in dataclasses.fields(Config):
-        assert field.name in flags
-        assert field.name in scope
+    assert {field.name for field in dataclasses.fields(Config)} <= {*flags}
+    assert list(explanations()) == list(FIELDS)
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    for name, explanation in explanations().items():
+        if name not in ("dataset", "recipe"):
+            assert f"--{name.replace('_', '-')} " in said and explanation in said
+
+
+def test_missing_inputs_are_told_before_libraries_are_loaded(tmp_path):
+    """Before torch, timm and transformers, which take seconds."""
+    calls = {
+        "make_config('shb')": "ShanghaiTech",
+        "make_config('synthetic', pretrained='/no/file.pt')": "no such file",
+        "make_config('synthetic')": "pip install -e '.[offline]'",
+    }
+    script = """
+import importlib.util, sys
+from ebclib import config
+from ebclib.config import check_inputs, make_config
+config.find_spec = lambda name: None
+for call in sys.argv[1:]:
+    try:
+        check_inputs(eval(call))
+    except FileNotFoundError as problem:
+        print(problem, end="\\0")
+heavy = {"torch", "timm", "open_clip", "transformers", "pandas"} & set(sys.modules)
+if heavy:
+    raise RuntimeError(f"loaded {sorted(heavy)}")
+"""
+    environment = {**os.environ, "EBC_DATA": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", script, *calls], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    for said, expected in zip(done.stdout.split("\0"), calls.values(), strict=False):
+        assert expected in said
+
+
+def test_of_many_names_an_error_lists_the_nearest():
+    runs = [f"shb-clip_lite-text-paper-seed{k}" for k in range(70)]
+    with pytest.raises(ValueError) as problem:
+        choose("run", "shb-clip_lite-text-paper-seed70", runs)
+    assert "Did you mean 'shb-clip" in str(problem.value) and "from 70" in str(problem.value)
+    assert len(str(problem.value)) < 300
 
 
 def test_head_crop_and_representatives_follow_from_the_model_and_the_bins():

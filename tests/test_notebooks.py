@@ -1,6 +1,8 @@
 """The notebooks' contract, and their behaviour under papermill; nbval compares their stored outputs."""
 
+import ast
 import json
+import logging
 import re
 import shutil
 import subprocess
@@ -10,10 +12,12 @@ import nbformat
 import pandas as pd
 import papermill
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from yaml import safe_load
 
 from ebclib import training
 from ebclib.config import make_config, project_root
-from ebclib.notebooks import check_parameters, store
+from ebclib.notebooks import check_parameters
 
 NOTEBOOKS = sorted((project_root() / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -40,6 +44,10 @@ def test_a_notebook_opens_as_the_contract_says(path):
     for line in notebook.cells[2].source.splitlines():
         assert "#" in line, f"no allowed values: {line}"
     assert "check_parameters" in notebook.cells[3].source
+    loads = re.findall(
+        r"^(?:import|from) (\w+)", "\n".join(c.source for c in notebook.cells[1:4]), re.M
+    )
+    assert set(loads) == {"ebclib"}, "a mistyped parameter is told before anything large is loaded"
     assert "assert" in notebook.cells[-1].source
 
 
@@ -49,6 +57,8 @@ def test_a_notebook_is_stored_run_and_without_stderr(path):
     assert [c.execution_count for c in code(notebook)] == list(range(1, len(code(notebook)) + 1))
     outputs = [out for cell in code(notebook) for out in cell.outputs]
     assert not [out for out in outputs if out.get("name") == "stderr" or out.output_type == "error"]
+    bars = [out for out in outputs if re.search(r"\d+%\|", str(out.get("data", "")))]
+    assert not bars, "stored while it drew or trained: store it again"
     assert any("image/png" in out.get("data", {}) for out in outputs)
 
 
@@ -95,8 +105,8 @@ def test_notebook_04_trains_on_somebody_s_own_folder(drawn, tmp_path, monkeypatc
         "head": "linear",
         "block_size_px": 16,
         "epochs": 1,
-        "crop_px": 64,
         "name": "own",
+        "overrides": {"crop_px": 64},
     }
     papermill.execute_notebook(
         project_root() / "notebooks" / "04_train.ipynb",
@@ -152,25 +162,67 @@ def test_notebook_02_on_larger_blocks_and_other_objects(drawn, tmp_path, monkeyp
     }
 
 
-def test_parameters_are_told_from_a_notebook_s_other_variables():
-    namespace = {"dataset": "shb", "np": pytest, "In": [], "_i1": "x", "exit": print}
-    assert check_parameters(namespace, ["dataset", "seed"]) == {"dataset": "shb"}
-    with pytest.raises(ValueError, match=r"parameter 'sed' is not known\. Did you mean 'seed'"):
-        check_parameters({"sed": 3}, ["dataset", "seed"])
+@pytest.fixture
+def shell():
+    """IPython without a kernel: it keeps the cells that it ran as `In`."""
+    shell = InteractiveShell.instance()
+    shell.history_manager.enabled = False
+    yield shell
+    InteractiveShell.clear_instance()
 
 
-def test_storing_runs_a_notebook_and_drops_stderr(tmp_path):
-    path = tmp_path / "small.ipynb"
-    source = "import sys\nprint('noise', file=sys.stderr)\n1 + 1"
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)]), path)
-    store(path)
-    (cell,) = nbformat.read(path, as_version=4).cells
-    assert [out.output_type for out in cell.outputs] == ["execute_result"]
-    assert cell.execution_count == 1 and [p.name for p in tmp_path.iterdir()] == ["small.ipynb"]
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")]), path)
-    with pytest.raises(papermill.PapermillExecutionError, match="division by zero"):
-        store(path)
-    assert "1 / 0" in path.read_text() and "Traceback" not in path.read_text()
+@each
+def test_a_notebook_s_first_cells_run_twice_in_one_kernel(path, shell):
+    """Between the two runs the rest of the notebook has left its variables there."""
+    first, *rest = cells = [cell.source for cell in code(nbformat.read(path, as_version=4))]
+    beginning = [first, *rest[: next(k for k, c in enumerate(rest) if "check_parameters" in c) + 1]]
+    for cell in beginning:
+        shell.run_cell(cell, store_history=True).raise_error()
+    for node in ast.walk(ast.parse("\n".join(cells[len(beginning) :]))):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            shell.user_ns.setdefault(node.id, 1)
+    for cell in beginning:
+        shell.run_cell(cell, store_history=True).raise_error()
+
+
+def test_a_name_that_papermill_injects_or_somebody_writes_is_checked(shell):
+    check = "check_parameters(globals(), ['dataset', 'epochs'])"
+    shell.user_ns |= {"check_parameters": check_parameters, "singular": "car"}
+    for cells in (['dataset = "shb"', "# Parameters\nepoch = 1"], ['epoch = 1\ndataset = "shb"']):
+        for cell in cells:
+            shell.run_cell(cell, store_history=True)
+        with pytest.raises(ValueError, match="Did you mean 'epochs'"):
+            shell.run_cell(check, store_history=True, silent=False).raise_error()
+    shell.run_cell("epochs = float('inf')", store_history=True)
+    assert shell.run_cell(check, store_history=True).result["dataset"] == "shb"
+
+
+@each
+def test_papermill_infers_every_parameter(path, caplog):
+    """Of a line with a second "=" it says "Unable to parse", and takes the parameter for unknown."""
+    (cell,) = [
+        c
+        for c in nbformat.read(path, as_version=4).cells
+        if "parameters" in c.metadata.get("tags", [])
+    ]
+    assigned = [line.targets[0].id for line in ast.parse(cell.source).body]
+    with caplog.at_level(logging.WARNING, logger="papermill"):
+        inferred = papermill.inspect_notebook(path)
+    assert list(inferred) == assigned and not caplog.records
+    assert all(parameter["help"] for parameter in inferred.values())
+
+
+def test_the_experiments_give_notebooks_parameters_that_they_have():
+    given = {
+        (notebook, name)
+        for path in (project_root() / "notebooks" / "params").glob("*.yaml")
+        for notebook, values in (safe_load(path.read_text()).get("notebooks") or {}).items()
+        for name in values
+    }
+    known = {
+        (path.stem, name) for path in NOTEBOOKS for name in papermill.inspect_notebook(str(path))
+    }
+    assert given and given <= known
 
 
 def test_notebook_03_with_another_model_and_other_things_to_count(tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 import discs
 import numpy as np
 import pytest
+from yaml import safe_load
 
 from ebclib.advice import advise
 from ebclib.cli import main, parser
@@ -89,18 +90,21 @@ def test_prepare_says_what_suits_and_how_to_train(here, capsys):
     assert config.epochs * (22 // 8) == 2000
     words = shlex.split(paper)
     assert words[:3] == ["papermill", "notebooks/04_train.ipynb", "out.ipynb"]
-    assert make_config(**dict(pairs(words))) == config
+    assert make_config(**pairs(words)) == config
 
 
 def pairs(words):
     """The parameters of a papermill command."""
-    return [words[k + 1 : k + 3] for k, word in enumerate(words) if word == "-p"]
+    given = {words[k + 1]: words[k + 2] for k, word in enumerate(words) if word == "-p"}
+    for k, word in enumerate(words):
+        given |= safe_load(words[k + 1])["overrides"] if word == "-y" else {}
+    return given
 
 
 def test_the_readme_s_lines_are_of_one_kind_and_understood():
     given = vars(parser().parse_args(command("ebc", "train", "birds")[1:]))
     config = make_config(**{name: given[name] for name in FIELDS})
-    assert make_config(**dict(pairs(command("papermill")))) == config
+    assert make_config(**pairs(command("papermill"))) == config
     assert config.recipe == "own" and config.epochs * (45 // 8) == 2000
     for words in COMMANDS:
         if words[0] == "ebc":

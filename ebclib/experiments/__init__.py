@@ -4,7 +4,7 @@
 a table of what is there, `costs` says what is still to be paid.
 """
 
-from .cost import costs, format_costs
+from .cost import costs, format_costs, say_duration
 from .jobs import train_runs
 from .plan import Cell, Experiment, Table, load, names, unfinished
 from .results import (
@@ -35,6 +35,7 @@ __all__ = [
     "names",
     "paired_difference",
     "pivot",
+    "say_duration",
     "train_runs",
     "unfinished",
     "verdict",

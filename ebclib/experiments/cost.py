@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from functools import cache
 
 import numpy as np
@@ -15,6 +17,9 @@ from .plan import Experiment
 
 FORWARD_AND_BACKWARD = 3
 """A training step's operations in forward passes: the backward pass takes about two."""
+
+MANY_CROPS = 10_000
+"""A run that sees fewer begins without an estimate, which takes seconds itself."""
 
 
 def costs(experiment: Experiment, teraflops: float | None = None) -> pd.DataFrame:
@@ -58,6 +63,40 @@ def format_costs(table: pd.DataFrame) -> str:
         f"{shown.to_string()}\n{len(left)} of {len(table)} runs to train: "
         f"{left['petaflop'].sum():.3g} PFLOP, {time}"
     )
+
+
+def say_duration(config: Config) -> None:
+    """Say on stderr, before a run on a processor begins, what it will take if that is over an hour.
+
+    The rate is that of finished runs here; without any, that of one large matrix product, which no
+    training reaches: then it is a lower bound.
+    """
+    import torch
+
+    crops = config.epochs * _training_pictures(config.dataset)
+    if torch.cuda.is_available() or crops < MANY_CROPS:
+        return
+    known = measured_teraflops()
+    hours = crops * _operations(config) / 1e12 / (known or _product_teraflops()) / 3600
+    if hours > 1:
+        print(
+            f"{config.epochs} epochs of {config.dataset} take {'about' if known else 'more than'} "
+            f"{hours:.0f} hours on this processor. A GPU is wanted, or fewer --epochs, or --recipe "
+            "two_cores_20min.",
+            file=sys.stderr,
+        )
+
+
+def _product_teraflops(side: int = 1024) -> float:
+    """10¹² operations a second of the best of three matrix products."""
+    import torch
+
+    one, seconds = torch.ones(side, side), []
+    for _ in range(3):
+        start = time.perf_counter()
+        one @ one
+        seconds.append(time.perf_counter() - start)
+    return 2 * side**3 / 1e12 / min(seconds)
 
 
 @cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import shutil
 import sys
 import tempfile
@@ -112,14 +111,12 @@ def _execute(cell: Cell, experiment: Experiment, kernel: AsyncKernelManager) -> 
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f"{cell.config.name}.part.ipynb"  # one that fails stays, to be read
     parameters: dict[str, Any] = {
-        **cell.given,
+        "dataset": cell.config.dataset,
         "name": cell.config.name,
+        "overrides": {key: value for key, value in cell.given.items() if key != "dataset"},
         "replace": begins_anew(cell, experiment),
         "figures": experiment.runs_per_job == 1,
     }
-    logging.getLogger("papermill").setLevel(
-        logging.ERROR
-    )  # it warns of every comment it cannot parse
     papermill.execute_notebook(
         project_root() / "notebooks" / f"{NOTEBOOK}.ipynb",
         part,

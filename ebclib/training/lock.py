@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from accelerate import PartialState
 from filelock import FileLock, Timeout
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from ..runs import Run
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from ..config import Config, results_root
 from ..datasets import PreparedSplit
