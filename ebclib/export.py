@@ -29,7 +29,6 @@ from torch import Tensor, nn
 
 from . import __version__, datasets
 from .models import BlockwiseModel
-from .models.decoders import Context
 from .runs import Run, write_whole
 from .task import load_model
 
@@ -136,8 +135,7 @@ def write_onnx(
     Raises
     ------
     FileNotFoundError : onnx, onnxscript or onnxruntime are not installed
-    ValueError : a model that ONNX cannot hold, as CANNet, whose pools follow the picture's size; a file
-        that would count otherwise than the model
+    ValueError : a model that ONNX cannot hold; a file that would count otherwise than the model
     """
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
@@ -147,8 +145,6 @@ def write_onnx(
     from onnx import helper
 
     facts = _facts(network, facts or {})
-    if any(isinstance(module, Context) for module in network.modules()):
-        raise _impossible("CANNet's pools follow the picture's size")
     model = _with_ends(_core(network), network)
     if half:
         from onnxruntime.transformers.float16 import convert_float_to_float16
