@@ -52,8 +52,7 @@ class Augmentation:
     noise : the share of pixels that turn black or white, half of them each (salt and pepper); 0…1
     jitter_share, blur_share, noise_share : the share of crops that it is done to; 0…1
 
-    The default is light colour jitter alone, on every crop. The paper names scale and crop only (Sec.
-    IV-2); what the released code adds is `RELEASED`.
+    The default is light colour jitter alone, on every crop. `AUGMENTATIONS` names what a run can have.
 
     Raises
     ------
@@ -152,10 +151,13 @@ class Augmentation:
 
 
 LIGHT = Augmentation()
-"""The default: colour jitter alone."""
+"""Colour jitter alone, by a fifth."""
 
 RELEASED = Augmentation(jitter=0.1, blur=1.4, noise=2e-3, jitter_share=0.2)
 """The released code's strengths. Its blur has 5 taps and σ up to 5 px, which amounts to σ ≤ 1.4 px."""
+
+AUGMENTATIONS = {"none": None, "light": LIGHT, "released": RELEASED}
+"""What is done to crops beside scale and flip, by name. The paper names scale and crop alone (Sec. IV-2)."""
 
 
 def _by_opencv(

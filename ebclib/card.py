@@ -98,7 +98,7 @@ class Card:
             version = values.pop("format")
             if version != FORMAT:
                 raise ValueError(f"format {version}, and this version reads {FORMAT}")
-            values["config"] = Config(**values["config"])
+            values["config"] = Config.from_dict(values["config"])
             values["noun"] = tuple(values["noun"])
             familiar = values["familiar"]
             if familiar is not None:

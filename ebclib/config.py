@@ -80,11 +80,11 @@ class Config:
     """
 
     dataset: str = "synthetic"  # a name known to `ebclib.datasets`, or a folder below the data root
-    model: str = "clip_lite"  # a row of `variants.VARIANTS`, or timm:NAME, open_clip:NAME
+    model: str = "clip_rn50"  # a row of `variants.VARIANTS`, or timm:NAME, open_clip:NAME
     pretrained: str = "default"  # the row's weights; another tag; a file; none
     head: Literal["text", "linear", "random_text", "regression"] | None = None  # None: text, linear
     prior_bias: bool = False  # a linear or regression head starts at the blocks' frequencies
-    residual_block: bool = False  # one before the text head's projection, as in the release
+    residual_block: bool = False  # one before the head's projection, as in the release
     visual_prompts: Literal["none", "shallow", "deep"] = "none"  # on a frozen ViT (VPT)
     prompt_tokens: int = 32  # of them in a layer
     numerals: Literal["words", "digits"] = "words"  # "three people" or "3 people"
@@ -98,14 +98,12 @@ class Config:
     count_weight: float = 1.0  # λ of Eq. 3
     ot_weight: Literal["released", "formula"] | float = "released"  # of transport in ``dmcount``
     dual: Literal["floored", "unfloored", "converged", "pot"] = "floored"  # others: old runs alone
-    cap_target: bool = False  # the count loss's target is capped at m, as the class is
+    cap_target: bool = False  # the count loss's target is capped at m
     epochs: int = 2600  # ≥ 1; an epoch shows one crop of each training image
     batch_size: int = 8  # the global batch: N processes take batch_size / N crops each
     crop_px: int | None = None  # None: 448, or 224 for a ViT
     max_scale: float = 2.0  # σ ~ U(1, max_scale): a crop shows σ·crop_px pixels
-    jitter: float = 0.2  # of a crop's brightness, contrast and saturation, each by U(1 ± jitter)
-    blur: float = 0.0  # Gaussian of σ ~ U(0, blur) px on a fifth of the crops; 1.4 in the release
-    noise: float = 0.0  # share of salt and pepper in half of the crops; 0.002 in the release
+    augmentation: Literal["none", "light", "released"] = "none"  # beside scale, crop and flip
     learning_rate: float = 1e-4  # above 0; of Adam
     weight_decay: float = 1e-4  # ≥ 0
     schedule: Literal["restarts", "cosine"] = "restarts"  # of the learning rate after the warm-up
@@ -149,7 +147,7 @@ class Config:
                 f"representatives {self.representatives!r} are of whole counts; interval bins take "
                 "middle (Blockwise) or grid."
             )
-        if self.residual_block and (variant.decoder or variant.context):
+        if self.residual_block and variant.decoder:
             raise ValueError(
                 f"residual_block stands before the head of a model without decoder; {self.model} has "
                 "one. Leave it out, or choose a clip_* model."
@@ -174,11 +172,6 @@ class Config:
                 f"ema_decay is {self.ema_decay}, the share of the average that a step keeps: give "
                 "0.99 to 0.9999, or None for no average."
             )
-        for name, most in (("jitter", 1), ("blur", 16), ("noise", 1)):
-            if not 0 <= getattr(self, name) <= most:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}; give a number from 0 (off) to {most}."
-                )
         if self.name is not None:
             check_name(self.name)
         if self.workers != "auto":
@@ -223,6 +216,32 @@ class Config:
         """Plain values, as `config.json` stores them."""
         return dataclasses.asdict(self)
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Config:
+        """A config from `to_dict`'s values, those that older versions stored included.
+
+        They named a ``solver`` of transport, none of which had the floor (`transport`), and the strengths
+        ``jitter``, ``blur`` and ``noise`` of an augmentation; without these, it was the light one.
+
+        Raises
+        ------
+        ValueError : strengths that have no name today, or what `Config` itself refuses
+        """
+        values = dict(values)
+        if "solver" in values:
+            solver = values.pop("solver")
+            values["dual"] = "unfloored" if solver == "published" else solver
+        if "augmentation" not in values:
+            usual = {"jitter": 0.2, "blur": 0.0, "noise": 0.0}
+            strengths = tuple(values.pop(name, strength) for name, strength in usual.items())
+            named = {(0.0, 0.0, 0.0): "none", tuple(usual.values()): "light"}
+            if strengths not in named:
+                raise ValueError(
+                    f"jitter, blur and noise are {strengths}; older runs of {list(named)} can be read."
+                )
+            values["augmentation"] = named[strengths]
+        return cls(**values)
+
 
 def explanations() -> dict[str, str]:
     """What each parameter is, by its name: the comment beside it in `Config`."""
@@ -238,9 +257,15 @@ FREE = {"workers", "resident", "on_nonfinite", "compile"}
 """Parameters that may change when a run is resumed: they say how to compute, not what."""
 
 PAPER: dict[str, Any] = {}
-"""The paper's training (Sec. IV-2) with the released schedule: the defaults of `Config`."""
+"""The paper's training (Sec. IV-2) with the released schedule: the defaults of `Config`.
+
+Its model is CLIP-EBC's with ResNet50. Its augmentation is random scale, crop and flip; the released
+code's colour jitter, blur and noise beside these are ``augmentation="released"``.
+"""
 
 TWO_CORES_20MIN: dict[str, Any] = {
+    "model": "clip_lite",
+    "augmentation": "light",
     "epochs": 40,
     "crop_px": 256,
     "max_scale": 1.25,
@@ -396,14 +421,13 @@ def default_name(config: Config, given: Mapping[str, Any]) -> str:
     """A run's folder name: data set, model, head, recipe, then what was changed, then the seed.
 
     >>> make_config("shb", seed=3, epochs=300).name
-    'shb-clip_lite-text-paper-epochs300-seed3'
+    'shb-clip_rn50-text-paper-epochs300-seed3'
     """
     own = {"dataset", "model", "head", "recipe", "name", "seed", "workers"}
     base = Config(
         dataset=config.dataset,
-        model=config.model,
         recipe=config.recipe,
-        **RECIPES[config.recipe],
+        **RECIPES[config.recipe] | {"model": config.model},
     )
     changed = [
         f"{key}{_short(getattr(config, key))}"

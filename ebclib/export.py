@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from . import __version__
 from .card import read_card
 from .models import BlockwiseModel
-from .models.decoders import Context
 from .runs import Run, refuse_folder, write_whole
 from .task import load_model
 
@@ -159,8 +158,7 @@ def write_onnx(
     Raises
     ------
     FileNotFoundError : onnx, onnxscript or onnxruntime are not installed
-    ValueError : a model that ONNX cannot hold, as CANNet, whose pools follow the picture's size; a file
-        that would count otherwise than the model
+    ValueError : a model that ONNX cannot hold; a file that would count otherwise than the model
     """
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
@@ -172,8 +170,6 @@ def write_onnx(
 
     refuse_folder(Path(path))
     facts = _facts(network, facts or {})
-    if any(isinstance(module, Context) for module in network.modules()):
-        raise _impossible("CANNet's pools follow the picture's size")
     model = _with_ends(_core(network), network)
     if half:
         from onnxruntime.transformers.float16 import convert_float_to_float16

@@ -49,15 +49,8 @@ class Run:
 
     @property
     def config(self) -> Config:
-        """Every parameter it was trained with.
-
-        Older runs name their ``solver`` of transport: none of these had the floor (`transport`).
-        """
-        values = self._json("config.json")
-        if "solver" in values:
-            solver = values.pop("solver")
-            values["dual"] = "unfloored" if solver == "published" else solver
-        return Config(**values)
+        """Every parameter it was trained with."""
+        return Config.from_dict(self._json("config.json"))
 
     @property
     def metrics(self) -> dict[str, Any]:

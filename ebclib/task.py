@@ -33,6 +33,7 @@ class Task:
     held_out: np.ndarray
     bins: Bins
     representatives: np.ndarray  # (N,)
+    max_count: int  # m; with pairs the open bin may begin one below
 
     @classmethod
     def of(cls, config: Config, progress: bool = True) -> Task:
@@ -41,7 +42,8 @@ class Task:
         train, held_out = datasets.hold_out(split.counts, seed=config.seed)
         m = _max_count(config, split, train)
         bins = make_bins(config.bins, m, config.intervals)
-        return cls(split, train, held_out, bins, representative_counts(bins, split, train, config))
+        representatives = representative_counts(bins, split, train, config)
+        return cls(split, train, held_out, bins, representatives, m)
 
     def test(self, config: Config, progress: bool = False) -> datasets.PreparedSplit:
         """The split that the data set's papers report, which neither trains nor selects."""

@@ -29,7 +29,7 @@ class Variant:
     decoder : widths of the 3×3 convolutions between encoder and head
     dilation : of these
     decoder_stride_px : picture pixels to one position of the decoder; features are interpolated to it
-    context : CANNet's module of contrasts over four scales, before the decoder
+    bottleneck : the residual block before the text head, where asked for, is one of three convolutions
     has_text : it has a text tower, and so can have the text head
     input_px : side of a training crop where the recipe does not say otherwise
     windows : whole pictures are counted in windows of the training size (ViT), not in one piece
@@ -46,7 +46,7 @@ class Variant:
     decoder: tuple[int, ...] = ()
     dilation: int = 1
     decoder_stride_px: int | None = None
-    context: bool = False
+    bottleneck: bool = False
     has_text: bool = False
     input_px: int = 448
     windows: bool = False
@@ -71,6 +71,7 @@ def _clip(name: str, architecture: str, **more: object) -> Variant:
         weights="openai",
         source=f"CLIP's {architecture}, Fig. 1 and Table I",
         has_text=True,
+        bottleneck=architecture.startswith("RN"),
         **more,
     )
 
@@ -108,15 +109,6 @@ VARIANTS: dict[str, Variant] = {
         ),
         _timm("dmcount", "vgg19", "DMCount (Wang et al. 2020), Table I", stage=4, **DMCOUNT),
         _timm("dmcount_vgg16", "vgg16", "DMCount's decoder on VGG16", stage=4, **DMCOUNT),
-        _timm(
-            "cannet",
-            "vgg16",
-            "CANNet (Liu et al. 2019)",
-            stage=3,
-            stride_px=8,
-            context=True,
-            **CSRNET,
-        ),
         _timm("vgg16", "vgg16", "Tables III and IV", stage=4),
         _timm("resnet101", "resnet101", "Table IV"),
         _timm("mobilenetv2", "mobilenetv2_100", "Table IV"),

@@ -86,8 +86,8 @@ def predict_map(
 
     Warns
     -----
-    UserWarning : tiles of a model in which every place sees the whole picture (CANNet's context, a ViT
-        without windows): each tile is then a picture of its own, and the map not that of the whole
+    UserWarning : tiles of a model in which every place sees the whole picture (a ViT without
+        windows): each tile is then a picture of its own, and the map not that of the whole
     """
     network = network or model
     picture = _colours_first(picture)

@@ -2,13 +2,16 @@ import dataclasses
 import os
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
 
+from ebclib.augmentation import AUGMENTATIONS
 from ebclib.choices import choose
 from ebclib.config import (
     FIELDS,
+    RECIPES,
     Config,
     default_recipe,
     explanations,
@@ -18,6 +21,7 @@ from ebclib.config import (
     say_roots,
 )
 from ebclib.datasets import DATASETS
+from ebclib.runs import all_runs
 
 
 def test_the_paper_s_training_is_the_default_for_published_data():
@@ -30,7 +34,39 @@ def test_the_paper_s_training_is_the_default_for_published_data():
     )
     assert (config.learning_rate, config.weight_decay, config.count_weight) == (1e-4, 1e-4, 1)
     assert (config.schedule, config.warmup_epochs, config.block_size_px) == ("restarts", 50, 8)
+    assert (config.model, config.augmentation) == ("clip_rn50", "none")
     assert make_config().recipe == "demo"
+
+
+def test_what_is_not_the_paper_s_training_takes_the_small_model_and_light_augmentation():
+    for recipe in RECIPES.keys() - {"paper"}:
+        config = make_config("shb", recipe)
+        assert (config.model, config.augmentation) == ("clip_lite", "light")
+    changed = make_config("shb", augmentation="released", model="csrnet")
+    assert changed.name == "shb-csrnet-linear-paper-augmentationreleased-seed0"
+    assert set(typing.get_type_hints(Config)["augmentation"].__args__) == AUGMENTATIONS.keys()
+
+
+def test_what_older_runs_stored_is_read_as_what_it_was():
+    now = make_config("shb", "demo").to_dict()
+    older = {k: v for k, v in now.items() if k not in ("augmentation", "dual")}
+    light = {"jitter": 0.2, "blur": 0.0, "noise": 0.0}
+    for strengths, named in (
+        ({}, "light"),
+        (light, "light"),
+        ({**light, "jitter": 0.0}, "none"),
+    ):
+        config = Config.from_dict(older | strengths | {"solver": "published"})
+        assert (config.augmentation, config.dual) == (named, "unfloored")
+    assert Config.from_dict(now) == Config(**now)
+    with pytest.raises(ValueError, match=r"jitter, blur and noise are \(0\.4, 0\.0, 0\.0\)"):
+        Config.from_dict(older | {**light, "jitter": 0.4})
+
+
+def test_every_recorded_run_opens_with_the_augmentation_it_had():
+    recorded = all_runs(project_root(Path(__file__).parent) / "results" / "runs")
+    assert len(recorded) > 70
+    assert {run.config.augmentation for run in recorded} == {"light"}
 
 
 def test_the_published_data_sets_and_nobody_s_own_have_the_paper_s_recipe():
@@ -88,6 +124,7 @@ def test_names_tell_runs_apart():
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"max_scale": 0.5}, "give 1 or more"),
         ({"max_count": 0}, "m ≥ 1"),
+        ({"augmentation": "lite"}, "augmentation 'lite' is not known. Did you mean 'light'"),
         ({"crop_px": 100}, "the nearest that fits every block is 96"),
         ({"workers": -1}, "workers is -1"),
     ],

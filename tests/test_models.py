@@ -84,7 +84,7 @@ def test_gradients_reach_what_learns_and_nothing_else(model):
     assert not any("text" in name for name, _ in model.named_parameters())
 
 
-VGGS = ("csrnet", "dmcount", "dmcount_vgg16", "cannet", "vgg16")
+VGGS = ("csrnet", "dmcount", "dmcount_vgg16", "vgg16")
 RATES = {"clip_vit_b_16": 1e-4, "clip_vit_b_32": 1e-4, "clip_vit_l_14": 1e-2}
 RATES |= dict.fromkeys(VGGS, 1e-4)
 """Learning rates with which a few steps from a random start are enough, where it is not 1e-3."""
@@ -145,7 +145,6 @@ def four_crops(model, rate, steps=60):
 KNOWN_SIZES = {
     ("csrnet", "regression"): 16_263_489,  # Li et al. 2018: 16.26 M
     ("dmcount", "regression"): 21_499_457,  # Wang et al. 2020: 21.5 M
-    ("cannet", "regression"): 18_099_521,  # Liu et al. 2019: 18.10 M
 }
 
 
@@ -172,17 +171,36 @@ def test_a_regression_model_says_people_and_has_no_bins():
         model.probabilities(logits)
 
 
-def test_a_residual_block_stands_before_the_projection():
-    encoder = build_encoder("mobilenetv2", load=False)
-    plain, release = (
-        BlockwiseModel(encoder, [0, 1], 8, "random_text", None, None, block)
-        for block in (False, True)
-    )
-    extra = sum(p.numel() for p in release.parameters()) - sum(
-        p.numel() for p in plain.parameters()
-    )
-    assert extra == 2 * (9 * 1280**2 + 2 * 1280)
-    assert release.eval()(torch.rand(1, 3, 32, 32)).shape == (1, 2, 4, 4)
+@pytest.mark.parametrize(
+    ("name", "widths"),
+    [  # as in the released checkpoints, with C channels: convolutions' kernels in order
+        ("clip_rn50", [1, 3, 1]),
+        ("clip_vit_b_16", [3, 3]),
+    ],
+)
+@pytest.mark.parametrize("block_size_px", [8, 16, 32])
+def test_a_residual_block_stands_on_the_grid_of_blocks_before_the_projection(
+    name, widths, block_size_px
+):
+    """The release: encoder, twice the size, image_decoder.0, projection; all on blocks of 8 px."""
+    image = nn.Conv2d(3, 8, 16, 16)
+    encoder = Encoder(image=image, channels=8, stride_px=16, mean=(0.5,) * 3, std=(0.2,) * 3)
+    model = BlockwiseModel(
+        encoder, [0, 1], block_size_px, "random_text", None, VARIANTS[name], residual_block=True
+    ).eval()
+    block = model.decoder[-1]
+    shapes = [p.shape for p in block.parameters() if p.ndim == 4]
+    assert shapes == [(8, 8, k, k) for k in widths]
+    seen = []
+    block.register_forward_hook(lambda _, given, made: seen.extend((given[0], made)))
+    model.head.project.register_forward_hook(lambda _, given, made: seen.append(given[0]))
+    picture = torch.rand(1, 3, 64, 96)
+    logits = model(picture)
+    h, w = 64 // block_size_px, 96 // block_size_px
+    assert logits.shape == (1, 2, h, w) and seen[0].shape == seen[1].shape == (1, 8, h, w)
+    assert seen[2] is seen[1], "the projection follows at once"
+    features = image((picture - 0.5) / 0.2)
+    assert torch.allclose(seen[0], resize(features, 16 / block_size_px), atol=1e-6)
 
 
 def test_random_text_is_fixed_and_no_two_bins_alike():

@@ -99,7 +99,9 @@ def test_a_run_s_counterparts_are_of_its_model_kind_data_set_and_split():
     assert counterparts(blockwise)["mae"].tolist() == [140.6]
     vit = counterparts(make_config("nwpu", model="clip_vit_b_16"))
     assert vit["split"].tolist() == ["val"] and vit["rmse"].tolist() == [126.5]
-    assert counterparts(make_config("shb")).empty  # clip_lite is nobody's but ours
+    assert counterparts(
+        make_config("shb", model="clip_lite")
+    ).empty  # clip_lite is nobody's but ours
     assert counterparts(make_config("synthetic", model="csrnet")).empty
 
 

@@ -60,6 +60,15 @@ def test_gradients_are_clipped_to_the_norm_asked_for():
     assert norm.item() == pytest.approx(0.5, rel=1e-3)
 
 
+@pytest.mark.parametrize("bins", ["fine", "dynamic", "coarse"])
+def test_a_capped_target_is_capped_at_m_where_the_open_bin_begins_lower_too(bins):
+    given = {"model": "timm:test_efficientnet", "pretrained": "none", "bins": bins}
+    for m in (8, 7):  # pairs leave no room for one of them alone
+        trainer = trainer_of(configured(**given, max_count=m, cap_target=True))
+        assert trainer.count_loss.max_count == m
+        assert trainer.task.bins.open_from in (m - 1, m)
+
+
 def test_the_average_follows_its_formula_and_is_what_is_stored():
     trainer = trainer_of(configured(ema_decay=0.9))
     first, second = [trainer.network.head.project.weight], None

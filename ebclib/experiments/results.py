@@ -277,7 +277,7 @@ def against_regression(table: Table, resamples: int = 9999) -> pd.DataFrame:
 def _network(cell: Cell) -> tuple:
     """What is the same in a model with a text tower and the one without."""
     variant = find_variant(cell.config.model)
-    return variant.architecture, variant.stage, variant.decoder, variant.context
+    return variant.architecture, variant.stage, variant.decoder
 
 
 def _finished(cells: Sequence[Cell]) -> list[Cell]:

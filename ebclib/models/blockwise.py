@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from ebclib.encoders import Encoder
 from ebclib.variants import Variant
 
-from .decoders import ResidualBlock, make_decoder
+from .decoders import Resize, make_decoder
+from .decoders import residual_block as make_residual_block
 from .heads import make_head
 
 
@@ -36,7 +37,7 @@ class BlockwiseModel(nn.Module):
     text_features : (N, D) embeddings of the bins' sentences; the text head needs them, or, where the
         model is filled from a file, zeros in their place
     variant : the row that says which decoder; None has none
-    residual_block : one before the head, on the encoder's grid, as in the released code
+    residual_block : one before the head, on the grid of blocks, as in the released code
     window_px : whole pictures are to be counted in windows of this side; None: in one piece
 
     Raises
@@ -61,12 +62,14 @@ class BlockwiseModel(nn.Module):
         self.encoder, self.weights_source = encoder.image, encoder.source
         channels, self.feature_px = encoder.channels, encoder.stride_px
         self.decoder: nn.Module = nn.Identity()
-        if variant is not None and (variant.decoder or variant.context):
+        if variant is not None and variant.decoder:
             self.decoder, channels, self.feature_px = make_decoder(
                 variant, channels, encoder.stride_px
             )
         elif residual_block:
-            self.decoder = ResidualBlock(channels)
+            block = make_residual_block(channels, variant is not None and variant.bottleneck)
+            self.decoder = nn.Sequential(Resize(self.feature_px / block_size_px), block)
+            self.feature_px = block_size_px
         self.is_regression = head == "regression"
         outputs = 1 if self.is_regression else len(representatives)
         self.head = make_head(head, channels, outputs, encoder.embedding, text_features)

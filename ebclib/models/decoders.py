@@ -1,12 +1,11 @@
-"""What stands between encoder and head: CSRNet's and DMCount's convolutions, CANNet's context."""
+"""What stands between encoder and head: CSRNet's and DMCount's convolutions, the release's block."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from ebclib.variants import Variant
 
@@ -29,8 +28,6 @@ def make_decoder(variant: Variant, channels: int, stride_px: int) -> tuple[nn.Mo
     out_px = variant.decoder_stride_px or stride_px
     if out_px != stride_px:
         parts.append(Resize(stride_px / out_px))
-    if variant.context:
-        parts.append(Context(channels))
     if variant.decoder:
         parts.append(convolutions(channels, variant.decoder, variant.dilation))
         channels = variant.decoder[-1]
@@ -63,49 +60,19 @@ class Resize(nn.Module):
         return resize(features, self.scale)
 
 
-class Context(nn.Module):
-    """How each place differs from its surroundings at four scales (Liu et al. 2019, Eq. 2 to 5).
+def residual_block(channels: int, bottleneck: bool = False) -> BasicBlock | Bottleneck:
+    """The release's block before CLIP-EBC's projection, as wide inside as outside.
 
-    For a map f and each scale s, s_j = U(F(P_s(f))): pooled to s × s, mixed, brought back. The contrast
-    c = s_j − f decides by w = σ(W c) how much each scale counts; the weighted mean is set beside f and
-    both are mixed back to C channels.
+    Parameters
+    ----------
+    channels : C of the features, in and out
+    bottleneck : 1×1, 3×3 and 1×1 convolutions, as behind CLIP's ResNets; else two 3×3, as behind its ViTs
     """
-
-    SCALES = (1, 2, 3, 6)
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.mix = nn.ModuleList(nn.Conv2d(channels, channels, 1, bias=False) for _ in self.SCALES)
-        self.weigh = nn.Conv2d(channels, channels, 1)
-        self.join = nn.Conv2d(2 * channels, channels, 1)
-        for convolution in (*self.mix, self.weigh, self.join):
-            nn.init.normal_(convolution.weight, std=0.01)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, C, H', W') → (B, C, H', W')."""
-        size = features.shape[-2:]
-        total, weights = torch.zeros_like(features), torch.zeros_like(features)
-        for scale, mix in zip(self.SCALES, self.mix, strict=True):
-            pooled = mix(F.adaptive_avg_pool2d(features, scale))
-            around = F.interpolate(pooled, size, mode="bilinear", align_corners=False)
-            weight = self.weigh(around - features).sigmoid()
-            total, weights = total + weight * around, weights + weight
-        return F.relu(self.join(torch.cat([features, total / weights], dim=1)))
-
-
-class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions beside the identity; the release has one before CLIP-EBC's projection."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.first_norm = nn.BatchNorm2d(channels)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.second_norm = nn.BatchNorm2d(channels)
-        for convolution in (self.first, self.second):
-            nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, C, H', W') → (B, C, H', W')."""
-        inner = F.relu(self.first_norm(self.first(features)))
-        return F.relu(features + self.second_norm(self.second(inner)))
+    if bottleneck:
+        block = Bottleneck(channels, channels // 4, base_width=256)
+    else:
+        block = BasicBlock(channels, channels)
+    for module in block.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return block

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from .. import evaluation, losses
-from ..augmentation import Augmentation
+from ..augmentation import AUGMENTATIONS
 from ..config import Config
 from ..device_crops import DeviceCrops
 from ..runs import Run, put_in_place, write_csv, write_whole
@@ -98,7 +98,7 @@ class Trainer:
         self.count_loss = losses.CountLoss(
             config.count_loss,
             config.block_size_px,
-            task.bins.open_from if config.cap_target else None,
+            task.max_count if config.cap_target else None,
             config.ot_weight,
         )
         borders = torch.from_numpy(task.bins.lows[1:]).float()
@@ -120,7 +120,7 @@ class Trainer:
             config.max_scale,
             config.seed,
             config.smoothing_px if config.has_smoothed_labels else None,
-            Augmentation(config.jitter, config.blur, config.noise),
+            AUGMENTATIONS[config.augmentation],
         )
         self.sampler = EpochSampler(len(self.crops), config.seed)
         drop_last = len(self.crops) >= config.batch_size
