@@ -79,7 +79,7 @@ rule prepare:
         code=follows,
     priority: 30
     shell:
-        "{own_python} -m ebclib prepare {wildcards.dataset}"
+        "{own_python} -m ebclib prepare -- {wildcards.dataset:q}"
 
 
 rule train:
@@ -102,7 +102,7 @@ rule train:
         runtime=60 * 24 * 2,
     priority: 10
     shell:
-        "OMP_NUM_THREADS={threads} {own_python} -m ebclib run {experiment.name} --runs {params.runs}"
+        "OMP_NUM_THREADS={threads} {own_python} -m ebclib run {experiment.name:q} --runs {params.runs}"
 
 
 rule notebook:
@@ -115,13 +115,13 @@ rule notebook:
         given=lambda wildcards: shlex.quote(
             yaml.safe_dump(dict(experiment.notebooks[wildcards.notebook]), default_flow_style=True)
         ),
+        part=lambda wildcards, output: output[0].removesuffix("ipynb") + "part.ipynb",
         code=follows,
     threads: 1
     resources:
         mem_mb=12000,
     priority: lambda wildcards: 20 if wildcards.notebook == "04_train" else 0
     shell:
-        "export OMP_NUM_THREADS={threads}; part=$(echo {output:q} | sed 's/ipynb$/part.ipynb/'); "
-        "{own_python} -m papermill --kernel python3 --no-progress-bar "
-        "-y {params.given} {input.notebook:q} $part 2> >(grep -v IPKernelApp >&2) "
-        "&& mv $part {output:q}"
+        "OMP_NUM_THREADS={threads} {own_python} -m papermill --kernel python3 --no-progress-bar "
+        "-y {params.given} {input.notebook:q} {params.part:q} 2> >(grep -v IPKernelApp >&2) "
+        "&& mv {params.part:q} {output:q}"

@@ -140,7 +140,7 @@ def test_the_diagrams_say_what_the_modules_say():
     drawn = texts(plots.plot_same_network(*pair))
     assert "1 × 8 × 8\n65 weights" in drawn and "7 × 8 × 8\n455 weights" in drawn
     ax = plots.plot_costs(costs(["vgg16", "mobilenetv2"], [(64, 64), (96, 96)]))
-    assert [label.get_text().split("\n")[0] for label in ax.get_xticklabels()] == [
+    assert [label.get_text().split()[0] for label in ax.get_yticklabels()] == [
         "mobilenetv2",
         "vgg16",
     ]

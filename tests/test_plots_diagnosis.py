@@ -28,7 +28,7 @@ def test_the_gallery_has_one_scale_and_states_its_counts():
     norms = {ax.images[0].norm for ax in (*truths, *maps)}
     assert len(norms) == 1 and norms.pop().vmax >= 2
     assert figure.axes[6].get_ylabel() == "People per block"
-    assert maps[1].get_xlim() == (0, 20) and pictures[0].get_ylabel() == "Picture"
+    assert maps[1].get_xlim() == (0, 20) and pictures[0].get_ylabel() == "Image"
 
 
 def test_signed_errors_and_groups_of_two_runs_are_told_apart():
@@ -77,6 +77,6 @@ def test_confusion_is_shares_of_its_rows():
     ax = plots.plot_confusion(sums, ["a", "b", "c"])
     written = [text.get_text() for text in ax.texts]
     assert written == ["99%", "1%", "0", "50%", "50%", "0", "", "", ""]
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["a: 1000", "b: 100", "c: 0"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a: 1,000", "b: 100", "c: 0"]
     many = plots.plot_confusion(np.eye(65) + 1, [str(k) for k in range(65)])
     assert not many.texts and len(many.get_xticks()) <= 17

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -102,3 +103,22 @@ def test_tables_without_runs_have_dashes(notebook, tmp_path):
     for name in ("table1",) if notebook == "05_comparison" else ("table2", "table3", "table4"):
         assert {f"{name}.csv", f"{name}.tex", f"{name}.html", f"{name}.runs.csv"} <= written
         assert "–" in (folder / f"{name}.html").read_text().replace("&#8211;", "–")
+
+
+def test_names_of_folders_and_data_sets_are_quoted(drawn, tmp_path):
+    """A checkout below "My Project", and a data set whose name a shell would run a part of."""
+    root, dataset = tmp_path / "My Project", "my birds; touch broken"
+    (root / "notebooks" / "params").mkdir(parents=True)
+    for name in ("Snakefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, root)
+    plan = {"title": "odd", "notebooks": {"01_count_distribution": {"dataset": dataset}}}
+    (root / "notebooks" / "params" / "odd.yaml").write_text(yaml.safe_dump(plan))
+    (root / "notebooks" / "01_count_distribution.ipynb").touch()
+    shutil.copytree(drawn / "drawn", root / "data" / dataset)
+    done = root / "results" / "notebooks" / "odd" / f"prepare-{dataset}.done"
+    words = [sys.executable, "-m", "snakemake", "--cores", "1", "--config", "experiment=odd", "--"]
+    clean = {k: v for k, v in os.environ.items() if k not in ("EBC_DATA", "EBC_RESULTS")}
+    clean["PYTHONPATH"] = str(ROOT)
+    ran = subprocess.run([*words, str(done)], cwd=root, env=clean, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert done.is_file() and not (root / "broken").exists()

@@ -39,8 +39,10 @@ def costs(experiment: Experiment, teraflops: float | None = None) -> pd.DataFram
     for name, cell in sorted(experiment.cells.items()):
         crops = cell.config.epochs * _training_pictures(cell.config.dataset)
         work = crops * _operations(cell.config) / 1e15
-        rows[name] = {"finished": is_done(cell, experiment), "crops": crops, "petaflop": work}
-    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("run")
+        rows[name] = is_done(cell, experiment), crops, work
+    names = ["finished", "crops", "petaflop"]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=names).rename_axis("run")
+    table["finished"] = table["finished"].astype(bool)  # of a plan without tables, too
     rate = teraflops or measured_teraflops()
     return table.assign(hours=np.nan if rate is None else table["petaflop"] * 1e3 / rate / 3600)
 
@@ -104,9 +106,12 @@ def measured_teraflops() -> float | None:
     """The median rate of finished runs on this device in 10¹² operations a second; None: there is none."""
     rates = []
     for run in all_runs():
-        if not run.is_finished or run.provenance.get("device") != device_name():
-            continue
-        config, seconds = run.config, 60 * run.metrics["training_minutes"]
+        try:
+            if not run.is_finished or run.provenance.get("device") != device_name():
+                continue
+            config, seconds = run.config, 60 * run.metrics["training_minutes"]
+        except (FileNotFoundError, KeyError, TypeError, ValueError):
+            continue  # another version or program wrote it, or it is begun anew just now
         crops = run.metrics["epochs"] * _training_pictures(config.dataset)
         if seconds:
             rates.append(crops * _operations(config) / 1e12 / seconds)
