@@ -16,6 +16,7 @@ from fake_datasets import picture
 from PIL import Image, ImageFilter
 from safetensors.torch import load_file, save_file
 
+from benchmarks.counting import compare_counting
 from ebclib import datasets, evaluation, training
 from ebclib.card import Card, read_card, write_card
 from ebclib.cli import main
@@ -34,7 +35,6 @@ from ebclib.counter.sources import pictures_below
 from ebclib.counter.upload import Upload
 from ebclib.datasets import Sample
 from ebclib.familiarity import Familiar, crowding, traits
-from ebclib.performance import compare_counting
 from ebclib.runs import Run
 from ebclib.task import load_model
 
