@@ -17,6 +17,7 @@ from fake_datasets import picture
 from PIL import Image, ImageFilter
 from safetensors.torch import load_file, save_file
 
+from benchmarks.counting import compare_counting
 from ebclib import datasets, evaluation, training
 from ebclib.card import Card, read_card, write_card
 from ebclib.cli import main

@@ -328,16 +328,3 @@ def test_somebody_made_up_in_an_empty_picture_is_no_reason_to_doubt_it():
     table = diagnosis.doubted(found)
     assert table["image"].tolist() == ["crowd", "ghost"]
     assert table["misplaced"].tolist() == pytest.approx([96 / 224, 1], abs=1e-5)
-
-
-def test_transport_pushes_the_count_up_until_the_people_are_placed():
-    points = np.random.default_rng(0).random((30, 2)) * 256
-    found = diagnosis.descend(points, 256, ot_weights=(0, 0.8), steps=120)
-    people = found.pivot(index="step", columns="ot_weight", values="people")
-    assert people.loc[0].to_numpy() == pytest.approx(30, rel=1e-4), "the right sum at the start"
-    assert people[0].sub(30).abs().max() < 10, "|S − n| alone stays near it"
-    assert people[0.8].max() > 45 and abs(people[0.8].iloc[-1] - 30) < 10
-    carried = found.pivot(index="step", columns="ot_weight", values="transport").iloc[-1]
-    assert carried[0.8] < 0.5 * carried[0], "and only then are the people in their places"
-    with pytest.raises(ValueError, match="nobody"):
-        diagnosis.descend(np.empty((0, 2)), 256)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ebclib import datasets, performance
+from benchmarks.crops import compare_crops, draw_jpegs
+from ebclib import datasets
 from ebclib.augmentation import RELEASED, Augmentation
 from ebclib.transforms import random_box
 
@@ -56,7 +57,7 @@ def test_a_crop_costs_at_most_a_fifth_of_decoding_its_jpeg(published, tmp_path):
 def jpegs(tmp_path_factory):
     """Twelve drawn pictures of 768 × 1024 as JPEGs, prepared, and the folder they are in."""
     root = tmp_path_factory.mktemp("jpegs")
-    return performance.draw_jpegs(root, 12), root / "jpegs" / "train"
+    return draw_jpegs(root, 12), root / "jpegs" / "train"
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_augmented_crops_come_many_times_as_fast_as_torchvision_s(
     Usual are five to eleven times for crops from memory, and four to nine for crops that a DataLoader
     reads; the floors leave room for a busy machine.
     """
-    ways = performance.compare_crops(*jpegs, augmentation=strength, workers=0, rounds=4)
+    ways = compare_crops(*jpegs, augmentation=strength, workers=0, rounds=4)
     times = ways["cpu_ms_per_crop"]["torchvision over JPEGs"] / ways["cpu_ms_per_crop"]
     print(f"\n{ways.round(2)}\nby processor time: {times.round(2).to_dict()}")
     record_property("times_faster", times.to_dict())
@@ -87,6 +88,6 @@ def test_augmented_crops_come_many_times_as_fast_as_torchvision_s(
 
 def test_augmented_crops_come_faster_than_from_as_many_workers_as_cores(jpegs, one_thread):
     """Both DataLoaders have two processes, crops from memory two threads: usually five times as fast."""
-    times = performance.compare_crops(*jpegs, workers=2, rounds=3)["times_faster"]
+    times = compare_crops(*jpegs, workers=2, rounds=3)["times_faster"]
     print(f"\n{times.round(2)}")
     assert times["ours, in memory"] >= 3 and times["ours, DataLoader"] >= 1.8

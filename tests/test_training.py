@@ -163,8 +163,8 @@ def test_killed_and_resumed_is_as_if_never_stopped(drawn, tmp_path, monkeypatch)
 
 
 OPTIONS = {
-    "published transport": {"count_loss": "dmcount"},
-    "converged transport": {"count_loss": "dmcount", "solver": "converged", "cap_target": True},
+    "transport": {"count_loss": "dmcount"},
+    "transport as in the formula": {"ot_weight": "formula", "cap_target": True},
     "blockwise": {"bins": "interval", "intervals": 6, "count_weight": 0},
     "no label correction": {"max_count": "largest", "bins": "dynamic", "block_size_px": 16},
     "regression": {

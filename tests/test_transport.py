@@ -1,7 +1,6 @@
-"""Transport on the grid: against pencil, against POT, against Newton in float64, and at its worst."""
+"""The floored dual: against pencil, the dense loop in float64, POT, and at its worst."""
 
 import math
-import time
 
 import numpy as np
 import ot
@@ -9,16 +8,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ebclib import transport
-from ebclib.transport import duals, transport_cost
-from ebclib.transport.sinkhorn import squared_distances
-
-SOLVERS = ["published", "converged"]
+from benchmarks.transport import dense_duals, density_gradient, squared_distances
+from ebclib.transport import FLOOR, ITERATIONS, TOLERANCE, block_duals, transport_loss
 
 
 def crowd(layout, n, h=56, w=56, r=8, seed=0):
-    """Points (n, 2) of a layout in a picture of h × w blocks; float64."""
+    """Points (n, 2) of a layout in an image of h × w blocks; float64."""
     rng = np.random.default_rng(seed)
     side = np.array([w * r, h * r])
     points = rng.random((n, 2)) * side
@@ -52,256 +49,165 @@ def predicted(kind, h=56, w=56, seed=0):
     return torch.from_numpy(density.astype(np.float64))
 
 
-KINDS = ["even", "peaked", "nearly zero", "zero but for a few", "one block", "far corner", "minute"]
 LAYOUTS = ["uniform", "clustered", "one pixel", "border", "corner"]
+KINDS = ["even", "peaked", "nearly zero", "zero but for a few", "one block", "far corner"]
 
 
-def gradient(density, points, r=8, **options):
-    """∂ cost / ∂ density of one picture, (h, w) float64."""
+def gradient(density, points, r=8):
+    """∂ Σ transport_loss / ∂ density (B, h, w); float64."""
     density = density.clone().requires_grad_()
-    transport_cost(density[None], [points], r, **options).sum().backward()
+    transport_loss(density, points, r).sum().backward()
     return density.grad.double()
 
 
-def shape_gradient(beta, density):
-    """(β − ⟨Y*, β⟩/S) / S where there is density, from duals known up to a constant; float64."""
-    held = density > 0
-    y, beta = density[held].double(), beta[held].double()
-    return (beta - (y @ beta) / y.sum()) / y.sum()
-
-
-def distance(found, true):
+def assert_near(found, true, most=1e-5):
     """Relative L2."""
-    return ((found - true).norm() / true.norm().clamp(min=1e-9)).item()
+    assert (found.double() - true).norm() <= most * true.norm()
 
 
-def test_one_point_and_one_block_by_hand():
-    """A person at the corner of a block of 8 px walks √32 px to its centre, and nothing can change."""
-    for solver in (*SOLVERS, "pot"):
-        density = torch.tensor([[[3.0]]], requires_grad=True)
-        cost = transport_cost(density, [torch.zeros(1, 2)], 8, solver=solver)
-        cost.backward()
-        assert cost.item() == pytest.approx(32, rel=1e-6)
-        assert density.grad.item() == 0
+CROPS = [  # layout, kind, n, h, w, r
+    *[("uniform", "even", n, 56, 56, 8) for n in (1, 20, 500)],
+    ("clustered", "peaked", 3000, 56, 56, 8),
+    *[(layout, "even", 150, 56, 56, 8) for layout in LAYOUTS[1:]],
+    *[("clustered", kind, 100, 56, 56, 8) for kind in KINDS[1:]],
+    ("uniform", "peaked", 200, 28, 28, 16),
+    ("clustered", "even", 200, 14, 14, 32),
+    ("uniform", "even", 40, 9, 31, 8),
+    ("border", "nearly zero", 40, 31, 9, 16),
+    ("corner", "even", 3, 1, 1, 8),
+]
 
 
-@pytest.mark.parametrize("solver", [*SOLVERS, "pot"])
-def test_one_point_and_two_blocks_by_hand(solver):
-    """The plan can only be the density: OT = ⟨C, b⟩ + ε Σ b log(2 b), and β = C + ε log b."""
-    density = torch.tensor([[[1.0, 3.0]]])
-    cost = transport_cost(density, [torch.tensor([[4.0, 4.0]])], 8, solver=solver)
-    assert cost.item() == pytest.approx(
-        0.75 * 64 + 10 * (0.25 * math.log(0.5) + 0.75 * math.log(1.5)), rel=1e-5
-    )
-    beta = duals(density, [torch.tensor([[4.0, 4.0]])], 8, solver=solver).blocks[0, 0]
-    assert (beta[1] - beta[0]).item() == pytest.approx(64 + 10 * math.log(3), rel=1e-5)
-    assert (0.25 * beta[0] + 0.75 * beta[1]).item() == pytest.approx(0, abs=1e-4)
+@pytest.mark.parametrize(("layout", "kind", "n", "h", "w", "r"), CROPS)
+def test_duals_and_gradient_are_those_of_the_dense_loop_in_float64(layout, kind, n, h, w, r):
+    points = crowd(layout, n, h, w, r)
+    density = predicted(kind, h, w).float()
+    true = dense_duals(density.double(), points.float(), r)
+    assert_near(block_duals(density[None], [points.float()], r)[0], true)
+    true = density_gradient(density, true)
+    if density.numel() > 1:  # of one block, the gradient is 0 up to rounding
+        assert_near(gradient(density[None], [points.float()], r)[0], true)
 
 
-@pytest.mark.parametrize("iterations", [1, 3, 100])
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_published_is_pots_sinkhorn_after_as_many_iterations(layout, kind, iterations):
-    """Float32 here against float64 there: duals and gradient within 1 %, wherever density is."""
-    h, w, n = 20, 28, 40
-    points, density = crowd(layout, n, h, w), predicted(kind, h, w)
-    found = duals(density.float()[None], [points.float()], 8, iterations=iterations)
+def test_a_mixed_batch_is_each_image_alone():
+    layouts = [("uniform", 1), ("corner", 0), ("clustered", 60), ("border", 300), ("uniform", 5)]
+    points = [crowd(layout, n, 9, 14, seed=n).float() for layout, n in layouts]
+    kinds = ("even", "even", "nearly zero", "peaked", "zero")
+    density = torch.stack([predicted(kind, 9, 14, k) for k, kind in enumerate(kinds)]).float()
+    together, slope = block_duals(density, points, 8), gradient(density, points)
+    for b, at in enumerate(points):
+        one = density[b : b + 1]
+        assert torch.allclose(together[b], block_duals(one, [at], 8)[0], rtol=1e-6)
+        assert torch.allclose(slope[b], gradient(one, [at])[0], rtol=1e-5, atol=1e-6)
+    for b in (0, 2, 3):
+        assert_near(together[b], dense_duals(density[b].double(), points[b], 8))
+    for b in (1, 4):  # nobody there, or nothing predicted
+        assert not together[b].any() and not slope[b].any()
+
+
+def test_one_person_and_two_blocks_by_hand():
+    """The person at the first block's centre, the other centre 8 px on: v = b / K, so β = C + ε ln b."""
+    beta = block_duals(torch.tensor([[[1.0, 3.0]]]), [torch.tensor([[4.0, 4.0]])], 8)[0, 0]
+    expected = [10 * math.log(0.25), 64 + 10 * math.log(0.75)]
+    assert beta.tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_is_far_away_is_let_go_at_the_floor_s_price_by_hand():
+    """All density is 96 px from the one person: K is 0 there, v = 1 / δ, and β = ε ln (1 / δ)."""
+    density = torch.tensor([[[0.0, 0.0, 0.0, 2.0]]])
+    points = [torch.tensor([[16.0, 16.0]])]
+    ceiling = 10 * math.log(1 / FLOOR)
+    expected = [-ceiling, -ceiling, -ceiling, ceiling]  # v = 0 where nothing is predicted
+    assert block_duals(density, points, 32)[0, 0].tolist() == pytest.approx(expected, rel=1e-6)
+    slope = gradient(density, points, 32)[0, 0]
+    assert slope.tolist() == pytest.approx([-ceiling] * 3 + [0], rel=1e-5, abs=1e-3)
+
+
+def test_where_everybody_is_near_it_is_pots_sinkhorn():
+    """A person in each of 4 × 5 blocks, where the floor has no part; POT knows none."""
+    density = predicted("even", 4, 5)
+    y, x = torch.meshgrid(torch.arange(4), torch.arange(5), indexing="ij")
+    points = 8 * torch.stack([x, y], -1).view(-1, 2) + crowd("uniform", 20, 1, 1)
     b = (density / density.sum()).flatten()
-    held = b > 0
-    cost = squared_distances(points, h, w, 8)[:, held]
-    a = torch.full((n,), 1 / n, dtype=torch.float64)
-    options = {"numItermax": iterations, "stopThr": 0, "log": True, "warn": False}
-    _plan, log = ot.bregman.sinkhorn_log(a, b[held], cost, 10.0, **options)
-    alpha, beta = 10 * log["log_u"], 10 * log["log_v"]
-    shift = b[held] @ beta  # duals are known up to a constant
-    beta_found = found.blocks[0].flatten()[held].double()
-    for ours, true in ((found.points[0], alpha + shift), (beta_found, beta - shift)):
-        assert (ours - true).norm() < 0.01 * true.norm() + 1e-3
-    true = shape_gradient(beta, b[held])
-    assert (shape_gradient(beta_found, b[held]) - true).norm() < 0.01 * true.norm() + 1e-3
+    cost = squared_distances(points, 4, 5, 8)
+    options = {"numItermax": 10, "stopThr": 0, "log": True, "warn": False}
+    _plan, log = ot.bregman.sinkhorn_log(ot.unif(20, b), b, cost, 10.0, **options)
+    found = block_duals(density[None], [points], 8, iterations=10)[0]
+    true = density_gradient(density, 10 * log["log_v"].view(4, 5))
+    assert_near(density_gradient(density, found), true, 1e-9)
 
 
-def test_pot_as_a_solver_is_the_published_one():
-    points, density = crowd("clustered", 60, 20, 28), predicted("zero but for a few", 20, 28)
-    by_pot, ours = (
-        duals(density[None], [points], 8, solver=solver).blocks[0]
-        for solver in ("pot", "published")
-    )
-    held = density > 0
-    assert distance(ours[held], by_pot[held]) < 1e-3
-    assert torch.isfinite(by_pot).all()
+def test_every_tenth_iteration_may_be_the_last():
+    """The marginal's error is looked at after 10, 20, … iterations, written out here."""
+    density, points = predicted("even", 2, 2), crowd("uniform", 40, 2, 2)
+    k = (squared_distances(points, 2, 2, 8) / -10).exp()
+    a, b = torch.full((40,), 1 / 40, dtype=torch.float64), (density / density.sum()).flatten()
+    u, looks = a, {}
+    for iteration in range(1, ITERATIONS + 1):
+        v = b / (k.T @ u + FLOOR)
+        u = a / (k @ v + FLOOR)
+        if iteration % 10 == 0:
+            error = (v * (k.T @ u) - b).square().sum().item()
+            looks[iteration] = (error, 10 * (v + FLOOR).log())
+    last = next(n for n, (error, _) in looks.items() if error <= TOLERANCE)
+    assert 10 < last < 90, "a case in which the rule matters"
+    found = block_duals(density[None], [points], 8)[0].flatten()
+    assert torch.allclose(found, looks[last][1], rtol=1e-10)
+    assert (found - looks[last + 10][1]).abs().max() > 1e-6
+    assert (found - looks[last - 10][1]).abs().max() > 1e-6
 
 
-def newton(points, density, r=8, epsilon=10.0):
-    """β (h·w,) in float64 whose marginals are right to 1e-6, by Newton with a line search."""
-    n = len(points)
-    cost = squared_distances(points, *density.shape, r)
-    b = (density / density.sum()).flatten()
-    f = torch.zeros(n, dtype=torch.float64)
-
-    def reach(f, e):
-        return torch.logsumexp((f[:, None] - cost) / e - math.log(n), 0)
-
-    e = 3e4
-    while True:
-        e = max(e / 2, epsilon)
-        for _ in range(60):
-            share = torch.softmax((f[:, None] - cost) / e, 0)
-            slope = 1 / n - share @ b
-            if slope.abs().sum() < (1e-7 if e == epsilon else 1e-2):
-                break
-            matrix = torch.diag(share @ b) - (share * b) @ share.T + 1e-3 / n**2
-            matrix.diagonal().add_(1e-13)
-            step, length = e * torch.linalg.solve(matrix, slope), 1.0
-            here, rise = f.mean() - e * b @ reach(f, e), slope @ step
-            while length > 1e-8:
-                there = f + length * step
-                if there.mean() - e * b @ reach(there, e) >= here + 1e-4 * length * rise:
-                    break
-                length /= 2
-            f = there
-        if e == epsilon:
-            assert (
-                slope.abs().sum() < 1e-6
-            )  # the points' marginal; the blocks' is right by construction
-            return e * (b.log() - reach(f, e))
-
-
-@pytest.mark.parametrize(
-    ("layout", "kind", "n"),
-    [
-        ("uniform", "even", 400),
-        ("clustered", "even", 200),
-        ("clustered", "peaked", 100),
-        ("clustered", "nearly zero", 60),
-        ("uniform", "peaked", 10),
-    ],
-)
-def test_converged_is_within_2_percent_of_float64(layout, kind, n):
-    points, density = crowd(layout, n), predicted(kind)
-    true = shape_gradient(newton(points, density), density.flatten())
-    early, found = (
-        duals(density.float()[None], [points.float()], 8, solver=solver).blocks[0].flatten()
-        for solver in SOLVERS
-    )
-    assert distance(shape_gradient(found, density.flatten()), true) < 0.02
-    assert distance(shape_gradient(early, density.flatten()), true) > 0.02  # what it is there for
-
-
-def test_the_gradient_is_that_of_the_cost():
-    """Central differences of the converged cost, and orthogonality to the density's scale."""
-    points, density = crowd("uniform", 4, 4, 5), predicted("even", 4, 5)
-    options = {"iterations": 3000}
-    slope = gradient(density, points, **options)
-    assert (slope * density).sum().item() == pytest.approx(0, abs=1e-9)
-    for i, j in ((0, 0), (1, 3), (3, 4)):
-        away = torch.zeros_like(density)
-        away[i, j] = 1e-4
-        up, down = (
-            transport_cost((density + sign * away)[None], [points], 8, **options).item()
-            for sign in (1, -1)
-        )
-        assert slope[i, j].item() == pytest.approx((up - down) / 2e-4, rel=1e-3, abs=1e-3)
-
-
-def test_the_gradient_is_the_published_formula():
-    points, density = crowd("clustered", 50, 9, 14), predicted("even", 9, 14).float()
-    beta, total = duals(density[None], [points], 8).blocks[0], density.sum()
+def test_the_value_is_zero_and_the_gradient_is_the_formula_s():
+    points, density = crowd("clustered", 50, 9, 14), predicted("even", 9, 14)
+    assert transport_loss(density[None], [points], 8).tolist() == [0]
+    beta, total = block_duals(density[None], [points], 8)[0], density.sum()
     formula = beta / total - (density * beta).sum() / total**2
-    assert torch.allclose(gradient(density, points).float(), formula, rtol=1e-3, atol=1e-4)
+    slope = gradient(density[None], [points])[0]
+    assert torch.allclose(slope, formula, rtol=1e-9)
+    assert (slope * density).sum().item() == pytest.approx(0, abs=1e-9), "whatever the scale"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     layout=st.sampled_from(LAYOUTS),
-    kind=st.sampled_from([*KINDS, "negative in places", "zero"]),
+    kind=st.sampled_from([*KINDS, "minute", "negative in places", "zero"]),
     n=st.integers(0, 150),
     h=st.integers(1, 20),
     w=st.integers(1, 20),
     r=st.sampled_from([1, 8, 16, 32]),
-    solver=st.sampled_from(SOLVERS),
     seed=st.integers(0, 9),
 )
-def test_always_finite(layout, kind, n, h, w, r, solver, seed):
-    points = crowd(layout, n, h, w, r, seed).float()
-    density = predicted(kind, h, w, seed).float().requires_grad_()
-    cost = transport_cost(density[None], [points], r, solver=solver)
-    cost.sum().backward()
-    assert torch.isfinite(cost).all()
-    assert torch.isfinite(density.grad).all()
-    found = duals(density.detach()[None], [points], r, solver=solver)
-    assert all(torch.isfinite(tensor).all() for tensor in (*found.points, found.blocks))
+def test_always_finite(layout, kind, n, h, w, r, seed):
+    points = [crowd(layout, n, h, w, r, seed).float(), torch.empty(0, 2)]
+    density = torch.stack([predicted(kind, h, w, seed)] * 2).float()
+    beta, slope = block_duals(density, points, r), gradient(density, points, r)
+    assert torch.isfinite(beta).all() and torch.isfinite(slope).all()
+    assert beta.abs().max() <= 10 * math.log(1 / FLOOR) * (1 + 1e-6), "the floor is a ceiling"
+    assert not slope[1].any()
     if n == 0 or not (density > 0).any():
-        assert cost.item() == 0
-        assert not density.grad.any()
+        assert not slope.any()
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize(
-    ("layout", "kind", "n"),
-    [
-        ("uniform", "even", 3000),
-        ("one pixel", "nearly zero", 1000),
-        ("corner", "far corner", 300),
-        ("border", "zero but for a few", 300),
-        ("uniform", "one block", 1),
-    ],
-)
-def test_a_whole_crop_at_its_worst_is_finite(layout, kind, n, solver):
-    points, density = crowd(layout, n).float(), predicted(kind).float()
-    assert torch.isfinite(gradient(density, points, solver=solver)).all()
-
-
-@pytest.mark.parametrize("solver", SOLVERS)
-def test_several_pictures_are_each_alone(solver):
-    """Also where they are padded to one shape, as on a GPU. The vectorising transform refuses whatever
-    would read a value back, so this shows too that a solver never waits for its device."""
-    crowds = [
-        crowd(*c, 9, 14)
-        for c in [("uniform", 30), ("corner", 0), ("clustered", 7), ("border", 200)]
-    ]
-    crowds = [points.float() for points in crowds]
-    kinds = ("even", "even", "nearly zero", "peaked")
-    density = torch.stack([predicted(kind, 9, 14, seed=k) for k, kind in enumerate(kinds)]).float()
-    together = duals(density, crowds, 8, solver=solver)
-    for b, points in enumerate(crowds):
-        alone = duals(density[b : b + 1], [points], 8, solver=solver)
-        for several, one in (
-            (together.points[b], alone.points[0]),
-            (together.blocks[b], alone.blocks[0]),
-        ):
-            assert torch.allclose(
-                several, one, rtol=1e-4, atol=0.1
-            )  # px²; sums are taken otherwise
-    crowded = [0, 2, 3]
-    mass = density[crowded] / density[crowded].sum((1, 2), keepdim=True)
-    padded = transport._together(
-        lambda *picture: transport.SOLVERS[solver](*picture, 8, 10.0, 100),
-        [crowds[b] for b in crowded],
-        mass,
-    )
-    for b, (alpha, beta) in zip(crowded, padded, strict=True):
-        tolerance = (
-            0.02 * together.blocks[b].std()
-        )  # other groups of points precondition differently
-        beta = beta - mass[crowded.index(b)].flatten() @ beta
-        assert (beta.view(9, 14) - together.blocks[b]).abs().max() < tolerance
-        assert alpha.shape == (len(crowds[b]),)
+def test_it_never_waits_for_the_device():
+    """Tensors without values go through it; reading one back would be an error."""
+    with FakeTensorMode():
+        density, points = torch.rand(2, 9, 14), [torch.rand(5, 2), torch.rand(0, 2)]
+        assert block_duals(density, points, 8).shape == density.shape
 
 
 def test_half_precision_around_it_changes_nothing():
     points, density = crowd("uniform", 20, 9, 14).float(), predicted("even", 9, 14).float()
-    plain = duals(density[None], [points], 8).blocks
+    plain = block_duals(density[None], [points], 8)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(duals(density[None], [points], 8).blocks, plain)
+        assert torch.equal(block_duals(density[None], [points], 8), plain)
 
 
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"solver": "convergd"}, "Did you mean 'converged'"),
         ({"density": torch.ones(1, 1, 2, 2)}, r"\(1, 1, 2, 2\); expected \(B, h, w\)"),
-        ({"points": []}, "0 sets of points for 1 pictures"),
+        ({"density": torch.ones(1, 0, 2)}, r"\(1, 0, 2\); expected \(B, h, w\)"),
+        ({"points": []}, "0 sets of points for 1 images"),
         ({"points": [torch.zeros(2, 3)]}, r"points\[0\] is \(2, 3\)"),
         ({"block_size_px": 0}, "block_size_px is 0"),
         ({"regularisation": -1.0}, "regularisation is -1.0"),
@@ -311,38 +217,4 @@ def test_half_precision_around_it_changes_nothing():
 def test_what_does_not_belong_together_is_refused(change, match):
     given = {"density": torch.ones(1, 2, 2), "points": [torch.zeros(1, 2)], "block_size_px": 8}
     with pytest.raises(ValueError, match=match):
-        duals(**(given | change))
-
-
-def test_speed_ten_times_pots():
-    """A promise on time: a batch of 8 crops with 500 people each, 100 iterations, float32, one thread.
-
-    The published solver was measured at 16 times the speed of POT's ``sinkhorn_log`` on arrays, the
-    converged one at 9 times (on tensors POT takes twice as long). The floors leave room for a busy
-    machine: the better of two rounds of ours against one picture of POT's, times 8.
-    """
-    crowds = [crowd("uniform", 500, seed=k).float() for k in range(8)]
-    density = torch.stack([predicted("even", seed=k) for k in range(8)]).float()
-    cost = squared_distances(crowds[0], 56, 56, 8).numpy()
-    a, b = np.full(500, 1 / 500, np.float32), (density[0] / density[0].sum()).flatten().numpy()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        ours = {
-            solver: min(_seconds(crowds, density, solver) for _ in range(2)) for solver in SOLVERS
-        }
-        start = time.perf_counter()
-        ot.bregman.sinkhorn_log(a, b, cost, 10.0, numItermax=100, stopThr=0, warn=False)
-        pot = 8 * (time.perf_counter() - start)
-    finally:
-        torch.set_num_threads(threads)
-    ratios = {solver: pot / seconds for solver, seconds in ours.items()}
-    print(f"\nPOT {pot:.1f} s; ratio " + ", ".join(f"{s} {x:.1f}" for s, x in ratios.items()))
-    assert ratios["published"] > 5, ratios
-    assert ratios["converged"] > 4, ratios
-
-
-def _seconds(crowds, density, solver):
-    start = time.perf_counter()
-    duals(density, crowds, 8, solver=solver)
-    return time.perf_counter() - start
+        block_duals(**(given | change))

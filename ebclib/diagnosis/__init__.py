@@ -1,8 +1,7 @@
 """Where a model errs: by crowd, by scale, by block, and in its own opinion of itself.
 
 `diagnose` looks at every picture of a split once and keeps sums; the other functions make tables of
-these, and of a run's predictions; `descend` asks the count loss itself, without a model. Nothing here
-draws: see `ebclib.plots`.
+these, and of a run's predictions. Nothing here draws: see `ebclib.plots`.
 """
 
 from ebclib.diagnosis.annotations import doubted, leaving_out
@@ -14,7 +13,6 @@ from ebclib.diagnosis.calibration import (
     reliability_sums,
 )
 from ebclib.diagnosis.collecting import Diagnosis, diagnose, window_errors
-from ebclib.diagnosis.descent import descend
 from ebclib.diagnosis.groups import by_people, by_range, by_spacing, by_window, count_ranges
 from ebclib.diagnosis.pictures import pick_pictures, predictions_of
 from ebclib.diagnosis.spacing import SPACING_PX, block_spacing, local_spacing
@@ -31,7 +29,6 @@ __all__ = [
     "class_sums",
     "class_table",
     "count_ranges",
-    "descend",
     "diagnose",
     "doubted",
     "leaving_out",

@@ -20,7 +20,7 @@ from ebclib.plots.diagrams import (
 )
 from ebclib.plots.labels import plot_borders, plot_correction, plot_kernels
 from ebclib.plots.overlay import overlay, plot_count, plot_count_beside
-from ebclib.plots.performance import plot_crops, plot_growth, plot_solvers, plot_step
+from ebclib.plots.performance import plot_crops, plot_growth, plot_step
 from ebclib.plots.results import plot_gallery, plot_history, plot_maps, plot_predictions
 from ebclib.plots.style import (
     COLOURS,
@@ -71,7 +71,6 @@ __all__ = [
     "plot_shares",
     "plot_signed_errors",
     "plot_similarity",
-    "plot_solvers",
     "plot_step",
     "plot_windows",
     "save",

@@ -205,29 +205,20 @@ def plot_confusion(
     return ax
 
 
-def plot_descent(
-    descents: pd.DataFrame, names: Mapping[float, str] | None = None, ax: Axes | None = None
-) -> Axes:
-    """The sum of a density over the steps of a descent, a line a weight of transport.
+def plot_descent(people: pd.DataFrame, true: float, ax: Axes | None = None) -> Axes:
+    """The sum of a density over the steps of a descent, a line a column.
 
     Parameters
     ----------
-    descents : `diagnosis.descend`
-    names : what some weights are known by, for the legend
+    people : indexed by step; a column's name is in the legend
+    true : how many there are
     """
     ax = ax or plt.subplots(figsize=(COLUMN_INCHES * 1.2, 2.5))[1]
-    right = descents.loc[descents["step"] == 0, "people"].iloc[0]
-    ax.axhline(right, color="0.4", lw=1, zorder=0)
-    for k, (weight, each) in enumerate(descents.groupby("ot_weight")):
-        name = (names or {}).get(weight)
-        label = f"$w_{{OT}}$ = {weight:g}" + (f" ({name})" if name else "")
-        style = {
-            "color": COLOURS[k],
-            "marker": MARKERS[k],
-            "markevery": max(1, len(each) // 8),
-            "ms": 4,
-        }
-        ax.plot(each["step"], each["people"], label=label, **style)
+    ax.axhline(true, color="0.4", lw=1, zorder=0)
+    for k, (name, each) in enumerate(people.items()):
+        every = max(1, len(each) // 8)
+        style = {"color": COLOURS[k], "marker": MARKERS[k], "markevery": every, "ms": 4}
+        ax.plot(each.index, each, label=name, **style)
     ax.set(xlabel="Step", ylabel="People, predicted", ylim=(0, None))
     legend_above(ax, columns=2)
     return ax

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 from ebclib.plots.style import COLOURS, COLUMN_INCHES, MARKERS, PAGE_INCHES
 
@@ -15,11 +14,11 @@ LOSS_PARTS = ("cross-entropy", "transport", "rest of the loss", "loss backward")
 
 
 def plot_step(parts: pd.DataFrame, ax: Axes | None = None, title: str = "") -> Axes:
-    """The parts of a training step as bars on a logarithmic axis, their shares beside them.
+    """The parts of a training step as bars, their shares beside them.
 
     Parameters
     ----------
-    parts : `performance.step_parts`
+    parts : a row a part, ``ms`` and ``share``
     """
     ax = ax or plt.subplots(figsize=(COLUMN_INCHES * 1.35, 2.8))[1]
     is_loss = np.array([part in LOSS_PARTS for part in parts.index])
@@ -30,11 +29,11 @@ def plot_step(parts: pd.DataFrame, ax: Axes | None = None, title: str = "") -> A
         places = np.flatnonzero(rows)
         ax.barh(places, parts["ms"][rows], color=colour, hatch=hatch, edgecolor="white", label=kind)
     for place, (ms, share) in enumerate(zip(parts["ms"], parts["share"], strict=True)):
-        ax.text(ms * 1.1, place, f"{share:.1%}", va="center", fontsize=7.5)
+        ax.text(ms, place, f" {share:.1%}", va="center", fontsize=7.5)
     ax.set_yticks(range(len(parts)), parts.index)
-    ax.set(xscale="log", xlabel="Milliseconds a step (shares of it beside the bars)")
+    ax.set(xlabel="Milliseconds a step (shares of it beside the bars)")
     ax.set_title(title, pad=22)
-    ax.set_xlim(right=parts["ms"].max() * 6)
+    ax.set_xlim(right=parts["ms"].max() * 1.15)
     ax.invert_yaxis()
     ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.4, 1), ncols=2, fontsize=7.5)
     return ax
@@ -45,52 +44,21 @@ def plot_growth(growth: pd.DataFrame) -> Figure:
 
     Parameters
     ----------
-    growth : `performance.transport_growth`
+    growth : rows (``varied``, ``value``, ``way``, ``ms``)
     """
     varied = list(growth["varied"].unique())
     figure, axes = plt.subplots(1, len(varied), figsize=(PAGE_INCHES, 2.4), sharey=True)
     for ax, name in zip(axes, varied, strict=True):
         rows = growth[growth["varied"] == name]
-        for k, (solver, each) in enumerate(rows.groupby("solver", sort=False)):
-            ax.plot(each["value"], each["ms"], MARKERS[k] + "-", color=COLOURS[k], label=solver)
+        for k, (way, each) in enumerate(rows.groupby("way", sort=False)):
+            ax.plot(each["value"], each["ms"], MARKERS[k] + "-", color=COLOURS[k], label=way)
         values = sorted(rows["value"].unique())
         ax.set(xscale="log", yscale="log", xlabel=name[0].upper() + name[1:])
         ax.set_xticks(values, values, rotation=0 if len(values) < 5 else 45)
         ax.minorticks_off()
         ax.grid(axis="y", lw=0.4)
     axes[0].set_ylabel("Milliseconds a batch")
-    axes[0].legend(frameon=False, title="solver")
-    return figure
-
-
-def plot_solvers(solvers: pd.DataFrame) -> Figure:
-    """Time, memory and error of the solvers of transport, a panel each, on logarithmic axes.
-
-    The error is against the exact solution.
-
-    Parameters
-    ----------
-    solvers : `performance.compare_solvers`
-    """
-    panels = {
-        "ms": "Milliseconds a crop",
-        "peak_mb": "Peak memory, MB",
-        "error_exact": "Gradient's relative error",
-    }
-    figure, axes = plt.subplots(1, 3, figsize=(PAGE_INCHES, 2.2), sharey=True)
-    ours = np.array(["ours" in name for name in solvers.index])
-    colours = np.where(ours, 0, 7)
-    for ax, (column, label) in zip(axes, panels.items(), strict=True):
-        values = solvers[column]
-        ax.barh(range(len(values)), values, color=[COLOURS[k] for k in colours])
-        for place, value in enumerate(values):
-            text = f"{value:.2g}" if value < 100 else f"{value:.0f}"
-            ax.text(value * 1.15, place, text, va="center", fontsize=7.5)
-        ax.set(xscale="log", xlabel=label)
-        ax.set_xlim(values.min() / 3, values.max() * 8)
-        ax.xaxis.set_minor_formatter(NullFormatter())
-    axes[0].set_yticks(range(len(solvers)), solvers.index)
-    axes[0].invert_yaxis()
+    axes[0].legend(frameon=False)
     return figure
 
 
@@ -99,7 +67,7 @@ def plot_crops(crops: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
     Parameters
     ----------
-    crops : `performance.compare_crops`
+    crops : a row a way, ``crops_per_s`` and ``times_faster``
     """
     ax = ax or plt.subplots(figsize=(COLUMN_INCHES * 1.3, 1.7))[1]
     rate, times = crops["crops_per_s"], crops["times_faster"]

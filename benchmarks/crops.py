@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from .. import synthetic
-from ..augmentation import RELEASED, Augmentation
-from ..datasets import PreparedSplit, prepared
-from ..device_crops import DeviceCrops
-from ..transforms import EpochSampler, TrainingCrops, collate, crop_points
+from ebclib import synthetic
+from ebclib.augmentation import RELEASED, Augmentation
+from ebclib.datasets import PreparedSplit, prepared
+from ebclib.device_crops import DeviceCrops
+from ebclib.transforms import EpochSampler, TrainingCrops, collate, crop_points
+
 from .timing import race
 
 LEAST_SIDE_PX = 448

@@ -10,10 +10,11 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from ..counter import Counter
-from ..models import BlockwiseModel
-from ..runs import Run
-from ..task import fill_model
+from ebclib.counter import Counter
+from ebclib.models import BlockwiseModel
+from ebclib.runs import Run
+from ebclib.task import fill_model
+
 from .timing import race
 
 

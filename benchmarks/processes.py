@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from .. import datasets
-from ..runs import Run
+from ebclib import datasets
+from ebclib.runs import Run
 
 EPOCHS = 4
 

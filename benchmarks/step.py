@@ -9,16 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import losses, transport
-from ..device_crops import DeviceCrops
-from ..encoders import build_encoder
-from ..models import BlockwiseModel
-from ..runs import device_name
-from ..transforms import Batch
-from ..variants import find_variant
+from ebclib import losses
+from ebclib.device_crops import DeviceCrops
+from ebclib.encoders import build_encoder
+from ebclib.models import BlockwiseModel
+from ebclib.plots.performance import LOSS_PARTS
+from ebclib.runs import device_name
+from ebclib.transforms import Batch
+from ebclib.transport import transport_loss
+from ebclib.variants import find_variant
+
 from .timing import Laps, race
 
-LOSS_PARTS = ("cross-entropy", "transport", "rest of the loss", "loss backward")
 REPRESENTATIVES = (0.0, 1.0, 2.0, 3.0, 4.4)  # of the fine bins at r = 8
 _BORDERS = (1.0, 2.0, 3.0, 4.0)
 _MATRIX_SIDE = {"cpu": 2048}  # elsewhere 8192
@@ -36,7 +38,6 @@ def step_parts(
     crops: DeviceCrops,
     steps: int = 2,
     precision: str = "fp32",
-    solver: str = "published",
 ) -> pd.DataFrame:
     """What each part of a training step costs: crops, network, loss, optimiser.
 
@@ -49,7 +50,6 @@ def step_parts(
     crops : where batches come from; its keys are taken in order
     steps : how many are measured; each part's median is taken
     precision : of the network, fp32 or bf16; the loss is in fp32
-    solver : of the transport
 
     Returns
     -------
@@ -64,7 +64,7 @@ def step_parts(
         keys = [(step * size + k) % total for k in range(size)]
         batch = crops.batch(keys)
         laps.lap("crops")
-        one_step(model, batch, optimizer, laps, precision, solver)
+        one_step(model, batch, optimizer, laps, precision)
         rows += [row | {"step": step} for row in laps.rows if step]
     table = pd.DataFrame(rows).groupby("part", sort=False)[["ms", "cpu_ms"]].median()
     return table.assign(share=table["ms"] / table["ms"].sum())
@@ -76,7 +76,6 @@ def one_step(
     optimizer: torch.optim.Optimizer,
     laps: Laps,
     precision: str = "fp32",
-    solver: str = "published",
 ) -> None:
     """One step of training with DACE, a lap after each part."""
     picture = batch.picture.contiguous(memory_format=torch.channels_last)
@@ -90,9 +89,10 @@ def one_step(
     loss = F.cross_entropy(logits, classes, reduction="sum") / len(logits)
     laps.lap("cross-entropy")
     density = model.density(logits)
-    carried = transport.transport_cost(density[:, 0], batch.points, 8, solver=solver).mean()
+    carried = transport_loss(density[:, 0], batch.points, 8).mean()
     laps.lap("transport")
-    loss = loss + losses.OT_WEIGHT * carried + _rest(density[:, 0], batch.counts)
+    rest = losses.dmcount(density, batch.counts, batch.points, 8, ot_weight=0)
+    loss = loss + losses.OT_WEIGHTS["released"] * carried + rest.total
     laps.lap("rest of the loss")
     loss.backward()
     laps.lap("loss backward")
@@ -171,12 +171,3 @@ def device_share(
         },
         name=f"{device_name(picture.device.type)}, {precision}",
     )
-
-
-def _rest(density: Tensor, counts: Tensor) -> Tensor:
-    """The count and the total variation of DM-Count, weighted: (B, h, w) twice to a scalar."""
-    people, predicted = counts.sum((1, 2)), density.sum((1, 2))
-    shape = density / predicted.clamp(min=transport.LEAST_COUNT)[:, None, None]
-    truth = counts / people.clamp(min=1)[:, None, None]
-    variation = people * (shape - truth).abs().sum((1, 2))
-    return ((predicted - people).abs() + losses.TV_WEIGHT * variation).mean()
