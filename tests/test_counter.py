@@ -638,7 +638,6 @@ def test_nothing_to_count_is_an_error(alone, tmp_path, capsys):
 
 def test_counting_many_is_faster_than_a_plain_loop(alone, tmp_path):
     """Usual are three times and more where bf16 is multiplied fast; elsewhere it is no slower."""
-    from ebclib.performance import compare_counting
 
     card, weights = read_card(alone), tmp_path / "auto.safetensors"
     weights.write_bytes(alone.read_bytes())
