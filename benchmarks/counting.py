@@ -10,10 +10,9 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from ebclib.counter import Counter
-from ebclib.models import BlockwiseModel
+from ebclib.counting import CrowdCounter
+from ebclib.models import BlockwiseModel, fill_model
 from ebclib.runs import Run
-from ebclib.task import fill_model
 
 from .timing import race
 
@@ -24,24 +23,24 @@ def compare_counting(
     rounds: int = 3,
     precision: str | None = None,
 ) -> pd.DataFrame:
-    """`Counter` and a plain loop over the same picture files with the same weights, in turn.
+    """`CrowdCounter` and a plain loop over the same picture files with the same weights, in turn.
 
     The plain loop opens a file, sends the whole picture through the network in float32 as torch has it
     by default, and adds up the density, one picture after the other.
 
     Parameters
     ----------
-    source : run or weights, as for `Counter`
+    source : run or weights, as for `CrowdCounter`
     paths : picture files of sizes that the model's data set leaves as they are
     rounds : 2 or more; the first one warms up, the best counts
-    precision : of `Counter`
+    precision : of `CrowdCounter`
 
     Returns
     -------
     a row a way: ``ms`` and ``cpu_ms`` (of all cores) a picture, ``pictures_per_s``, ``times_faster`` than
     the plain loop, and ``mean``, the people counted on average
     """
-    counter = Counter(source, precision=precision)
+    counter = CrowdCounter(source, precision=precision)
     plain = fill_model(counter.card.config, counter.weights, counter.device)
     sums: dict[str, float] = {}
 
@@ -49,9 +48,9 @@ def compare_counting(
         sums["plain loop"] = sum(plain_count(plain, path) for path in paths)
 
     def by_counter() -> None:
-        sums["Counter"] = sum(result.count for result in counter.count(list(paths)))
+        sums["CrowdCounter"] = sum(result.count for result in counter.count(list(paths)))
 
-    table = race({"plain loop": by_loop, "Counter": by_counter}, rounds, counter.device)
+    table = race({"plain loop": by_loop, "CrowdCounter": by_counter}, rounds, counter.device)
     ms = table["ms"] / len(paths)
     return pd.DataFrame(
         {

@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from ebclib import synthetic
-from ebclib.augmentation import RELEASED, Augmentation
-from ebclib.datasets import PreparedSplit, prepared
-from ebclib.device_crops import DeviceCrops
-from ebclib.transforms import EpochSampler, TrainingCrops, collate, crop_points
+from ebclib.data import PreparedSplit, prepared
+from ebclib.data.augmentation import RELEASED, Augmentation
+from ebclib.data.crops import EpochSampler, TrainingCrops, collate, crop_points
+from ebclib.data.device_crops import DeviceCrops
 
 from .timing import race
 
@@ -29,7 +29,7 @@ _TAPS = 5  # of the blur, as in the release
 def draw_jpegs(
     root: Path, pictures: int, height: int = 768, width: int = 1024, people: int = 200
 ) -> PreparedSplit:
-    """Drawn crowds as JPEGs of quality 90 in `<root>/jpegs/train`, and prepared in `<root>/prepared`.
+    """AugmentParams crowds as JPEGs of quality 90 in `<root>/jpegs/train`, and prepared in `<root>/prepared`.
 
     Raises
     ------

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ebclib import datasets
+from ebclib import data
 from ebclib.runs import Run
 
 EPOCHS = 4
@@ -49,8 +49,8 @@ def compare_processes(
         raise ValueError(
             f"{odd[0]} processes cannot share batches of {batch_size} equally: give a divisor."
         )
-    split = datasets.prepared(dataset, "train", progress=False)
-    train, _ = datasets.hold_out(split.counts, seed=0)
+    split = data.prepared(dataset, "train", progress=False)
+    train, _ = data.hold_out(split.counts, seed=0)
     crops = len(train) // batch_size * batch_size
     seconds = {}
     for count in counts:

@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ebclib import losses
-from ebclib.device_crops import DeviceCrops
+from ebclib.data.crops import Batch
+from ebclib.data.device_crops import DeviceCrops
 from ebclib.encoders import build_encoder
+from ebclib.encoders.variants import find_variant
 from ebclib.models import BlockwiseModel
 from ebclib.plots.performance import LOSS_PARTS
 from ebclib.runs import device_name
-from ebclib.transforms import Batch
 from ebclib.transport import transport_loss
-from ebclib.variants import find_variant
 
 from .timing import Laps, race
 

@@ -9,14 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ebclib.transport import (
-    CHECK_EVERY,
-    FLOOR,
-    ITERATIONS,
-    REGULARISATION,
-    TOLERANCE,
-    block_duals,
-)
+from ebclib.transport import CHECK_EVERY, FLOOR, ITERATIONS, REGULARISATION, TOLERANCE, block_duals
 
 from .timing import race
 

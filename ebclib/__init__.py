@@ -1,10 +1,28 @@
-"""Blockwise crowd counting with CLIP-EBC: a picture and points in, a count out.
+"""Blockwise crowd counting with CLIP-EBC: an image and points in, a count out."""
 
-A picture is cut into square blocks, each block's count falls into one of a few integer bins, and a
-model says how likely each bin is; the bins' representative counts, weighted so, add up to the
-picture's. Each step is a module of its own (`datasets`, `blocks`, `bins`, `prompts`, `models`,
-`losses`, `training`, `evaluation`), to be imported by name: importing the package itself loads
-nothing else.
-"""
+from importlib import import_module
+from typing import Any
+
+_NAMES = {
+    "bins": ("make_bins",),
+    "blocks": ("block_counts",),
+    "config": ("Config", "make_config"),
+    "counting": ("CrowdCounter",),
+    "data": ("prepare", "read"),
+    "losses": ("dace", "dmcount"),
+    "models": ("BlockwiseModel",),
+    "prompts": ("sentences",),
+    "runs": ("all_runs", "open_run"),
+    "training": ("evaluate", "load_or_train", "submit", "train"),
+}
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:  # names are loaded when used: importing does nothing
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __version__ = "0.1.0"

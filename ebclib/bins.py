@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ebclib.choices import choose
+from ebclib.config import one_of
 
 NOBODY_BELOW = 0.05
 """Upper edge of the first interval. The paper names 0.05 as a border that is hard to learn (Sec. III-A1)."""
@@ -273,7 +273,7 @@ def make_bins(policy: str, max_count: int, intervals: int | None = None) -> Bins
     """
     if max_count < 1:
         raise ValueError(f"max_count is {max_count}; a block holds at least 1 person (m ≥ 1).")
-    make = POLICIES[choose("bins", policy, POLICIES)]
+    make = POLICIES[one_of("bins", policy, POLICIES)]
     if intervals is None:
         return make(max_count)
     if make is not interval:

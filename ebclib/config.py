@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import inspect
 import math
 import os
@@ -10,14 +11,26 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from .choices import choose
-from .variants import find_variant
+
+def one_of(what: str, value: str, options: Iterable[str]) -> str:
+    """``value`` if it is one of ``options``; otherwise a ValueError that names the nearest one.
+
+    >>> one_of("head", "text", ["text", "linear"])
+    'text'
+    """
+    options = list(options)
+    if value in options:
+        return value
+    near = difflib.get_close_matches(str(value), options, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    shown = options if len(options) <= 30 else [*options[:8], f"… ({len(options)} in all)"]
+    raise ValueError(f"{what} {value!r} is not known.{hint} Choose from: {', '.join(shown)}.")
 
 
 def project_root(start: Path | None = None) -> Path:
@@ -79,7 +92,7 @@ class Config:
     made, ``name`` by `make_config`.
     """
 
-    dataset: str = "synthetic"  # a name known to `ebclib.datasets`, or a folder below the data root
+    dataset: str = "synthetic"  # a name known to `ebclib.data`, or a folder below the data root
     model: str = "clip_rn50"  # a row of `variants.VARIANTS`, or timm:NAME, open_clip:NAME
     pretrained: str = "default"  # the row's weights; another tag; a file; none
     head: Literal["text", "linear", "random_text", "regression"] | None = None  # None: text, linear
@@ -127,6 +140,8 @@ class Config:
         for field in dataclasses.fields(self):
             value = _fit(field.name, getattr(self, field.name), hints[field.name])
             object.__setattr__(self, field.name, value)
+        from ebclib.encoders.variants import find_variant  # which takes `one_of` from here
+
         variant = find_variant(self.model)
         for name, derived in (
             ("head", "text" if variant.has_text else "linear"),
@@ -342,7 +357,7 @@ _RECIPE_OF = {
 def default_recipe(dataset: str) -> str:
     """The recipe where none is named: ``paper`` for published data, ``own`` for a folder of one's own.
 
-    Drawn crowds have ``demo`` and ``quarter_minute``.
+    AugmentParams crowds have ``demo`` and ``quarter_minute``.
 
     >>> default_recipe("shb"), default_recipe("my_birds")
     ('paper', 'own')
@@ -368,9 +383,9 @@ def make_config(dataset: str = "synthetic", recipe: str | None = None, **given: 
     """
     recipe = recipe or default_recipe(dataset)
     for name in given:
-        choose("parameter", name, FIELDS)
+        one_of("parameter", name, FIELDS)
     given = {name: value for name, value in given.items() if value is not None}
-    values = RECIPES[choose("recipe", recipe, RECIPES)] | given
+    values = RECIPES[one_of("recipe", recipe, RECIPES)] | given
     config = Config(dataset=dataset, recipe=recipe, **values)
     return dataclasses.replace(config, name=config.name or default_name(config, given))
 
@@ -389,6 +404,8 @@ def check_inputs(config: Config) -> None:
     path = Path(config.pretrained).expanduser()
     if (path.is_absolute() or len(path.parts) > 1) and not path.is_file():
         raise FileNotFoundError(f"pretrained is {config.pretrained!r}, and there is no such file.")
+    from ebclib.encoders.variants import find_variant
+
     variant = find_variant(config.model)
     packages = []
     if variant.weights == "packaged" and config.pretrained == "default":
@@ -411,7 +428,7 @@ def check_data(dataset: str) -> None:
     ValueError : an unknown name (the nearest is given), or labels that make no sense
     FileNotFoundError : it is not there; says what is missing and where to get it
     """
-    from .datasets import describe, read
+    from ebclib.data import describe, read
 
     if not describe(dataset).is_drawn:
         read(dataset, "train")
@@ -478,7 +495,7 @@ def _fit(name: str, value: Any, hint: Any) -> Any:
                 return option
         if all(isinstance(option, int) for option in options):  # no number is meant by its digits
             raise ValueError(f"{name} is {value!r}; choose from: {', '.join(map(str, options))}.")
-        choose(name, str(value), [str(option) for option in options])
+        one_of(name, str(value), [str(option) for option in options])
     if origin is types.UnionType or origin is typing.Union:
         if value is None and type(None) in options:
             return None

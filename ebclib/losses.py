@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .choices import choose
-from .transport import LEAST_COUNT, transport_loss
+from ebclib.config import one_of
+from ebclib.transport import LEAST_COUNT, transport_loss
 
 OT_WEIGHTS = {"formula": 0.1, "released": 0.8}
 """w_OT by name, of transport averaged over the batch.
@@ -76,7 +76,7 @@ class CountLoss:
     tv_weight: float = TV_WEIGHT
 
     def __post_init__(self) -> None:
-        choose("count loss", self.kind, ("dmcount", *BLOCK_LOSSES))
+        one_of("count loss", self.kind, ("dmcount", *BLOCK_LOSSES))
         if self.kind == "dmcount" and self.block_size_px is None:
             raise ValueError("dmcount measures distances in pixels: give block_size_px.")
         if self.max_count is not None and self.max_count < 1:

@@ -6,8 +6,8 @@ from typing import Literal, get_args
 
 from num2words import num2words
 
-from .bins import Bin, Bins, Interval
-from .choices import choose
+from ebclib.bins import Bin, Bins, Interval
+from ebclib.config import one_of
 
 Numerals = Literal["words", "digits"]
 
@@ -38,7 +38,7 @@ def sentence(
     >>> sentence(Bin(1, 2), "car", "cars", "digits")
     'There are between 1 and 2 cars.'
     """
-    choose("numerals", numerals, get_args(Numerals))
+    one_of("numerals", numerals, get_args(Numerals))
     if not noun.strip() or not plural.strip() or (noun != "person" and plural == "people"):
         raise ValueError(
             f"noun is {noun!r} and plural {plural!r}; give both forms of what is counted, "

@@ -32,8 +32,7 @@ from typing import Any
 
 import pandas as pd
 
-from .choices import choose
-from .config import Config, results_root
+from ebclib.config import Config, one_of, results_root
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ class Run:
             raise FileNotFoundError(
                 f"Run {self.name!r} has no {name} ({path}). Weights are not committed and an unfinished "
                 "run has no metrics: train it, or continue it with --resume; from Python, "
-                f"training.trained(open_run({self.name!r}).config) does what is needed."
+                f"training.load_or_train(open_run({self.name!r}).config) does what is needed."
             )
         return path
 
@@ -124,7 +123,7 @@ def open_run(name: str | Path, root: Path | None = None) -> Run:
     root = root or results_root() / "runs"
     if not (root / name / "config.json").is_file():
         try:
-            choose("run", str(name), [run.name for run in all_runs(root)])
+            one_of("run", str(name), [run.name for run in all_runs(root)])
         except ValueError as unknown:
             raise FileNotFoundError(f"{unknown} (Runs are looked for in {root}.)") from None
     return Run(root / name)

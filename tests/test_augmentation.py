@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as vision
 
-from ebclib.augmentation import RELEASED, Augmentation, Drawn, _by_torch, blur
+from ebclib.data.augmentation import RELEASED, Augmentation, AugmentParams, _by_torch, blur
 
 STRONG = Augmentation(0.4, blur=2.0, noise=0.05, blur_share=0.7, noise_share=0.7)
 seeds = st.integers(0, 2**31)
@@ -23,7 +23,7 @@ def crops(batch=4, height=40, width=48, seed=0):
 def drawn(batch, factors=(1, 1, 1), sigma=0.0):
     spots, values = ([np.empty(0, kind)] * batch for kind in (np.int64, np.uint8))
     factors = np.tile(np.float32(factors), (batch, 1))
-    return Drawn(factors, np.full(batch, sigma, np.float32), spots, values)
+    return AugmentParams(factors, np.full(batch, sigma, np.float32), spots, values)
 
 
 @settings(deadline=None, max_examples=25)

@@ -136,32 +136,30 @@ def test_shapes_that_cannot_be():
 
 def test_the_released_statistics_of_shanghaitech_b(ebc_data):
     """With people on one pixel counted once: the released code's numbers, to the last digit."""
-    from ebclib import datasets
 
-    released = blocks.histogram(_windows(datasets, distinct_pixels=True))
+    released = blocks.histogram(_windows(distinct_pixels=True))
     assert released.tolist() == [306656205, 2810354, 95231, 10591, 1751, 440, 147, 68, 11, 2]
 
 
 def test_the_default_loses_nobody_on_shanghaitech_b(ebc_data):
     """All windows that lie inside a picture, every person counted: weighted by 64 windows each."""
-    from ebclib import datasets
 
-    everyone = blocks.histogram(_windows(datasets, distinct_pixels=False))
+    everyone = blocks.histogram(_windows(distinct_pixels=False))
     assert everyone.sum() == 400 * 761 * 1017
     released_people = sum(
         c * n for c, n in enumerate([306656205, 2810354, 95231, 10591, 1751, 440, 147, 68, 11, 2])
     )
     assert (everyone * np.arange(len(everyone))).sum() > released_people
-    grid = blocks.histogram(
-        blocks.block_counts(points, 768, 1024, 8) for points in _points(datasets)
-    )
-    assert (grid * np.arange(len(grid))).sum() == sum(len(p) for p in _points(datasets))
+    grid = blocks.histogram(blocks.block_counts(points, 768, 1024, 8) for points in _points())
+    assert (grid * np.arange(len(grid))).sum() == sum(len(p) for p in _points())
 
 
-def _points(datasets):
-    return [sample.points for sample in datasets.read("shb", "train")]
+def _points():
+    from ebclib import data
+
+    return [sample.points for sample in data.read("shb", "train")]
 
 
-def _windows(datasets, distinct_pixels):
-    for points in _points(datasets):
+def _windows(distinct_pixels):
+    for points in _points():
         yield blocks.window_counts(points, 768, 1024, 8, distinct_pixels)

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from ebclib import experiments
-from ebclib.cli import main
+from ebclib import studies
+from ebclib.__main__ import main
 from ebclib.config import make_config
 
 
@@ -60,8 +60,8 @@ def test_the_report_fits_a_screen_and_keeps_both_ends_of_a_name(make_run, capsys
 
 def test_a_long_run_on_a_processor_says_what_it_takes(capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    experiments.say_duration(make_config("synthetic"))
+    studies.say_duration(make_config("synthetic"))
     assert not capsys.readouterr().err
-    experiments.say_duration(make_config("shb", model="csrnet"))
+    studies.say_duration(make_config("shb", model="csrnet"))
     said = capsys.readouterr().err
     assert "2600 epochs of shb take more than" in said and "hours" in said

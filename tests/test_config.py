@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from ebclib.augmentation import AUGMENTATIONS
-from ebclib.choices import choose
 from ebclib.config import (
     FIELDS,
     RECIPES,
@@ -16,11 +14,13 @@ from ebclib.config import (
     default_recipe,
     explanations,
     make_config,
+    one_of,
     project_root,
     results_root,
     say_roots,
 )
-from ebclib.datasets import DATASETS
+from ebclib.data import DATASETS
+from ebclib.data.augmentation import AUGMENTATIONS
 from ebclib.runs import all_runs
 
 
@@ -136,7 +136,7 @@ def test_what_cannot_be_is_named(given, message):
 
 def test_choose_lists_what_there_is():
     with pytest.raises(ValueError, match=r"Choose from: a, b\."):
-        choose("letter", "zzz", ["a", "b"])
+        one_of("letter", "zzz", ["a", "b"])
 
 
 def test_the_project_is_found_from_its_notebooks(tmp_path):
@@ -158,7 +158,7 @@ def test_outside_a_checkout_the_project_is_the_installed_one(tmp_path, monkeypat
 
 
 def test_every_field_has_a_flag_that_is_explained(capsys):
-    from ebclib.cli import main, parser
+    from ebclib.__main__ import main, parser
 
     flags = vars(parser().parse_args(["train", "shb"]))
     assert {field.name for field in dataclasses.fields(Config)} <= {*flags}
@@ -204,7 +204,7 @@ if heavy:
 def test_of_many_names_an_error_lists_the_nearest():
     runs = [f"shb-clip_lite-text-paper-seed{k}" for k in range(70)]
     with pytest.raises(ValueError) as problem:
-        choose("run", "shb-clip_lite-text-paper-seed70", runs)
+        one_of("run", "shb-clip_lite-text-paper-seed70", runs)
     assert "Did you mean 'shb-clip" in str(problem.value) and "from 70" in str(problem.value)
     assert len(str(problem.value)) < 300
 

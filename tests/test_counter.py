@@ -18,26 +18,27 @@ from PIL import Image, ImageFilter
 from safetensors.torch import load_file, save_file
 
 from benchmarks.counting import compare_counting
-from ebclib import datasets, evaluation, training
-from ebclib.card import Card, read_card, write_card
-from ebclib.cli import main
+from ebclib import data as datasets
+from ebclib import evaluation, training
+from ebclib.__main__ import main
 from ebclib.config import make_config, project_root
-from ebclib.counter import (
+from ebclib.counting import (
     Count,
-    Counter,
+    CrowdCounter,
     count_files,
     count_regions,
     read_regions,
     regions_geojson,
     results_frame,
 )
-from ebclib.counter.files import list_pictures
-from ebclib.counter.sources import items, pictures_below
-from ebclib.counter.upload import Upload
-from ebclib.datasets import Sample
-from ebclib.familiarity import Familiar, crowding, traits
+from ebclib.counting.files import list_pictures
+from ebclib.counting.sources import items, pictures_below
+from ebclib.counting.upload import Upload
+from ebclib.data import Sample
+from ebclib.data.statistics import TrainingStats, crowding, traits
+from ebclib.evaluation.metadata import ModelInfo, read_info, write_info
+from ebclib.models import load_model
 from ebclib.runs import Run
-from ebclib.task import load_model
 
 
 @pytest.fixture(scope="module")
@@ -72,21 +73,21 @@ def alone(run, tmp_path_factory):
     path = tmp_path_factory.mktemp("alone") / "somewhere.safetensors"
     save_file(load_file(run.weights), path)
     card = dataclasses.replace(
-        read_card(run.weights), interval_factor=2.5, held_out_images=40, least_side=1
+        read_info(run.weights), interval_factor=2.5, held_out_images=40, least_side=1
     )
-    write_card(path, card)
+    write_info(path, card)
     return path
 
 
 @pytest.fixture(scope="module")
 def counter(alone):
-    return Counter(alone)
+    return CrowdCounter(alone)
 
 
 def test_a_run_s_weights_say_all_that_counting_needs(run, counted_split, tmp_path):
     weights = tmp_path / "elsewhere.safetensors"
     weights.write_bytes(run.weights.read_bytes())
-    counter = Counter(weights)
+    counter = CrowdCounter(weights)
     assert counter.card.config == run.config and counter.noun == ("person", "people")
     assert counter.card.familiar.pictures == 11 and counter.card.held_out_images == 1
     wanted = evaluation.predict(load_model(run), counted_split)
@@ -94,12 +95,13 @@ def test_a_run_s_weights_say_all_that_counting_needs(run, counted_split, tmp_pat
     assert found["image"].tolist() == wanted["image"].tolist()
     assert np.allclose(found["count"], wanted["count"], rtol=1e-4)
     assert (
-        repr(counter) == "<Counter of people: mobilenetv2 (linear) trained on drawn, fp32 on cpu>"
+        repr(counter)
+        == "<CrowdCounter of people: mobilenetv2 (linear) trained on drawn, fp32 on cpu>"
     )
 
 
 def test_an_uncalibrated_model_has_no_interval_and_says_so(run, counted_split):
-    result = Counter(run).count(counted_split[0])
+    result = CrowdCounter(run).count(counted_split[0])
     assert result.lower is None and result.upper is None and not result.calibrated
     assert "needs 9 validation images or more, and there was 1." in " ".join(result.notes)
     assert "no interval" in result.text() and results_frame([result])["lower"].isna().all()
@@ -117,10 +119,10 @@ def test_older_weights_count_from_their_run_s_folder(run, tmp_path):
     folder.mkdir()
     save_file(load_file(run.weights), folder / "model.safetensors")
     with pytest.raises(ValueError, match=r"does not say what model.*ebc evaluate"):
-        Counter(folder / "model.safetensors")
+        CrowdCounter(folder / "model.safetensors")
     for name in ("config.json", "metrics.json"):
         (folder / name).write_bytes((run.path / name).read_bytes())
-    counter = Counter(folder)
+    counter = CrowdCounter(folder)
     assert counter.card.familiar is None and "not flagged" in " ".join(counter.notes)
     assert isinstance(counter.count(np.zeros((40, 40, 3), np.uint8)), Count)
 
@@ -134,17 +136,17 @@ def test_what_is_no_weights_file_is_named(tmp_path, content, error):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises((ValueError, FileNotFoundError), match=error):
-        Counter(path)
+        CrowdCounter(path)
 
 
 def test_a_card_survives_its_file_and_equal_cards_are_equal_files(alone, tmp_path):
-    card, other = read_card(alone), tmp_path / "again.safetensors"
-    assert Card.from_json(card.to_json()) == card
+    card, other = read_info(alone), tmp_path / "again.safetensors"
+    assert ModelInfo.from_json(card.to_json()) == card
     other.write_bytes(alone.read_bytes())
-    write_card(other, card)
+    write_info(other, card)
     assert other.read_bytes() == alone.read_bytes()
     with pytest.raises(ValueError, match="another version of ebclib"):
-        Card.from_json(card.to_json().replace('"format": 1', '"format": 7'))
+        ModelInfo.from_json(card.to_json().replace('"format": 1', '"format": 7'))
 
 
 def png(pixels):
@@ -228,7 +230,7 @@ def test_a_picture_turned_by_its_camera_is_turned_back(counter, tmp_path):
 
 
 def test_a_large_jpeg_is_shrunk_and_its_places_stay_those_of_the_original(alone, tmp_path):
-    shrinks = Counter(alone, longest_side=160)
+    shrinks = CrowdCounter(alone, longest_side=160)
     small = picture(5, 100, 160)
     Image.fromarray(small).resize((1280, 800)).save(tmp_path / "large.jpg", quality=95)
     result = shrinks.count(tmp_path / "large.jpg")
@@ -310,7 +312,7 @@ def test_regions_of_one_name_and_files_that_are_none(tmp_path):
 
 def test_dark_blurred_and_enlarged_pictures_are_told_from_ordinary_ones(run, counted_split, alone):
     """Limits from 11 drawn training pictures; each change is flagged for what it is, in each picture."""
-    known = read_card(run.weights).familiar
+    known = read_info(run.weights).familiar
     ordinary = [known.flags(traits(np.array(sample.picture))) for sample in counted_split]
     assert sum(map(bool, ordinary)) <= 1
     for sample in counted_split:
@@ -323,7 +325,7 @@ def test_dark_blurred_and_enlarged_pictures_are_told_from_ordinary_ones(run, cou
             (enlarged.crop((0, 0, image.width, image.height)), "less fine detail"),
         ):
             assert word in " ".join(known.flags(traits(np.asarray(changed)))), word
-    result = Counter(alone).count(np.asarray(image) // 9)
+    result = CrowdCounter(alone).count(np.asarray(image) // 9)
     assert any("darker" in flag for flag in result.flags) and "flagged" in repr(result)
     assert "darker" in result._repr_html_() and "darker" in results_frame([result])["flags"][0]
 
@@ -343,7 +345,7 @@ def test_traits_by_hand():
     density = np.zeros((20, 30))
     density[3:5, 28:] = 2
     assert crowding(density, 8) == 8 and crowding(np.ones((3, 4)), 8) == 12
-    known = Familiar(100, {"crowding": (0.0, 3.0, 7.0), "new": (0.0, 0.0, 0.0)})
+    known = TrainingStats(100, {"crowding": (0.0, 3.0, 7.0), "new": (0.0, 0.0, 0.0)})
     assert known.flags({"crowding": 6.9}) == [] and "denser" in known.flags({"crowding": 8.0})[0]
     assert traits(np.zeros((1, 1, 3), np.uint8))["side_px"] == 1
 
@@ -560,7 +562,7 @@ def test_points_are_in_pixels_of_the_original(alone, tmp_path):
 def test_a_picture_that_vanishes_meanwhile_is_listed(counter, alone, tmp_path, monkeypatch):
     for number in range(40):
         Image.fromarray(picture(number, 24 + number, 24)).save(tmp_path / f"{number}.png")
-    outcomes = Counter.outcomes
+    outcomes = CrowdCounter.outcomes
 
     def deletes_the_last_ones(self, given, keep=False):
         for result in outcomes(self, given, keep):
@@ -568,7 +570,7 @@ def test_a_picture_that_vanishes_meanwhile_is_listed(counter, alone, tmp_path, m
                 (tmp_path / f"{number}.png").unlink(missing_ok=True)
             yield result
 
-    monkeypatch.setattr(Counter, "outcomes", deletes_the_last_ones)
+    monkeypatch.setattr(CrowdCounter, "outcomes", deletes_the_last_ones)
     done = count_files([tmp_path], tmp_path / "out", alone, progress=False)
     assert done.table["image"].tolist() == [f"{n}.png" for n in range(38)]
     assert done.failures["image"].tolist() == ["38.png", "39.png"]
@@ -578,7 +580,7 @@ def test_a_picture_that_vanishes_meanwhile_is_listed(counter, alone, tmp_path, m
 def test_stopped_in_the_middle_it_goes_on(alone, tmp_path, monkeypatch):
     for number in range(8):
         Image.fromarray(picture(number, 24, 24 + number)).save(tmp_path / f"{number}.png")
-    outcomes = Counter.outcomes
+    outcomes = CrowdCounter.outcomes
 
     def stopped(self, given, keep=False):
         for number, result in enumerate(outcomes(self, given, keep)):
@@ -587,7 +589,7 @@ def test_stopped_in_the_middle_it_goes_on(alone, tmp_path, monkeypatch):
             yield result
 
     with monkeypatch.context() as patch:
-        patch.setattr(Counter, "outcomes", stopped)
+        patch.setattr(CrowdCounter, "outcomes", stopped)
         with pytest.raises(KeyboardInterrupt):
             count_files([tmp_path], tmp_path / "out", alone, progress=False)
     done = count_files([tmp_path], tmp_path / "out", alone, progress=False)
@@ -639,10 +641,10 @@ def test_nothing_to_count_is_an_error(alone, tmp_path, capsys):
 def test_counting_many_is_faster_than_a_plain_loop(alone, tmp_path):
     """Usual are three times and more where bf16 is multiplied fast; elsewhere it is no slower."""
 
-    card, weights = read_card(alone), tmp_path / "auto.safetensors"
+    card, weights = read_info(alone), tmp_path / "auto.safetensors"
     weights.write_bytes(alone.read_bytes())
     config = dataclasses.replace(card.config, precision="auto")
-    write_card(weights, dataclasses.replace(card, config=config))
+    write_info(weights, dataclasses.replace(card, config=config))
     paths = [tmp_path / f"{number}.jpg" for number in range(4)]
     for number, path in enumerate(paths):
         Image.fromarray(picture(number, 480, 640)).save(path)
@@ -651,8 +653,8 @@ def test_counting_many_is_faster_than_a_plain_loop(alone, tmp_path):
     table = compare_counting(weights, paths, rounds=3)
     torch.set_num_threads(threads)
     print(f"\n{table.round(2)}")
-    assert table["mean"]["Counter"] == pytest.approx(table["mean"]["plain loop"], rel=0.05)
-    times = table["cpu_ms"]["plain loop"] / table["cpu_ms"]["Counter"]
+    assert table["mean"]["CrowdCounter"] == pytest.approx(table["mean"]["plain loop"], rel=0.05)
+    times = table["cpu_ms"]["plain loop"] / table["cpu_ms"]["CrowdCounter"]
     assert times >= (1.5 if training.precision_of(config) == "bf16" else 0.8)
 
 
@@ -695,13 +697,13 @@ def test_videos_of_one_name_and_a_broken_one(alone, tmp_path, capsys):
 
 
 def test_the_precision_may_be_another_than_the_run_s(alone):
-    as_measured = Counter(alone)
-    fast = Counter(alone, precision="bf16")
+    as_measured = CrowdCounter(alone)
+    fast = CrowdCounter(alone, precision="bf16")
     assert (as_measured.precision, fast.precision) == ("fp32", "bf16")
     counts = [counter.count(picture(1, 128, 128)).count for counter in (as_measured, fast)]
     assert counts[0] != counts[1] and counts[1] == pytest.approx(counts[0], rel=0.1)
     with pytest.raises(ValueError, match=r"precision 'bf61'.*'bf16'"):
-        Counter(alone, precision="bf61")
+        CrowdCounter(alone, precision="bf61")
 
 
 def run_notebook(**given):

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import scipy.io
 
-from ebclib.datasets.annotations import mat_key, read_csv, read_jhu, read_json, read_mat
-from ebclib.datasets.listings import read_listing
+from ebclib.data.annotations import mat_key, read_csv, read_jhu, read_json, read_mat
+from ebclib.data.listings import read_listing
 
 POINTS = [[1.5, 2.0], [3.0, 4.25]]
 

@@ -10,7 +10,7 @@ import fake_datasets as fake
 import pytest
 import scipy.io
 
-from ebclib.datasets import describe, prepare, read
+from ebclib.data import describe, prepare, read
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebclib.datasets import hold_out
+from ebclib.data import hold_out
 
 counts_of = st.lists(st.integers(0, 5000), min_size=2, max_size=400)
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ebclib.datasets import pictures
-from ebclib.datasets.pictures import decode, is_grey, picture_header, resize
+from ebclib.data import pictures
+from ebclib.data.pictures import decode, is_grey, picture_header, resize
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:

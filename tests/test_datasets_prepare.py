@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import ebclib.datasets.preparation as module
-from ebclib.datasets import PreparedSplit, format_report, prepare, prepared, read, shared_pictures
-from ebclib.datasets.duplicates import NEAR_BITS, near_pairs, picture_hash
-from ebclib.datasets.prepared_split import INDEX
+import ebclib.data.preparation as module
+from ebclib.data import PreparedSplit, format_report, prepare, prepared, read, shared_pictures
+from ebclib.data.duplicates import NEAR_BITS, near_pairs, picture_hash
+from ebclib.data.prepared_split import INDEX
 
 
 @pytest.fixture
@@ -344,7 +344,7 @@ def test_another_version_is_an_error_and_prepared_again(
 ):
     folder = open_split(root, out).folder
     made.clear()
-    monkeypatch.setattr("ebclib.datasets.prepared_split.FORMAT", 99)
+    monkeypatch.setattr("ebclib.data.prepared_split.FORMAT", 99)
     with pytest.raises(
         ValueError, match=r"has format 1; this version reads format 99. Run `ebc prep"
     ):

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ebclib.config import choose
-from ebclib.datasets import DATASETS, describe, read
+from ebclib.config import one_of
+from ebclib.data import DATASETS, describe, read
 
 
 @pytest.mark.parametrize("part", ["part_A", "part_A_final", "PART_A"])
@@ -187,6 +187,6 @@ def test_an_unknown_split():
 
 def test_every_description_is_whole():
     for row in DATASETS.values():
-        assert choose("split", row.test_split, row.splits) not in row.unlabelled
+        assert one_of("split", row.test_split, row.splits) not in row.unlabelled
         assert row.title and row.source and row.terms and row.layout
         assert describe(row.name) is row

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ebclib.datasets import prepare, prepared, read
-from ebclib.datasets.duplicates import near_pairs, picture_hash
-from ebclib.datasets.pictures import picture_header
-from ebclib.datasets.scaling import inside
+from ebclib.data import prepare, prepared, read
+from ebclib.data.duplicates import near_pairs, picture_hash
+from ebclib.data.pictures import picture_header
+from ebclib.data.scaling import inside
 
 # train and test picture of ShanghaiTech A that show the same
 SAME = {(60, 40), (139, 82), (121, 98), (2, 173), (154, 181), (97, 142)}

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ebclib.datasets.scaling import (
+from ebclib.data.scaling import (
     MAX_PIXELS,
     doubts,
     frame_of,

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ebclib import design
 from ebclib.bins import coarse, fine, interval
+from ebclib.studies import design
 
 
 @pytest.fixture
@@ -51,9 +51,13 @@ def test_label_correction_counts_blocks_and_people_above_m(pictures):
 
 def test_a_narrow_kernel_changes_nothing_and_a_wide_one_nearly_everything(pictures):
     table = design.kernels(pictures, 8, interval(4, 8), [1e-3, 100.0])
-    assert table.loc[0, ["moved", "changed", "ghosts"]].tolist() == pytest.approx([0, 0, 0])
+    assert table.loc[0, ["moved", "changed", "count_in_empty_blocks"]].tolist() == pytest.approx(
+        [0, 0, 0]
+    )
     assert table.loc[1, "moved"] == pytest.approx(4 / 6, abs=1e-3)  # 1 each: 4 of 5 have left
-    assert table.loc[1, "ghosts"] == pytest.approx(4 / 10)  # the empty picture stays empty
+    assert table.loc[1, "count_in_empty_blocks"] == pytest.approx(
+        4 / 10
+    )  # the empty picture stays empty
 
 
 def test_counts_near_a_border():

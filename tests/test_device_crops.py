@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from ebclib import datasets
-from ebclib.augmentation import RELEASED
-from ebclib.device_crops import DeviceCrops, ResidentPictures
-from ebclib.transforms import EpochSampler, TrainingCrops, collate
+from ebclib import data
+from ebclib.data.augmentation import RELEASED
+from ebclib.data.crops import EpochSampler, TrainingCrops, collate
+from ebclib.data.device_crops import DeviceCrops, ResidentPictures
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -18,7 +18,7 @@ DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 @pytest.fixture
 def split(drawn, monkeypatch):
     monkeypatch.setenv("EBC_DATA", str(drawn))
-    return datasets.prepared("drawn", "train", progress=False)
+    return data.prepared("drawn", "train", progress=False)
 
 
 @pytest.mark.parametrize("device", DEVICES)

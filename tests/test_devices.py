@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from timm.layers import BatchNormAct2d
 
 from ebclib import evaluation, losses, training
-from ebclib.cli import main
+from ebclib.__main__ import main
 from ebclib.config import make_config, results_root
 from ebclib.runs import Run
 from ebclib.training import devices

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from ebclib import diagnosis
+from ebclib import studies
 from ebclib.bins import fine, interval
 from ebclib.config import results_root
-from ebclib.datasets import Sample
-from ebclib.encoders import Encoder
+from ebclib.data import Sample
+from ebclib.encoders.encoder import Encoder
 from ebclib.models import BlockwiseModel
 from ebclib.runs import open_run, write_csv
 
@@ -53,14 +53,14 @@ SPLIT = [SEEN, BESIDE, MISSED]
 @pytest.fixture(scope="module", params=["regression", "linear"])
 def found(request):
     model = brightness_model(request.param, [] if request.param == "regression" else [0, 1])
-    return diagnosis.diagnose(model, SPLIT, fine(1))
+    return studies.diagnose(model, SPLIT, fine(1))
 
 
 def test_pictures_and_blocks_say_who_is_missed_and_who_is_made_up(found):
     pictures = found.pictures.set_index("image")
     assert pictures["points"].tolist() == [3, 1, 3]
     assert pictures["count"].tolist() == pytest.approx([3, 1, 1], abs=1e-4)
-    assert pictures["ghosts"].tolist() == pytest.approx([0, 1, 0], abs=1e-4)
+    assert pictures["count_in_empty_blocks"].tolist() == pytest.approx([0, 1, 0], abs=1e-4)
     assert pictures["absolute"].tolist() == pytest.approx([0, 2, 2], abs=1e-4)
     assert np.isnan(pictures.loc["beside", "spacing"]), "somebody alone is no distance from anybody"
     sums = found.blocks.groupby("image", sort=False)[["blocks", "people", "predicted"]].sum()
@@ -72,7 +72,7 @@ def test_an_error_of_place_is_gone_in_a_larger_window_and_a_missed_person_is_not
     windows = found.windows.pivot(index="image", columns="side_px", values="absolute")
     assert windows.loc["beside"].dropna().tolist() == pytest.approx([2, 0], abs=1e-4)
     assert windows.loc["missed"].dropna().tolist() == pytest.approx([2, 2, 2], abs=1e-4)
-    table = diagnosis.by_window(found.windows)
+    table = studies.by_window(found.windows)
     assert table.index.tolist() == [8, 16, 32]
     assert table["error"].tolist() == pytest.approx([4 / 3, 2 / 3, 2 / 3], abs=1e-4)
     mae = (found.pictures["count"] - found.pictures["points"]).abs().mean()
@@ -80,13 +80,13 @@ def test_an_error_of_place_is_gone_in_a_larger_window_and_a_missed_person_is_not
 
 
 def test_groups_of_blocks_hold_everybody(found):
-    ranges = diagnosis.by_range(found.blocks)
+    ranges = studies.by_range(found.blocks)
     assert ranges.index.tolist() == ["0", "1", "2"]
     assert ranges["blocks"].tolist() == [14, 5, 1] and ranges["people"].sum() == 7
     assert ranges["share_of_error"].tolist() == pytest.approx([0.25, 0.25, 0.5], abs=1e-4)
     assert ranges["per_block"].tolist() == pytest.approx([1 / 14, 4 / 5, 0], abs=1e-4)
     assert np.isnan(ranges["relative"].iloc[0]) and ranges["relative"].iloc[2] == pytest.approx(-1)
-    spacing = diagnosis.by_spacing(found.blocks)
+    spacing = studies.by_spacing(found.blocks)
     assert spacing["blocks"].sum() == 16, "all but those of the picture with one person"
     assert (spacing["relative_low"] <= spacing["relative"]).all()
 
@@ -97,8 +97,8 @@ def test_a_regression_model_has_no_classes_and_a_classifier_has(found):
         return
     assert found.confusion.tolist() == [[13, 1], [2, 4]]
     assert np.allclose(found.expected, found.confusion, atol=1e-4), "it is sure of everything"
-    assert diagnosis.calibration_error(found.calibration) == pytest.approx([0.15] * 3, abs=1e-4)
-    table = diagnosis.class_table(found.calibration, found.confusion, fine(1))
+    assert studies.calibration_error(found.calibration) == pytest.approx([0.15] * 3, abs=1e-4)
+    table = studies.class_table(found.calibration, found.confusion, fine(1))
     assert table["blocks"].tolist() == [14, 6] and table["said"].tolist() == [15, 5]
     assert table["recall"].tolist() == pytest.approx([13 / 14, 4 / 6])
     assert table["expected"].tolist() == pytest.approx([15, 5], abs=1e-3)
@@ -108,80 +108,76 @@ def test_interval_bins_are_classes_of_smoothed_counts():
     """Sharp, the person's block alone is somebody's; wide, all four are, which the model does not say."""
     model, bins = brightness_model("linear", [0.0, 1.0, 2.0]), interval(4, 3)
     assert str(bins) == "[0, 0.05) [0.05, 4) [4, ∞)"
-    sharp = diagnosis.diagnose(model, [BESIDE], bins, smoothing_px=2.0)
+    sharp = studies.diagnose(model, [BESIDE], bins, smoothing_px=2.0)
     assert sharp.confusion.tolist() == [[2, 1, 0], [1, 0, 0], [0, 0, 0]]
-    wide = diagnosis.diagnose(model, [BESIDE], bins, smoothing_px=8.0)
+    wide = studies.diagnose(model, [BESIDE], bins, smoothing_px=8.0)
     assert wide.confusion.tolist() == [[0, 0, 0], [3, 1, 0], [0, 0, 0]]
     with pytest.raises(ValueError, match="smoothing_px"):
-        diagnosis.diagnose(model, [BESIDE], bins)
+        studies.diagnose(model, [BESIDE], bins)
 
 
 def test_what_cannot_be_compared_is_refused():
     model = brightness_model("linear", [0, 1])
     with pytest.raises(ValueError, match="no labels or no pictures"):
-        diagnosis.diagnose(model, [], fine(1))
+        studies.diagnose(model, [], fine(1))
     with pytest.raises(ValueError, match=r"2 bins; got \{0\} \{1\} \{2\}"):
-        diagnosis.diagnose(model, SPLIT, fine(3))
+        studies.diagnose(model, SPLIT, fine(3))
     with pytest.raises(ValueError, match="2 bins; got None"):
-        diagnosis.diagnose(model, SPLIT, None)
+        studies.diagnose(model, SPLIT, None)
 
 
 def test_the_spacing_of_a_regular_grid():
     x, y = np.meshgrid(np.arange(5) * 10.0 + 5, np.arange(4) * 10.0 + 5)
     grid = np.stack([x.ravel(), y.ravel()], axis=1)
-    assert diagnosis.local_spacing(grid, 1) == pytest.approx(np.full(20, 10.0))
-    three = diagnosis.local_spacing(grid).reshape(4, 5)
+    assert studies.local_spacing(grid, 1) == pytest.approx(np.full(20, 10.0))
+    three = studies.local_spacing(grid).reshape(4, 5)
     assert three[1:-1, 1:-1] == pytest.approx(np.full((2, 3), 10.0))
     assert three[0, 0] == pytest.approx((20 + 10 * 2**0.5) / 3)
-    blocks = diagnosis.block_spacing(grid, 40, 50, 10, neighbours=1)
+    blocks = studies.block_spacing(grid, 40, 50, 10, neighbours=1)
     assert blocks.shape == (4, 5) and blocks == pytest.approx(np.full((4, 5), 10.0))
 
 
 def test_the_spacing_around_a_block_is_that_of_the_nearest_person():
     points = np.array([[1.0, 1], [3, 1], [60, 1], [76, 1]])
-    assert diagnosis.block_spacing(points, 8, 80, 8, 1)[0].tolist() == [2] * 4 + [16] * 6
+    assert studies.block_spacing(points, 8, 80, 8, 1)[0].tolist() == [2] * 4 + [16] * 6
     for few in (np.empty((0, 2)), np.array([[1.0, 1]])):
-        assert np.isnan(diagnosis.block_spacing(few, 8, 8, 8)).all()
-        assert np.isnan(diagnosis.local_spacing(few)).all()
+        assert np.isnan(studies.block_spacing(few, 8, 8, 8)).all()
+        assert np.isnan(studies.local_spacing(few)).all()
     twice = np.array([[1.0, 1], [1, 1], [4, 1]])
-    assert diagnosis.local_spacing(twice, 1).tolist() == [0, 0, 3], "two on a pixel are two"
+    assert studies.local_spacing(twice, 1).tolist() == [0, 0, 3], "two on a pixel are two"
     with pytest.raises(ValueError, match="neighbours is 0"):
-        diagnosis.local_spacing(points, 0)
+        studies.local_spacing(points, 0)
 
 
 def test_a_calibrated_model_has_no_calibration_error_and_a_boaster_the_known_one():
     truth = np.array([0] * 8 + [1] * 2)
     calibrated = np.repeat([[0.8], [0.2]], 10, axis=1)
-    sums = diagnosis.reliability_sums(calibrated, truth)
-    assert diagnosis.calibration_error(sums) == pytest.approx([0, 0, 0])
+    sums = studies.reliability_sums(calibrated, truth)
+    assert studies.calibration_error(sums) == pytest.approx([0, 0, 0])
     boaster = np.repeat([[0.95], [0.05]], 10, axis=1)
-    sums = diagnosis.reliability_sums(boaster, truth)
-    assert diagnosis.calibration_error(sums) == pytest.approx([0.15] * 3)
+    sums = studies.reliability_sums(boaster, truth)
+    assert studies.calibration_error(sums) == pytest.approx([0.15] * 3)
     rng = np.random.default_rng(0)
     p = rng.dirichlet([2.0, 1.0, 0.5], 100_000).T
     drawn = (rng.random(100_000) > p.cumsum(axis=0)).sum(axis=0)
-    assert (diagnosis.calibration_error(diagnosis.reliability_sums(p, drawn)) < 0.01).all()
+    assert (studies.calibration_error(studies.reliability_sums(p, drawn)) < 0.01).all()
 
 
 @pytest.mark.parametrize("cells", [10, 15, 20])
 def test_the_calibration_error_is_torchmetrics_and_adds_up_over_pictures(cells):
     rng = np.random.default_rng(1)
     p, truth = rng.dirichlet([1.0] * 4, 3000).T, rng.integers(0, 4, 3000)
-    parts = [
-        diagnosis.reliability_sums(p[:, s], truth[s]) for s in (slice(1000), slice(1000, None))
-    ]
+    parts = [studies.reliability_sums(p[:, s], truth[s]) for s in (slice(1000), slice(1000, None))]
     expected = multiclass_calibration_error(
         torch.from_numpy(p.T.copy()), torch.from_numpy(truth), 4, cells, "l1"
     )
-    assert diagnosis.calibration_error(sum(parts), cells)[-1] == pytest.approx(
-        expected.item(), 1e-5
-    )
+    assert studies.calibration_error(sum(parts), cells)[-1] == pytest.approx(expected.item(), 1e-5)
 
 
 def test_the_reliability_diagram_holds_every_block_once_for_each_class():
     rng = np.random.default_rng(2)
     p, truth = rng.dirichlet([5.0, 0.01], 500).T, rng.integers(0, 2, 500)
-    table = diagnosis.reliability(diagnosis.reliability_sums(p, truth), ["none", "some"])
+    table = studies.reliability(studies.reliability_sums(p, truth), ["none", "some"])
     by_class = table.groupby("class")
     assert by_class["blocks"].sum().to_dict() == {"none": 500, "some": 500, "top": 500}
     hits = (table["share"] * table["blocks"]).groupby(table["class"]).sum()
@@ -192,20 +188,20 @@ def test_the_reliability_diagram_holds_every_block_once_for_each_class():
 
 def test_numbers_that_are_no_probabilities_are_refused():
     with pytest.raises(ValueError, match=r"\[0, 1\]; got -1 to 2"):
-        diagnosis.reliability_sums(np.array([[2.0], [-1.0]]), np.array([0]))
+        studies.reliability_sums(np.array([[2.0], [-1.0]]), np.array([0]))
     with pytest.raises(ValueError, match="1 blocks have probabilities and 2 have classes"):
-        diagnosis.reliability_sums(np.array([[0.5], [0.5]]), np.array([0, 1]))
-    sums = diagnosis.reliability_sums(np.array([[0.5], [0.5]]), np.array([0]))
+        studies.reliability_sums(np.array([[0.5], [0.5]]), np.array([0, 1]))
+    sums = studies.reliability_sums(np.array([[0.5], [0.5]]), np.array([0]))
     with pytest.raises(ValueError, match="cells is 7"):
-        diagnosis.calibration_error(sums, 7)
+        studies.calibration_error(sums, 7)
     with pytest.raises(ValueError, match="no block"):
-        diagnosis.calibration_error(sums * 0)
+        studies.calibration_error(sums * 0)
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1))
 def test_a_larger_window_errs_no_more_and_the_whole_by_the_picture_s_error(h, w, seed):
     error = np.random.default_rng(seed).normal(size=(h, w))
-    table = diagnosis.window_errors(error, 8)
+    table = studies.window_errors(error, 8)
     assert (np.diff(table["absolute"]) <= 1e-9).all()
     assert table["absolute"].iloc[0] == pytest.approx(np.abs(error).sum())
     assert table["absolute"].iloc[-1] == pytest.approx(abs(error.sum()), abs=1e-9)
@@ -224,7 +220,7 @@ PREDICTIONS = pd.DataFrame(
 
 
 def test_groups_of_pictures_by_hand():
-    table = diagnosis.by_people(PREDICTIONS, groups=2)
+    table = studies.by_people(PREDICTIONS, groups=2)
     assert table.index.tolist() == ["0–10", "100–200"] and table["pictures"].tolist() == [2, 2]
     assert table["people"].tolist() == [5, 150]
     assert table["mae"].tolist() == [2, 30] and table["bias"].tolist() == [0, -30]
@@ -232,14 +228,14 @@ def test_groups_of_pictures_by_hand():
     assert table["inside"].tolist() == [0.5, 0.5]
     assert table["bias_low"].tolist() == [-2, -50] and table["bias_high"].tolist() == [2, -10]
     assert ((table["inside_low"] < 0.5) & (table["inside_high"] > 0.5)).all()
-    assert "inside" not in diagnosis.by_people(PREDICTIONS[["points", "count"]])
-    everybody = diagnosis.by_people(PREDICTIONS, groups=1)
+    assert "inside" not in studies.by_people(PREDICTIONS[["points", "count"]])
+    everybody = studies.by_people(PREDICTIONS, groups=1)
     assert everybody.index.tolist() == ["0–200"]
-    empty = diagnosis.by_people(PREDICTIONS.iloc[:1], groups=6)
+    empty = studies.by_people(PREDICTIONS.iloc[:1], groups=6)
     assert empty.index.tolist() == ["0"] and np.isnan(empty["relative"].iloc[0])
     for some, groups in ((PREDICTIONS.iloc[:0], 3), (PREDICTIONS, 0)):
         with pytest.raises(ValueError, match="at least one of each"):
-            diagnosis.by_people(some, groups)
+            studies.by_people(some, groups)
 
 
 def test_bootstrap_intervals_hold_the_mean_as_often_as_they_say():
@@ -249,19 +245,19 @@ def test_bootstrap_intervals_hold_the_mean_as_often_as_they_say():
     for seed in range(100):
         some = pd.DataFrame({"points": np.full(40, 50.0)})
         some["count"] = some["points"] + rng.uniform(-10, 10, 40)
-        row = diagnosis.by_people(some, groups=1, seed=seed).iloc[0]
+        row = studies.by_people(some, groups=1, seed=seed).iloc[0]
         held += row["mae_low"] <= 5 <= row["mae_high"]
     assert 86 <= held <= 100
 
 
 def test_ranges_of_block_counts_double():
-    assert diagnosis.count_ranges(0) == [0] and diagnosis.count_ranges(3) == [0, 1, 2, 3]
-    assert diagnosis.count_ranges(196) == [0, 1, 2, 3, 4, 8, 16, 32, 64, 128]
+    assert studies.count_ranges(0) == [0] and studies.count_ranges(3) == [0, 1, 2, 3]
+    assert studies.count_ranges(196) == [0, 1, 2, 3, 4, 8, 16, 32, 64, 128]
 
 
 @given(st.lists(st.integers(0, 3000), min_size=2, max_size=60), st.integers(2, 8))
 def test_pictures_go_from_the_sparsest_to_the_most_congested_without_repeating(counts, number):
-    chosen = diagnosis.pick_pictures([str(k) for k in range(len(counts))], counts, number)
+    chosen = studies.pick_pictures([str(k) for k in range(len(counts))], counts, number)
     people = [counts[k] for k in chosen]
     assert len(set(chosen)) == len(chosen) == min(number, len(counts))
     assert people == sorted(people)
@@ -269,11 +265,11 @@ def test_pictures_go_from_the_sparsest_to_the_most_congested_without_repeating(c
 
 
 def test_pictures_are_found_by_name():
-    assert diagnosis.pick_pictures(["IMG_1", "IMG_2"], [5, 3], wanted=["IMG_2", "IMG_1"]) == [1, 0]
+    assert studies.pick_pictures(["IMG_1", "IMG_2"], [5, 3], wanted=["IMG_2", "IMG_1"]) == [1, 0]
     with pytest.raises(ValueError, match="Did you mean 'IMG_2'"):
-        diagnosis.pick_pictures(["IMG_1", "IMG_2"], [5, 3], wanted=["IMG_22"])
+        studies.pick_pictures(["IMG_1", "IMG_2"], [5, 3], wanted=["IMG_22"])
     with pytest.raises(ValueError, match="at least 2"):
-        diagnosis.pick_pictures(["IMG_1", "IMG_2"], [5, 3], number=1)
+        studies.pick_pictures(["IMG_1", "IMG_2"], [5, 3], number=1)
 
 
 def test_runs_of_other_pictures_are_not_put_beside_each_other(make_run):
@@ -281,25 +277,25 @@ def test_runs_of_other_pictures_are_not_put_beside_each_other(make_run):
         make_run(name)
         write_csv(results_root() / "runs" / name / "predictions.csv", found)
     a, b, c = (open_run(name) for name in "abc")
-    assert list(diagnosis.predictions_of([a, b])) == ["a", "b"]
+    assert list(studies.predictions_of([a, b])) == ["a", "b"]
     with pytest.raises(ValueError, match="'c' was measured on other pictures than 'a'"):
-        diagnosis.predictions_of([a, c])
+        studies.predictions_of([a, c])
 
 
 def test_what_is_left_out_is_named_and_counted():
     predictions = pd.DataFrame(
         {"image": list("abcd"), "points": [10, 20, 30, 40], "count": [10.0, 26.0, 22.0, 44.0]}
     )
-    table = diagnosis.leaving_out(predictions, {"copies": ["a", "b"], "nothing": []})
+    table = studies.errors_without(predictions, {"copies": ["a", "b"], "nothing": []})
     assert table.index.tolist() == ["all", "without copies", "without nothing"]
     assert table["pictures"].tolist() == [4, 2, 4]
     assert table["mae"].tolist() == pytest.approx([4.5, 6, 4.5])
     assert table["rmse"].tolist() == pytest.approx([29**0.5, 40**0.5, 29**0.5])
     assert table["bias"].tolist() == pytest.approx([0.5, -2, 0.5])
     with pytest.raises(ValueError, match="No prediction of e, f"):
-        diagnosis.leaving_out(predictions, {"copies": ["a", "f", "e"]})
+        studies.errors_without(predictions, {"copies": ["a", "f", "e"]})
     with pytest.raises(ValueError, match="no picture"):
-        diagnosis.leaving_out(predictions, {"everything": list("abcd")})
+        studies.errors_without(predictions, {"everything": list("abcd")})
 
 
 def test_the_annotation_of_another_picture_is_doubted_first():
@@ -309,22 +305,22 @@ def test_the_annotation_of_another_picture_is_doubted_first():
     swapped = white(left, "swapped", white(left[:, ::-1], "its own").points)
     few = white([[0, 1], [0, 0]], "few", [[4.0, 4.0]])
     model = brightness_model("regression")
-    found = diagnosis.diagnose(model, [crowd, few, swapped, white(left, "right")], None)
-    table = diagnosis.doubted(found, 2).set_index("image")
+    found = studies.diagnose(model, [crowd, few, swapped, white(left, "right")], None)
+    table = studies.suspect_annotations(found, 2).set_index("image")
     assert table.index.tolist() == ["swapped", "crowd"]
     assert table["misplaced"].tolist() == pytest.approx([1, 26 / 154], abs=1e-5)
     mean = (154 + 2 + 128 + 128) / 4
     doubts = [128 / (128 + mean), 26 / (154 + mean)]
     assert table["doubt"].tolist() == pytest.approx(doubts, abs=1e-5)
     assert table["count"].tolist() == pytest.approx([64, 64], abs=1e-3)
-    by_block = diagnosis.doubted(found, window_px=4).set_index("image")["misplaced"]
+    by_block = studies.suspect_annotations(found, window_px=4).set_index("image")["misplaced"]
     assert by_block["crowd"] == pytest.approx((89 + 63) / 154, abs=1e-5)
 
 
 def test_somebody_made_up_in_an_empty_picture_is_no_reason_to_doubt_it():
     crowd = white(np.ones((8, 8)), "crowd", np.tile([[4.0, 4.0]], (160, 1)))
     ghost = white([[0, 1], [0, 0]], "ghost", np.empty((0, 2)))
-    found = diagnosis.diagnose(brightness_model("regression"), [ghost, crowd], None)
-    table = diagnosis.doubted(found)
+    found = studies.diagnose(brightness_model("regression"), [ghost, crowd], None)
+    table = studies.suspect_annotations(found)
     assert table["image"].tolist() == ["crowd", "ghost"]
     assert table["misplaced"].tolist() == pytest.approx([96 / 224, 1], abs=1e-5)

@@ -11,7 +11,7 @@ from torch import nn
 
 from ebclib.encoders import build_encoder, clip_lite
 from ebclib.encoders.strides import limit_stride, probe
-from ebclib.variants import VARIANTS
+from ebclib.encoders.variants import VARIANTS
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +174,7 @@ def test_the_table_names_its_rows():
 def test_importing_and_building_vgg_loads_no_clip():
     """In a process of its own, whose imports are then looked at."""
     code = (
-        "import sys, ebclib.variants, ebclib.config\n"
+        "import sys, ebclib.encoders.variants, ebclib.config\n"
         "assert 'torch' not in sys.modules\n"
         "from ebclib.encoders import build_encoder\n"
         "build_encoder('csrnet', 'none')\n"

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from ebclib import evaluation
-from ebclib.datasets import Sample
-from ebclib.encoders import Encoder
+from ebclib.data import Sample
+from ebclib.encoders.encoder import Encoder
 from ebclib.models import BlockwiseModel
 
 

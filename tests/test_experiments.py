@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ebclib import experiments, training
+from ebclib import studies, training
 from ebclib.config import make_config, results_root
-from ebclib.experiments.jobs import _new_kernel, _shut_down, begins_anew, is_done
 from ebclib.runs import Run, code_digest, write_csv, write_json
+from ebclib.studies.jobs import _new_kernel, _shut_down, begins_anew, is_done
 
 PLAN = """
 title: Two heads
@@ -37,7 +37,7 @@ def plan(tmp_path, monkeypatch):
     (tmp_path / "pyproject.toml").touch()
     (tmp_path / "notebooks" / "params" / "heads.yaml").write_text(PLAN)
     monkeypatch.chdir(tmp_path)
-    return experiments.load("heads")
+    return studies.load("heads")
 
 
 def finish(cell, error=3.0, **metrics):
@@ -73,7 +73,7 @@ def test_a_changed_weight_changes_its_runs_alone(plan, tmp_path):
     path.write_text(
         PLAN.replace("coarse: {bins: coarse}", "coarse: {bins: coarse, count_weight: 2}")
     )
-    changed = set(experiments.load("heads").cells)
+    changed = set(studies.load("heads").cells)
     assert len(changed - set(plan.cells)) == len(set(plan.cells) - changed) == 2
 
 
@@ -98,27 +98,27 @@ def test_a_plan_that_makes_no_sense_says_where(plan, tmp_path, before, after, me
     path = tmp_path / "notebooks" / "params" / "heads.yaml"
     path.write_text(PLAN.replace(before, after, 1))
     with pytest.raises(ValueError, match=message):
-        experiments.load("heads")
+        studies.load("heads")
     with pytest.raises(ValueError, match="Did you mean 'heads'"):
-        experiments.load("head")
+        studies.load("head")
 
 
 def test_a_table_is_made_of_finished_runs_and_names_them(plan):
     table = plan.tables["table1"]
-    text, source = experiments.pivot(table)
-    assert (text == experiments.MISSING).all(axis=None) and (source == "").all(axis=None)
+    text, source = studies.pivot(table)
+    assert (text == studies.MISSING).all(axis=None) and (source == "").all(axis=None)
     for cell, error in zip(table.cells, (4, 6, 3), strict=False):
         finish(cell, error)
-    text, source = experiments.pivot(table)
+    text, source = studies.pivot(table)
     assert text.loc["regression", ("drawn", "MAE")] == "5.0 ± 1.4"
     assert text.loc["classifier", ("drawn", "MAE")] == "3.0"  # one of two seeds is there
     assert source.loc["classifier", ("drawn", "MAE")] == table.at("classifier", "drawn")[0].run.name
-    assert len(experiments.unfinished(plan)) == 4
-    beside, _ = experiments.beside(table)
+    assert len(studies.unfinished(plan)) == 4
+    beside, _ = studies.beside(table)
     pd.testing.assert_frame_equal(beside, text)  # nobody published drawn crowds
     write_json(table.cells[0].run.path / "config.json", make_config(name="other").to_dict())
     with pytest.raises(ValueError, match="other parameters than its name says"):
-        experiments.measured(table)
+        studies.results_of(table)
 
 
 def test_published_numbers_stand_beside_runs_of_the_same_kind(plan, tmp_path):
@@ -126,8 +126,8 @@ def test_published_numbers_stand_beside_runs_of_the_same_kind(plan, tmp_path):
         "dataset: synthetic_small, model: mobilenetv2", "dataset: shb, model: csrnet"
     ).replace("head: regression,", "head: regression, count_loss: mse,")
     (tmp_path / "notebooks" / "params" / "heads.yaml").write_text(real)
-    table = experiments.load("heads").tables["table1"]
-    text, source = experiments.beside(table)
+    table = studies.load("heads").tables["table1"]
+    text, source = studies.beside(table)
     assert text["drawn", "MAE, paper"].tolist() == ["10.6", "6.9"]
     assert source["drawn", "RMSE, paper"].str.startswith("Table I (").all()
 
@@ -136,14 +136,14 @@ def test_a_classifier_is_compared_with_regression_picture_by_picture(plan):
     table = plan.tables["table1"]
     for cell, error in zip(table.cells, (4, 6, 3, 3), strict=True):
         finish(cell, error)
-    (pair,) = experiments.against_regression(table, resamples=99).to_dict("records")
+    (pair,) = studies.against_regression(table, resamples=99).to_dict("records")
     assert (pair["regression"], pair["classifier"], pair["seeds"]) == (*table.rows, "2 / 2")
     assert pair["before"] == 5 and pair["improvement"] == 40
     assert pair["difference"] == pair["lower"] == pair["upper"] == 2 and pair["pictures"] == 3
     frame = table.cells[0].run.predictions
     write_csv(table.cells[0].run.path / "predictions.csv", frame.iloc[:2])
     with pytest.raises(ValueError, match="did not count the same pictures"):
-        experiments.against_regression(table)
+        studies.against_regression(table)
 
 
 def test_the_paired_interval_holds_the_difference_as_often_as_it_says(tmp_path):
@@ -159,7 +159,7 @@ def test_the_paired_interval_holds_the_difference_as_often_as_it_says(tmp_path):
             frame = pd.DataFrame({"image": names, "points": points, "count": count})
             write_csv(run.path / "predictions.csv", frame)
             runs.append([run])
-        found = experiments.paired_difference(*runs, resamples=199)
+        found = studies.paired_difference(*runs, resamples=199)
         inside += found["lower"] <= 1 <= found["upper"]
     assert 16 <= inside <= 20
 
@@ -167,7 +167,7 @@ def test_the_paired_interval_holds_the_difference_as_often_as_it_says(tmp_path):
 def test_what_is_done_depends_on_parameters_code_and_weights(plan, tmp_path):
     path = tmp_path / "notebooks" / "params" / "heads.yaml"
     path.write_text(PLAN + "follow_code: true\n")
-    demo = experiments.load("heads")
+    demo = studies.load("heads")
     cell = demo.tables["table1"].cells[0]
     assert not is_done(cell, demo) and not begins_anew(cell, demo)
     finish(cell)
@@ -189,15 +189,15 @@ def test_what_is_done_depends_on_parameters_code_and_weights(plan, tmp_path):
 
 
 def test_costs_grow_with_pictures_and_pixels(plan):
-    table = experiments.costs(plan, teraflops=1.0)
+    table = studies.costs(plan, teraflops=1.0)
     assert len(table) == 7 and not table["finished"].any()
     assert (table["crops"] == 115).all()  # 128 pictures less a tenth, one epoch
     linear = table["petaflop"].filter(like="-linear-").iloc[0]
     assert table["hours"].filter(like="-linear-").iloc[0] == pytest.approx(linear * 1e3 / 3600)
-    text = experiments.format_costs(table)
+    text = studies.format_costs(table)
     assert "7 of 7 runs to train" in text
     finish(plan.tables["table1"].cells[0])
-    assert "6 of 7 runs to train" in experiments.format_costs(experiments.costs(plan))
+    assert "6 of 7 runs to train" in studies.format_costs(studies.costs(plan))
 
 
 def test_runs_are_trained_by_notebook_04_in_one_kernel_and_alike(
@@ -210,9 +210,9 @@ def test_runs_are_trained_by_notebook_04_in_one_kernel_and_alike(
     )
     path = tmp_path / "notebooks" / "params" / "heads.yaml"
     path.write_text(PLAN.replace("coarse: {bins: coarse}", "coarse: {bins: coarse, dataset: shb}"))
-    plan = experiments.load("heads")  # some of its runs are on data that is not there
+    plan = studies.load("heads")  # some of its runs are on data that is not there
     (missing, *_), names = sorted(n for n in plan.cells if "shb" in n), sorted(plan.cells)[-2:]
-    assert experiments.train_runs(plan, [missing, *names]) == [missing]
+    assert studies.train_runs(plan, [missing, *names]) == [missing]
     assert "is not there" in capsys.readouterr().err
     second = plan.cells[names[1]].run
     together = json.loads((second.path / "metrics.json").read_text())
@@ -221,19 +221,19 @@ def test_runs_are_trained_by_notebook_04_in_one_kernel_and_alike(
     assert (executed / f"{missing}.part.ipynb").is_file()
     alone = training.train(plan.cells[names[1]].config, progress=False).metrics
     assert alone["mae"] == pytest.approx(together["mae"], rel=1e-4)
-    assert experiments.train_runs(plan, names) == []
+    assert studies.train_runs(plan, names) == []
     assert capsys.readouterr().err.count("finished before") == 2
 
 
 def test_the_experiments_of_the_repository_fill_every_table_of_the_paper():
     """All but the one that compares methods at a small budget, which has tables of its own."""
-    assert set(experiments.names()) >= {"demo", "paper", "shanghaitech", "two_cores"}
-    for name in experiments.names():
-        plan = experiments.load(name)
+    assert set(studies.names()) >= {"demo", "paper", "shanghaitech", "two_cores"}
+    for name in studies.names():
+        plan = studies.load(name)
         assert plan.note, name
         assert all(table.caption for table in plan.tables.values()), name
     for name in ("demo", "paper", "shanghaitech"):
-        plan = experiments.load(name)
+        plan = studies.load(name)
         assert {"table1", "table2", "table3", "table4"} <= set(plan.tables), name
         assert plan.tables["table3"].rows[:3] == [
             "Blockwise",
@@ -244,16 +244,16 @@ def test_the_experiments_of_the_repository_fill_every_table_of_the_paper():
 
 def test_a_claim_is_shown_reversed_or_undecided():
     low, high = [9.0, 9.2, 9.1], [12.0, 12.5, 11.8]
-    assert experiments.verdict(low, high) == "yes"
-    assert experiments.verdict(high, low) == "reversed"
-    assert experiments.verdict(low, [9.1, 9.3, 8.9]).startswith("undecided: within")
-    assert experiments.verdict(low[:1], high) == "undecided: one seed"
+    assert studies.verdict(low, high) == "yes"
+    assert studies.verdict(high, low) == "reversed"
+    assert studies.verdict(low, [9.1, 9.3, 8.9]).startswith("undecided: within")
+    assert studies.verdict(low[:1], high) == "undecided: one seed"
 
 
 def test_the_recorded_demo_shows_what_is_stable_and_no_more():
     """EBC against regression over three seeds; what the paper's tables say is told as it came out."""
     root = Path(__file__).parents[1] / "results" / "runs"
-    table = experiments.load("demo").tables["table1"]
+    table = studies.load("demo").tables["table1"]
     maes = {
         row: [json.loads((root / c.config.name / "metrics.json").read_text())["mae"] for c in cells]
         for row in ("clip_lite, regression", "clip_lite, EBC")

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from ebclib import datasets
+from ebclib import data
 from ebclib.bins import dynamic
-from ebclib.explorer import Explorer, bins_table
+from ebclib.studies.explorer import Explorer, bins_table
 
 
 @pytest.fixture
 def pictures(drawn, monkeypatch):
     monkeypatch.setenv("EBC_DATA", str(drawn))
-    return datasets.prepared("drawn", "train", progress=False)
+    return data.prepared("drawn", "train", progress=False)
 
 
 def test_the_table_has_a_row_a_class():

@@ -15,12 +15,13 @@ from safetensors.torch import save_file
 from timm.layers import Conv2dSame
 from torch import nn
 
-from ebclib.cli import main
+from ebclib.__main__ import main
 from ebclib.config import make_config, results_root
-from ebclib.counter import Counter
-from ebclib.encoders import Encoder, build_encoder
+from ebclib.counting import CrowdCounter
+from ebclib.counting.export import METADATA, SNIPPET, export_run, write_onnx
+from ebclib.encoders import build_encoder
+from ebclib.encoders.encoder import Encoder
 from ebclib.encoders.vit import DenseViT
-from ebclib.export import METADATA, SNIPPET, export_run, write_onnx
 from ebclib.models import BlockwiseModel
 from ebclib.runs import open_run, write_json
 
@@ -227,7 +228,7 @@ def test_the_snippet_counts_as_ebc_count_does(tiny, tmp_path):
         "grey": (Image.fromarray(pictures(460, 470)[..., 0]), {}),
         "large": (Image.fromarray(pictures(640, 2500)), {}),
     }
-    counter, kinds, lines = Counter(open_run("tiny")), [], []
+    counter, kinds, lines = CrowdCounter(open_run("tiny")), [], []
     for name, (image, more) in given.items():
         image.save(tmp_path / f"{name}.png", **more)
         kinds.append(counter.count(tmp_path / f"{name}.png"))

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from ebclib.inspection import costs, outline, steps, table_of_models
-from ebclib.variants import VARIANTS
+from ebclib.encoders.variants import VARIANTS
+from ebclib.studies.inspection import costs, outline, steps, table_of_models
 
 
 def test_a_model_s_steps_have_the_shapes_and_sizes_of_the_real_one():

@@ -12,11 +12,12 @@ import torch
 from safetensors.torch import save_file
 
 from ebclib import evaluation, training
-from ebclib.cli import main
+from ebclib.__main__ import main
 from ebclib.config import make_config, results_root
-from ebclib.datasets import prepared
+from ebclib.data import prepared
+from ebclib.data.training_set import TrainingSet
+from ebclib.models import build_model, load_model
 from ebclib.runs import Run, write_json
-from ebclib.task import Task, build_model, load_model
 
 FACTOR = 2.5
 
@@ -29,7 +30,7 @@ def run(drawn, tmp_path, monkeypatch):
     config = make_config("drawn", "two_cores_20min", **given, name="tiny")
     run = Run(results_root() / "runs" / "tiny")
     write_json(run.path / "config.json", config.to_dict())
-    network = build_model(config, Task.of(config, progress=False))
+    network = build_model(config, TrainingSet.of(config, progress=False))
     network.head.classify.bias.data[0] += 8  # few people
     save_file(network.state_dict(), run.path / "model.safetensors")
     own = {"dataset": "drawn", "split": "test", "interval_factor": FACTOR, "held_out_images": 9}
@@ -63,7 +64,7 @@ def test_another_folder_is_measured_whole_and_beside_the_run_s_own_files(run, sq
     said = capsys.readouterr().out
     assert "square all, 3 images: MAE" in said and "scaled on 9 held-out pictures of drawn" in said
     assert (run.path / "metrics.json").read_bytes() == before
-    suffix = training.measured(run, data=square)
+    suffix = training.metrics_suffix(run, data=square)
     assert re.fullmatch(r"-square-[0-9a-f]{6}-all", suffix)
     new = {f"{kind}{suffix}" for kind in ("metrics", "predictions", "positions")}
     assert {name.split(".")[0] for name in names(run)} >= new
@@ -101,7 +102,7 @@ def test_without_an_interval_none_is_claimed(run, square, capsys):
     write_json(run.path / "metrics.json", own)
     assert main(["evaluate", "tiny", str(square)]) == 0
     assert "intervals: none; one of 90 % needs 9 validation images" in capsys.readouterr().out
-    suffix = training.measured(run, data=square)
+    suffix = training.metrics_suffix(run, data=square)
     found = pd.read_csv(run.path / f"predictions{suffix}.csv")
     assert found[["lower", "upper"]].isna().all(axis=None)
     assert json.loads((run.path / f"metrics{suffix}.json").read_text())["inside_interval"] is None
@@ -117,9 +118,9 @@ def test_another_data_set_by_its_name(run, tmp_path, monkeypatch):
 
 
 def test_the_run_s_own_data_by_name_or_path_is_its_own(run, drawn):
-    assert training.measured(run) == training.measured(run, data="drawn") == ""
-    assert training.measured(run, data=drawn / "drawn") == ""
-    assert training.measured(run, "train") == "-train"
+    assert training.metrics_suffix(run) == training.metrics_suffix(run, data="drawn") == ""
+    assert training.metrics_suffix(run, data=drawn / "drawn") == ""
+    assert training.metrics_suffix(run, "train") == "-train"
 
 
 def test_the_benchmark_s_form_of_counts(run, tmp_path, monkeypatch, capsys):

@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ebclib.encoders import Encoder, build_encoder
+from ebclib.encoders import build_encoder
+from ebclib.encoders.encoder import Encoder
+from ebclib.encoders.variants import VARIANTS, find_variant
 from ebclib.losses import dace
 from ebclib.models import BlockwiseModel, resize
-from ebclib.variants import VARIANTS, find_variant
 
 SENTENCES = ["There is no person.", "There is one person.", "There are more than two people."]
 

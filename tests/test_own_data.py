@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from yaml import safe_load
 
-from ebclib.advice import advise
-from ebclib.cli import main, parser
+from ebclib.__main__ import main, parser
 from ebclib.config import FIELDS, make_config
-from ebclib.datasets import prepared
+from ebclib.data import prepared
 from ebclib.runs import open_run
+from ebclib.studies.advice import advise
 
 README = (Path(__file__).parents[1] / "data" / "README.md").read_text(encoding="utf-8")
 SECTION = README[README.index("## Your own data") :]

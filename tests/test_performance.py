@@ -12,9 +12,9 @@ from benchmarks.processes import compare_processes
 from benchmarks.timing import Laps, race
 from benchmarks.transport import compare_transport, transport_growth
 from ebclib import plots
-from ebclib.device_crops import DeviceCrops
+from ebclib.data.crops import TrainingCrops
+from ebclib.data.device_crops import DeviceCrops
 from ebclib.plots.performance import LOSS_PARTS
-from ebclib.transforms import TrainingCrops
 
 
 @pytest.fixture(scope="module")

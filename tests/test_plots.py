@@ -107,7 +107,9 @@ def test_label_correction_is_a_line_a_block_size():
 
 
 def test_kernels_and_borders_name_what_they_show():
-    table = pd.DataFrame({"sigma": [1.0, 4.0], "changed": [0.1, 0.4], "moved": 0.1, "ghosts": 0.2})
+    table = pd.DataFrame(
+        {"sigma": [1.0, 4.0], "changed": [0.1, 0.4], "moved": 0.1, "count_in_empty_blocks": 0.2}
+    )
     ax = plots.plot_kernels(table, 8, people="birds")
     assert "birds, in another block" in legend(ax) and "σ = r" in legend(ax)
     smoothed, whole = np.array([0.2, 0.9, 1.4]), np.array([0, 1, 1])
@@ -127,7 +129,7 @@ def test_a_figure_is_saved_where_figures_are():
 
 
 def test_the_diagrams_say_what_the_modules_say():
-    from ebclib.inspection import costs, outline, steps
+    from ebclib.studies.inspection import costs, outline, steps
 
     def texts(ax):
         return " ".join(text.get_text() for text in ax.texts)

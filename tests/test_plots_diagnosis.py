@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ebclib import diagnosis, plots
-from ebclib.datasets import Sample
+from ebclib import plots, studies
+from ebclib.data import Sample
 
 pytestmark = pytest.mark.usefixtures("figures")
 
@@ -35,7 +35,7 @@ def test_signed_errors_and_groups_of_two_runs_are_told_apart():
     found = pd.DataFrame({"points": [0, 5, 50, 90], "count": [1.0, 4, 60, 70]})
     found = found.assign(lower=0.0, upper=80.0)
     predictions = {"one": found, "two": found.assign(count=found["points"])}
-    tables = {name: diagnosis.by_people(some, 2) for name, some in predictions.items()}
+    tables = {name: studies.by_people(some, 2) for name, some in predictions.items()}
     ax = plots.plot_signed_errors(predictions, tables, people="birds")
     assert ax.get_xlabel() == "Birds annotated"
     assert ax.get_legend_handles_labels()[1] == ["one", "two"]

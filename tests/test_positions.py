@@ -9,7 +9,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from ebclib.blocks import block_counts
-from ebclib.positions import Matches, find_positions, match, total
+from ebclib.evaluation.positions import Matches, find_positions, match, total
 
 CLOUD = st.integers(0, 12).flatmap(
     lambda n: arrays(np.float64, (n, 2), elements=st.floats(0, 60, width=16))

@@ -117,7 +117,7 @@ def test_every_library_that_ebclib_imports_is_declared():
 
 def test_the_console_command_is_declared_and_the_version_is_one():
     (command,) = entry_points(group="console_scripts", name="ebc")
-    assert command.value == PROJECT["scripts"]["ebc"] == "ebclib.cli:main"
+    assert command.value == PROJECT["scripts"]["ebc"] == "ebclib.__main__:main"
     assert version("ebclib") == ebclib.__version__
 
 

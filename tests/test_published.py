@@ -3,10 +3,10 @@
 import pandas as pd
 import pytest
 
-from ebclib import published as module
 from ebclib.bins import make_bins
 from ebclib.config import make_config
-from ebclib.published import (
+from ebclib.studies import paper_tables as module
+from ebclib.studies.paper_tables import (
     COLUMNS,
     as_printed,
     counterparts,

@@ -10,12 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from ebclib.card import read_card
 from ebclib.encoders import build_encoder
-from ebclib.models import BlockwiseModel
+from ebclib.encoders.variants import find_variant
+from ebclib.evaluation.metadata import read_info
+from ebclib.models import BlockwiseModel, load_model
 from ebclib.runs import open_run
-from ebclib.task import load_model
-from ebclib.variants import find_variant
 
 RECORDED = Path(__file__).parent / "data" / "recorded_run"
 NETWORKS = json.loads((RECORDED / "networks.json").read_text())
@@ -24,7 +23,7 @@ NETWORKS = json.loads((RECORDED / "networks.json").read_text())
 def test_a_recorded_run_opens_and_counts_as_it_did():
     run = open_run(RECORDED)
     expected = json.loads((RECORDED / "counts.json").read_text())
-    assert read_card(run.weights).config == run.config
+    assert read_info(run.weights).config == run.config
     picture = torch.from_numpy(np.array(Image.open(RECORDED / "drawn.png"))).permute(2, 0, 1)[None]
     network = load_model(run)
     with torch.inference_mode():

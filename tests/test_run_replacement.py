@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ebclib import runs, training
-from ebclib.cli import main
+from ebclib.__main__ import main
 from ebclib.config import Config, make_config, project_root
 
 SMALL = {"crop_px": 64, "batch_size": 4, "epochs": 1, "evaluate_every": 1, "precision": "fp32"}

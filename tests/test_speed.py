@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from benchmarks.crops import compare_crops, draw_jpegs
-from ebclib import datasets
-from ebclib.augmentation import RELEASED, Augmentation
-from ebclib.transforms import random_box
+from ebclib import data
+from ebclib.data.augmentation import RELEASED, Augmentation
+from ebclib.data.crops import random_box
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def published(ebc_data, tmp_path):
 def test_a_crop_costs_at_most_a_fifth_of_decoding_its_jpeg(published, tmp_path):
     """Crops as the paper's recipe draws them: read from the prepared split, against opening the
     published file, decoding it and cutting. The better of five rounds of each."""
-    files = datasets.read("shb", "train", root=published).entries
-    split = datasets.prepared("shb", "train", published, tmp_path / "prepared", progress=False)
+    files = data.read("shb", "train", root=published).entries
+    split = data.prepared("shb", "train", published, tmp_path / "prepared", progress=False)
     rng = np.random.default_rng(0)
     draws = [(k, random_box(rng, *split.sizes[k], 448, 2.0)) for k in rng.permutation(len(split))]
 

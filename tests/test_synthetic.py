@@ -1,4 +1,4 @@
-"""Drawn crowds: exact, repeatable, long-tailed, and people indeed."""
+"""AugmentParams crowds: exact, repeatable, long-tailed, and people indeed."""
 
 from __future__ import annotations
 

@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 from pylatexenc.latexwalker import LatexEnvironmentNode, LatexWalker
 
-from ebclib import tables
 from ebclib.config import make_config, results_root
 from ebclib.runs import all_runs, write_json
-from ebclib.tables.layout import as_text, shown
+from ebclib.studies import tables
+from ebclib.studies.tables.layout import as_text, shown
 
 ODD = "50% of a_b & $x$ {0} ~ ^ # \\ <i> |e| × − ± σ ≤ “q” é"
 

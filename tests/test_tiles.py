@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from timm.layers import Conv2dSame
 from torch import nn
 
-from ebclib.encoders import Encoder
+from ebclib.encoders.encoder import Encoder
+from ebclib.evaluation.tiles import reach_px, spans
+from ebclib.evaluation.windows import MARGIN_PX, predict_map
 from ebclib.models import BlockwiseModel
-from ebclib.tiles import reach_px, spans
-from ebclib.windows import MARGIN_PX, predict_map
 
 
 def wide_counter(*more):
@@ -161,9 +161,9 @@ PEAKS = """
 import json, pathlib, resource, sys
 import numpy as np, torch
 from torch import nn
-from ebclib.encoders import Encoder
+from ebclib.encoders.encoder import Encoder
 from ebclib.models import BlockwiseModel
-from ebclib.windows import predict_map
+from ebclib.evaluation.windows import predict_map
 
 def peak_mb():
     status = pathlib.Path("/proc/self/status")

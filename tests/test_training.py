@@ -12,7 +12,8 @@ from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 
 from ebclib import training
 from ebclib.config import make_config
-from ebclib.task import Task, build_model, count_histogram
+from ebclib.data.training_set import TrainingSet, count_histogram
+from ebclib.models import build_model
 from ebclib.training import rate_factor
 
 SMALL = {"crop_px": 64, "batch_size": 4, "epochs": 2, "evaluate_every": 1, "precision": "fp32"}
@@ -97,11 +98,11 @@ def test_the_stored_weights_are_the_ones_measured(config):
 
 
 def test_representatives_at_each_scale(config):
-    task = Task.of(config, progress=False)
+    task = TrainingSet.of(config, progress=False)
     grid = count_histogram(task.split, task.train, config)
     assert (grid * np.arange(len(grid))).sum() == task.split.counts[task.train].sum()
     by = {
-        how: Task.of(
+        how: TrainingSet.of(
             make_config("drawn", "two_cores_20min", crop_px=224, representatives=how), False
         )
         for how in ("grid", "windows", "scaled", "middle")
@@ -112,7 +113,7 @@ def test_representatives_at_each_scale(config):
 
 
 def test_a_loss_that_is_no_number_stops_with_advice(config):
-    task = Task.of(config, progress=False)
+    task = TrainingSet.of(config, progress=False)
     trainer = training.Trainer(config, task, open_or_new(config), progress=False)
     with torch.no_grad():
         trainer.network.head.project.bias.fill_(math.nan)
@@ -195,7 +196,7 @@ def test_every_kind_of_model_trains_and_is_loaded_again(how, config):
 
 def test_the_largest_count_leaves_nobody_above_the_bins(config):
     given = {**SMALL, "max_count": "largest"}
-    task = Task.of(make_config("drawn", "two_cores_20min", **given), progress=False)
+    task = TrainingSet.of(make_config("drawn", "two_cores_20min", **given), progress=False)
     grid = count_histogram(task.split, task.train, config)
     assert task.bins.open_from == len(grid) - 1
     table = task.bin_table(config)
@@ -217,7 +218,7 @@ def test_a_head_may_start_at_what_is_usual(config, given):
     """The bias alone, before any training, says the classes' shares, or the people of a block."""
     given = {**SMALL, "model": "mobilenetv2", "pretrained": "none", "head": "linear", **given}
     made = make_config("drawn", "two_cores_20min", prior_bias=True, **given)
-    task = Task.of(made, progress=False)
+    task = TrainingSet.of(made, progress=False)
     bias = build_model(made, task).head.classify.bias.detach()
     blocks = sum(-(-h // 8) * -(-w // 8) for h, w in (task.split.sizes[i] for i in task.train))
     people = task.split.counts[task.train].sum()

@@ -14,7 +14,7 @@ import pytest
 from ebclib import training
 from ebclib.config import make_config, results_root
 from ebclib.runs import Run
-from ebclib.training import only_writer, running
+from ebclib.training import run_lock, running
 
 SMALL = {"crop_px": 64, "batch_size": 4, "epochs": 1, "evaluate_every": 1, "precision": "fp32"}
 SMALL |= {"model": "mobilenetv2", "pretrained": "none"}
@@ -31,10 +31,10 @@ def test_a_second_launch_waits_until_the_first_has_ended(tmp_path, capsys):
     run, order = Run(tmp_path / "runs" / "a"), []
 
     def second():
-        with only_writer(run, ALONE, progress=True):
+        with run_lock(run, ALONE, progress=True):
             order.append("second")
 
-    with only_writer(run, ALONE), only_writer(Run(tmp_path / "runs" / "b"), ALONE):
+    with run_lock(run, ALONE), run_lock(Run(tmp_path / "runs" / "b"), ALONE):
         waiting = threading.Thread(target=second)
         waiting.start()
         waiting.join(timeout=0.3)
@@ -48,16 +48,16 @@ def test_a_second_launch_waits_until_the_first_has_ended(tmp_path, capsys):
 
 def test_an_error_lets_go_of_the_run(tmp_path):
     run = Run(tmp_path / "a")
-    with pytest.raises(RuntimeError), only_writer(run, ALONE):
+    with pytest.raises(RuntimeError), run_lock(run, ALONE):
         raise RuntimeError
-    with only_writer(run, ALONE):
+    with run_lock(run, ALONE):
         pass
 
 
 def test_the_other_processes_of_a_launch_share_the_lock_and_wait_for_the_first(tmp_path):
     run, waits = Run(tmp_path / "a"), []
     other = SimpleNamespace(is_main_process=False, wait_for_everyone=lambda: waits.append(1))
-    with only_writer(run, ALONE), only_writer(run, other), only_writer(run, other):
+    with run_lock(run, ALONE), run_lock(run, other), run_lock(run, other):
         assert len(waits) == 2
 
 
@@ -66,21 +66,21 @@ def refuse(*_):
 
 
 def test_what_is_there_is_taken_and_only_what_is_missing_is_trained(config, monkeypatch):
-    run = training.trained(config, progress=False)
+    run = training.load_or_train(config, progress=False)
     assert run.is_finished and run.has_weights
     with monkeypatch.context() as patch:
         patch.setattr(running, "Trainer", refuse)
-        assert training.trained(config, progress=False) == run
+        assert training.load_or_train(config, progress=False) == run
     other = make_config("drawn", "two_cores_20min", **SMALL, name="small", seed=1)
     with pytest.raises(ValueError, match=r"seed was 0, now 1.*another name"):
-        training.trained(other, progress=False)
+        training.load_or_train(other, progress=False)
     run.weights.unlink()
     with pytest.raises(
         FileNotFoundError, match=r"training\.trained\(open_run\('small'\)\.config\)"
     ):
         _ = run.weights
     before = run.predictions["count"]
-    assert training.trained(config, progress=False).has_weights
+    assert training.load_or_train(config, progress=False).has_weights
     assert run.predictions["count"].tolist() == pytest.approx(before.tolist(), rel=1e-4)
 
 
@@ -88,7 +88,7 @@ ASK = """
 import json, sys
 from ebclib import training
 from ebclib.config import make_config
-training.trained(make_config("drawn", "two_cores_20min", **json.loads(sys.argv[1])), progress=False)
+training.load_or_train(make_config("drawn", "two_cores_20min", **json.loads(sys.argv[1])), progress=False)
 """
 
 
@@ -104,7 +104,7 @@ def test_two_processes_that_ask_at_once_train_once(config, monkeypatch, capsys):
         time.sleep(0.01)
     assert not run.is_finished
     monkeypatch.setattr(running, "Trainer", refuse)
-    found = training.trained(asked)
+    found = training.load_or_train(asked)
     assert found.is_finished and found.has_weights and len(found.history) == 3
     assert "is being written by another process" in capsys.readouterr().err
     assert process.wait(timeout=60) == 0

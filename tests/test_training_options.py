@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 from ebclib import training
 from ebclib.config import make_config, results_root
+from ebclib.data.training_set import TrainingSet
 from ebclib.runs import Run
-from ebclib.task import Task
 from ebclib.training import nonfinite
 
 SMALL = {"crop_px": 64, "batch_size": 4, "epochs": 2, "evaluate_every": 1, "precision": "fp32"}
@@ -29,7 +29,7 @@ def configured(name="small", **given):
 
 def trainer_of(config):
     run = Run(results_root() / "runs" / config.name)
-    return training.Trainer(config, Task.of(config, progress=False), run, progress=False)
+    return training.Trainer(config, TrainingSet.of(config, progress=False), run, progress=False)
 
 
 def poisoned(monkeypatch, *steps):
@@ -80,7 +80,7 @@ def test_the_average_follows_its_formula_and_is_what_is_stored():
     average = trainer.measured.head.project.weight
     assert torch.allclose(average, 0.9 * first + 0.1 * second, atol=1e-7)
     assert not torch.equal(average, second)
-    trainer._look_at_held_out()
+    trainer._validate()
     stored = load_file(trainer.run.path / "model.safetensors")
     assert torch.equal(stored["head.project.weight"], average)
 
@@ -197,7 +197,7 @@ def test_options_out_of_range_are_named(given, message):
 
 def test_a_model_whose_validation_is_never_a_number_says_so(monkeypatch):
     nothing = {"mae": float("nan"), "rmse": float("nan")}
-    monkeypatch.setattr("ebclib.training.trainer.evaluation.errors", lambda *_: nothing)
+    monkeypatch.setattr("ebclib.training.loop.evaluation.errors", lambda *_: nothing)
     with pytest.raises(FloatingPointError, match="no weights were kept"):
         training.train(configured("lost", epochs=1, evaluate_every=1), progress=False)
 

@@ -5,16 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as vision
 
-from ebclib import datasets, synthetic
+from ebclib import data, synthetic
 from ebclib.blocks import block_counts
-from ebclib.transforms import (
-    Box,
-    EpochSampler,
-    TrainingCrops,
-    crop_points,
-    random_box,
-    show,
-)
+from ebclib.data.crops import Box, EpochSampler, TrainingCrops, crop_points, random_box, show
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -84,7 +77,7 @@ def test_an_epoch_shows_every_picture_once_in_its_own_order():
 def prepared(tmp_path, monkeypatch):
     """Six drawn pictures, prepared."""
     monkeypatch.setattr(synthetic, "SyntheticSplit", _six)
-    return datasets.prepared("synthetic", "train", out=tmp_path, progress=False)
+    return data.prepared("synthetic", "train", out=tmp_path, progress=False)
 
 
 def _six(split, series):

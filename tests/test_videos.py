@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ebclib.counting.videos import count_video, frames
 from ebclib.plots import plot_over_time
 from ebclib.synthetic import SyntheticSplit
-from ebclib.videos import count_video, frames
 
 SIZE = (48, 64)  # H, W
 

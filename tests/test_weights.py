@@ -14,9 +14,9 @@ from torch import nn
 from ebclib.config import weights_root
 from ebclib.encoders import build_encoder
 from ebclib.encoders.clip import DenseResNet, build_towers, load_clip
+from ebclib.encoders.variants import VARIANTS, find_variant
 from ebclib.encoders.vit import DenseViT
 from ebclib.encoders.weights import Weights, load_exactly, locate, read_torchscript
-from ebclib.variants import VARIANTS, find_variant
 
 
 @pytest.fixture(scope="module", params=["clip_rn50", "clip_vit_b_16"])

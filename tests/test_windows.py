@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ebclib.encoders import Encoder
+from ebclib.encoders.encoder import Encoder
+from ebclib.evaluation.windows import predict_map, window_starts
 from ebclib.models import BlockwiseModel
-from ebclib.windows import predict_map, window_starts
 
 
 def brightness_counter(block_size_px=8, window_px=None):

@@ -12,7 +12,7 @@ import papermill
 import pytest
 import yaml
 
-from ebclib import experiments
+from ebclib import studies
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -28,14 +28,14 @@ def rows_of_notebooks():
 
 def test_every_notebook_has_a_row_and_a_place_in_every_whole_experiment():
     assert list(rows_of_notebooks()) == NOTEBOOKS
-    for name in experiments.names():
-        own = sorted(experiments.load(name).notebooks)
+    for name in studies.names():
+        own = sorted(studies.load(name).notebooks)
         assert own == NOTEBOOKS or (name == "two_cores" and set(own) <= set(NOTEBOOKS)), name
 
 
 def test_an_experiment_gives_notebooks_parameters_that_they_have():
-    for name in experiments.names():
-        for notebook, given in experiments.load(name).notebooks.items():
+    for name in studies.names():
+        for notebook, given in studies.load(name).notebooks.items():
             cells = nbformat.read(ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4).cells
             known = re.findall(r"^(\w+) =", cells[2].source, re.MULTILINE)
             assert set(given) <= set(known), (name, notebook)
@@ -71,7 +71,7 @@ def snakemake(*words, results):
 
 
 def test_the_plan_says_what_it_would_train_and_what_that_costs(tmp_path):
-    plan = experiments.load("demo")
+    plan = studies.load("demo")
     told = snakemake("--cores", "2", results=tmp_path)
     assert f"{len(plan.cells)} of {len(plan.cells)} runs to train" in told
     assert re.search(rf"^notebook\s+{len(NOTEBOOKS)}$", told, re.MULTILINE)
@@ -79,7 +79,7 @@ def test_the_plan_says_what_it_would_train_and_what_that_costs(tmp_path):
 
 
 def test_real_experiments_are_planned_a_job_a_run(tmp_path):
-    plan = experiments.load("shanghaitech")
+    plan = studies.load("shanghaitech")
     told = snakemake("--cores", "2", "--config", "experiment=shanghaitech", results=tmp_path)
     assert re.search(rf"^train\s+{len(plan.cells)}$", told, re.MULTILINE)
     assert "PFLOP" in told

@@ -1,4 +1,4 @@
-"""Pretrained image and text encoders, by the names in `ebclib.variants`.
+"""Pretrained image and text encoders, by the names in `ebclib.encoders.variants`.
 
 An encoder gives dense image features and embeds sentences; what is made of them is `models`' affair.
 timm builds the ImageNet ones, open_clip the CLIPs; weights come from those libraries' registries, or
@@ -7,11 +7,14 @@ from a file, which is read without executing anything in it (`weights`).
 
 from __future__ import annotations
 
-from ebclib.variants import find_variant
+from typing import TYPE_CHECKING
 
-from .encoder import Encoder
+from ebclib.encoders.variants import find_variant
 
-__all__ = ["Encoder", "build_encoder"]
+if TYPE_CHECKING:
+    from ebclib.encoders.encoder import Encoder
+
+__all__ = ["build_encoder"]
 
 
 def build_encoder(
@@ -40,7 +43,7 @@ def build_encoder(
     variant = find_variant(name)
     prompts = (visual_prompts, prompt_tokens)
     if variant.library == "open_clip":
-        from .clip import build_clip
+        from ebclib.encoders.clip import build_clip
 
         return build_clip(variant, pretrained, prompts, load)
     if visual_prompts != "none":
@@ -49,9 +52,9 @@ def build_encoder(
             "choose clip_vit_b_16, clip_vit_b_32 or clip_vit_l_14, or visual_prompts none."
         )
     if variant.library == "packaged":
-        from .clip_lite import build_clip_lite
+        from ebclib.encoders.clip_lite import build_clip_lite
 
         return build_clip_lite(variant, pretrained, load)
-    from .networks import build_timm
+    from ebclib.encoders.networks import build_timm
 
     return build_timm(variant, pretrained, load)

@@ -18,14 +18,13 @@ from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from ebclib.choices import choose
-from ebclib.variants import Variant
-
-from .encoder import Encoder
-from .networks import channels_and_stride, dense_timm
-from .strides import limit_stride
-from .vit import DenseViT
-from .weights import Weights, fetch, load_exactly, locate, tag_in
+from ebclib.config import one_of
+from ebclib.encoders.encoder import Encoder
+from ebclib.encoders.networks import channels_and_stride, dense_timm
+from ebclib.encoders.strides import limit_stride
+from ebclib.encoders.variants import Variant
+from ebclib.encoders.vit import DenseViT
+from ebclib.encoders.weights import Weights, fetch, load_exactly, locate, tag_in
 
 
 class DenseResNet(nn.Module):
@@ -128,7 +127,7 @@ def clip_weights(variant: Variant, tag: str) -> Weights:
     path = locate(tag, [wanted], [name] if tag == "openai" else [])
     if path is None:
         tags = open_clip.list_pretrained_tags_by_model(name)
-        choose(f"pretrained (of {name}: a tag, a file, or none)", tag, [*tags, "none"])
+        one_of(f"pretrained (of {name}: a tag, a file, or none)", tag, [*tags, "none"])
         published = get_pretrained_cfg(name, tag)
         hub = published.get("hf_hub", "")
         address = f"https://huggingface.co/{hub}" if hub else published.get("url", "")
@@ -149,7 +148,7 @@ def load_clip(clip: CLIP | CustomTextCLIP, weights: Weights) -> None:
 
 
 def _config(variant: Variant) -> dict[str, Any]:
-    choose("open_clip model", variant.architecture, open_clip.list_models())
+    one_of("open_clip model", variant.architecture, open_clip.list_models())
     return open_clip.get_model_config(variant.architecture)
 
 

@@ -16,11 +16,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ebclib.variants import Variant
-
-from .encoder import Encoder
-from .networks import create_trunk, find_weights, timm_encoder
-from .weights import load_exactly
+from ebclib.encoders.encoder import Encoder
+from ebclib.encoders.networks import create_trunk, find_weights, timm_encoder
+from ebclib.encoders.variants import Variant
+from ebclib.encoders.weights import load_exactly
 
 EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"

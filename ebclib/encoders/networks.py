@@ -8,12 +8,11 @@ import timm
 from timm.layers import Format
 from torch import Tensor, nn
 
-from ebclib.choices import choose
-from ebclib.variants import Variant
-
-from .encoder import Encoder
-from .strides import drop_unused, limit_stride, probe
-from .weights import Weights, fetch, load_exactly, locate, tag_in
+from ebclib.config import one_of
+from ebclib.encoders.encoder import Encoder
+from ebclib.encoders.strides import drop_unused, limit_stride, probe
+from ebclib.encoders.variants import Variant
+from ebclib.encoders.weights import Weights, fetch, load_exactly, locate, tag_in
 
 
 class DenseTimm(nn.Module):
@@ -75,10 +74,10 @@ def full_name(variant: Variant, pretrained: str) -> str:
     ValueError : a network or tag that timm does not have
     """
     architecture, _, tag = variant.architecture.partition(".")
-    choose("timm network", architecture, timm.list_models())
+    one_of("timm network", architecture, timm.list_models())
     tags = tags_of(architecture)
     if tag:
-        choose(f"tag of timm's {architecture}", tag, tags)
+        one_of(f"tag of timm's {architecture}", tag, tags)
     tag = tag_in(pretrained, architecture, tags) or tag
     return f"{architecture}.{tag}" if tag else architecture
 
@@ -149,7 +148,7 @@ def find_weights(variant: Variant, pretrained: str) -> Weights:
         return Weights.read(path)
     if pretrained != "default" and pretrained != tag:
         what = f"pretrained (of {architecture}: a tag, a file, or none)"
-        choose(what, pretrained, [*tags_of(architecture), "none"])
+        one_of(what, pretrained, [*tags_of(architecture), "none"])
 
     def from_registry() -> Weights:
         whole = timm.create_model(name, pretrained=True, num_classes=0)

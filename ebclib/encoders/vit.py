@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from ebclib.choices import choose
+from ebclib.config import one_of
 
 PROMPTS = ("none", "shallow", "deep")
 
@@ -43,7 +43,7 @@ class DenseViT(nn.Module):
         self.patch_px = visual.patch_size[0]
         self.channels = visual.transformer.width
         layers = {"none": 0, "shallow": 1, "deep": len(visual.transformer.resblocks)}
-        layers = layers[choose("visual_prompts", visual_prompts, PROMPTS)]
+        layers = layers[one_of("visual_prompts", visual_prompts, PROMPTS)]
         self.prompts = nn.Parameter(torch.empty(layers, prompt_tokens, self.channels))
         if layers:
             visual.requires_grad_(False)

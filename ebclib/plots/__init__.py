@@ -12,12 +12,7 @@ from ebclib.plots.diagnosis import (
     plot_signed_errors,
     plot_windows,
 )
-from ebclib.plots.diagrams import (
-    plot_clip_ebc,
-    plot_costs,
-    plot_same_network,
-    plot_similarity,
-)
+from ebclib.plots.diagrams import plot_clip_ebc, plot_costs, plot_same_network, plot_similarity
 from ebclib.plots.labels import plot_borders, plot_correction, plot_kernels
 from ebclib.plots.overlay import overlay, plot_count, plot_count_beside
 from ebclib.plots.performance import plot_crops, plot_growth, plot_step

@@ -18,7 +18,7 @@ def plot_cells(
 
     Parameters
     ----------
-    found : `experiments.measured`
+    found : `experiments.results_of`
     rows, columns : of the table, in its order; those without a run stay empty
     """
     size = (COLUMN_INCHES * 1.35, 0.9 + 0.26 * len(rows) * max(1, 0.6 * len(columns)))

@@ -1,4 +1,4 @@
-"""Figures of where a model errs; what they show comes from `ebclib.diagnosis`."""
+"""Figures of where a model errs; what they show comes from `ebclib.studies`."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def plot_kernels(
         {
             "changed": "occupied blocks, wrong class",
             "moved": f"{people}, in another block",
-            "ghosts": "empty blocks, no longer nobody",
+            "count_in_empty_blocks": "empty blocks, no longer nobody",
         }.items()
     ):
         share = table[column]

@@ -16,7 +16,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, LogLocator
 
 from ebclib.blocks import smoothed_counts
-from ebclib.datasets import Sample
+from ebclib.data import Sample
 from ebclib.plots.style import COLOURS, COLUMN_INCHES, DENSITY_MAP, PAGE_INCHES
 
 

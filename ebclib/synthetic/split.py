@@ -10,8 +10,8 @@ from typing import overload
 
 import numpy as np
 
-from ebclib.choices import choose
-from ebclib.datasets.sample import Sample
+from ebclib.config import one_of
+from ebclib.data.sample import Sample
 from ebclib.synthetic.scene import Scene, paint, plan
 
 
@@ -136,9 +136,9 @@ class SyntheticSplit(Sequence[Sample]):
     def __init__(
         self, split: str, seed: int = 0, size: int | None = None, series: str = "synthetic"
     ) -> None:
-        self.series = choose("series", series, SERIES)
+        self.series = one_of("series", series, SERIES)
         splits = SERIES[series].splits
-        self.split = choose(f"split of {series}", split, splits)
+        self.split = one_of(f"split of {series}", split, splits)
         for what, value in (("seed", seed), ("size", size or 0)):
             if int(value) != value or value < 0:
                 raise ValueError(f"{what} is {value!r}; give a whole number of 0 or more.")

@@ -2,12 +2,10 @@
 
 | module | what is in it |
 |---|---|
-| `running` | `train` and `trained`: what a run is from its beginning to its end |
+| `running` | `train` and `load_or_train`: what a run is from its beginning to its end |
 | `measuring` | `evaluate` and `submit`: a run's weights on its own pictures, or others |
-| `lock` | one launch at a time writes a run |
-| `trainer` | `Trainer`: the model, its optimiser, and the loop |
-| `schedule` | `rate_factor`: the learning rate over time |
-| `devices` | processes, devices and precision (Accelerate) |
+| `loop` | `Trainer`: the model, its optimiser, the rate over time, and the loop |
+| `devices` | processes, devices and precision (Accelerate); one launch at a time writes a run |
 | `nonfinite` | what becomes of a batch whose loss is no number |
 
 A run on many devices is started by the launcher that its machine has; nothing in the config changes:
@@ -22,24 +20,22 @@ number of devices, up to rounding and one thing: batch normalisation. Its statis
 batch on GPUs (``sync_batch_norm``), and of each process's own share on CPUs, always.
 """
 
-from .devices import make_accelerator, part, precision_of
-from .lock import only_writer
-from .measuring import evaluate, measured, open_model, submit
-from .running import train, trained
-from .schedule import rate_factor
-from .trainer import Trainer
+from ebclib.training.devices import make_accelerator, precision_of, run_lock, shutdown_processes
+from ebclib.training.loop import Trainer, rate_factor
+from ebclib.training.measuring import evaluate, metrics_suffix, open_model, submit
+from ebclib.training.running import load_or_train, train
 
 __all__ = [
     "Trainer",
     "evaluate",
+    "load_or_train",
     "make_accelerator",
-    "measured",
-    "only_writer",
+    "metrics_suffix",
     "open_model",
-    "part",
     "precision_of",
     "rate_factor",
+    "run_lock",
+    "shutdown_processes",
     "submit",
     "train",
-    "trained",
 ]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -11,10 +14,13 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration, parse_flag_from_env
+from filelock import FileLock, Timeout
 from timm.layers import convert_sync_batchnorm
 from torch import nn
+from tqdm.auto import tqdm
 
-from ..config import Config
+from ebclib.config import Config
+from ebclib.runs import Run
 
 PATIENCE = timedelta(hours=4)  # the others wait while the first process prepares the data set
 
@@ -37,7 +43,7 @@ def processes() -> PartialState:
     return PartialState(cpu=on_cpu or parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=PATIENCE)
 
 
-def part() -> None:
+def shutdown_processes() -> None:
     """Let go of the other processes, at the end of a program."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
@@ -129,3 +135,38 @@ def reading_processes(config: Config, state: PartialState) -> int:
         return config.workers
     cores = (os.cpu_count() or 1) // state.num_processes
     return 0 if state.device.type == "cpu" else min(8, max(cores, 1))
+
+
+@contextmanager
+def run_lock(run: Run, state: PartialState, progress: bool = False) -> Iterator[None]:
+    """Keep other launches from writing ``run`` meanwhile, or wait until one that does has ended.
+
+    The processes of one launch share the lock: the first holds it, and nobody goes on before it does,
+    so that all of them find the folder in the same state. The lock is a file beside the run's folder
+    (which a new run replaces). The operating system lets go of it when its process ends, killed or not;
+    the file stays.
+
+    Parameters
+    ----------
+    run : it need not exist
+    state : the processes of this launch
+    progress : say so when there is somebody to wait for
+    """
+    path = run.path.parent / f"{run.name}.lock"
+    lock = FileLock(path)
+    if state.is_main_process:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if progress:
+                text = (
+                    f"Run {run.name!r} is being written by another process; waiting for it to end."
+                )
+                tqdm.write(text, file=sys.stderr)
+            lock.acquire()
+    try:
+        state.wait_for_everyone()
+        yield
+    finally:
+        lock.release()

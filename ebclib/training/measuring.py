@@ -14,15 +14,15 @@ import pandas as pd
 import torch
 from torch import nn
 
-from .. import datasets, evaluation
-from ..card import Card, write_card
-from ..familiarity import Familiar
-from ..models import BlockwiseModel
-from ..positions import DISTANCES_PX
-from ..runs import Run, refuse_folder, write_csv, write_json, write_whole
-from ..task import Task, load_model
-from .devices import make_accelerator, precision_of, processes
-from .lock import only_writer
+from ebclib import data as datasets
+from ebclib import evaluation
+from ebclib.data.statistics import TrainingStats
+from ebclib.data.training_set import TrainingSet
+from ebclib.evaluation.metadata import ModelInfo, write_info
+from ebclib.evaluation.positions import DISTANCES_PX
+from ebclib.models import BlockwiseModel, load_model
+from ebclib.runs import Run, refuse_folder, write_csv, write_json, write_whole
+from ebclib.training.devices import make_accelerator, precision_of, processes, run_lock
 
 
 def evaluate(
@@ -55,7 +55,7 @@ def evaluate(
     ValueError : the split has no labels
     """
     progress = progress and processes().is_main_process
-    with only_writer(run, processes(), progress):
+    with run_lock(run, processes(), progress):
         if data is not None and not _is_own(run, data):
             return _evaluate_elsewhere(run, data, split, progress, distances_px)
         return measure(run, split, progress, None, distances_px)
@@ -65,10 +65,10 @@ def measure(
     run: Run,
     split: str | None = None,
     progress: bool = True,
-    task: Task | None = None,
+    task: TrainingSet | None = None,
     distances_px: Sequence[float] = DISTANCES_PX,
 ) -> Run:
-    """`evaluate` on the run's own data, for a caller that alone writes the run (`only_writer`).
+    """`evaluate` on the run's own data, for a caller that alone writes the run (`run_lock`).
 
     ``task`` is the run's own, where it is at hand.
     """
@@ -76,7 +76,7 @@ def measure(
     state.wait_for_everyone()  # the first one may still be writing the weights
     split = split or datasets.describe(config.dataset).test_split
     with state.main_process_first():
-        task = task or Task.of(config, progress)
+        task = task or TrainingSet.of(config, progress)
         pictures = datasets.prepared(config.dataset, split, progress=progress)
     _need_labels(pictures, run)
     model, network = open_model(run)
@@ -98,12 +98,12 @@ def measure(
         "training_minutes": round(history["seconds"].iloc[-1] / 60, 2),
         "representatives": task.representatives.round(4).tolist(),
     }
-    suffix = measured(run, split)
+    suffix = metrics_suffix(run, split)
     if "test_mae" in history and not suffix:
         facts["test_selected_mae"] = history["test_mae"].min()
     if state.is_main_process:
-        familiar = Familiar.of(task.split, task.train, config.block_size_px)
-        write_card(run.weights, Card.made(config, factor, len(held), familiar=familiar))
+        familiar = TrainingStats.of(task.split, task.train, config.block_size_px)
+        write_info(run.weights, ModelInfo.made(config, factor, len(held), familiar=familiar))
     _write(run, suffix, pictures, found, factor, task.split.counts, facts, distances_px)
     if state.is_main_process and not suffix:
         shutil.rmtree(run.checkpoint.parent, ignore_errors=True)
@@ -124,7 +124,7 @@ def open_model(run: Run) -> tuple[nn.Module, BlockwiseModel]:
     return accelerator.prepare_model(network, evaluation_mode=True), network
 
 
-def measured(run: Run, split: str | None = None, data: str | Path | None = None) -> str:
+def metrics_suffix(run: Run, split: str | None = None, data: str | Path | None = None) -> str:
     """What the names of `evaluate`'s files end with: nothing, `-val`, or `-sha-test`.
 
     A folder outside the data root adds six digits of its path: two may have one name.

@@ -10,9 +10,9 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import save_file
 
-from ..config import Config
-from ..runs import write_json, write_whole
-from ..transforms import TrainingCrops, collate
+from ebclib.config import Config
+from ebclib.data.crops import TrainingCrops, collate
+from ebclib.runs import write_json, write_whole
 
 KEPT = 10
 """How many such batches of a run are saved; later ones are only named."""
@@ -57,7 +57,7 @@ def save_batch(
     return path
 
 
-class Watch:
+class NonFiniteGuard:
     """Which steps of one epoch were not finite.
 
     The trainer marks them in ``bad`` on the device. A look at it makes the host wait, so looks are few;

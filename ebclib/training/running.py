@@ -6,14 +6,13 @@ import sys
 
 from tqdm.auto import tqdm
 
-from ..config import Config, results_root
-from ..datasets import PreparedSplit
-from ..runs import Run, provenance, recover, remove_run, successor, write_json
-from ..task import Task
-from .devices import is_lost_connection, precision_of, processes
-from .lock import only_writer
-from .measuring import measure
-from .trainer import Trainer
+from ebclib.config import Config, results_root
+from ebclib.data import PreparedSplit
+from ebclib.data.training_set import TrainingSet
+from ebclib.runs import Run, provenance, recover, remove_run, successor, write_json
+from ebclib.training.devices import is_lost_connection, precision_of, processes, run_lock
+from ebclib.training.loop import Trainer
+from ebclib.training.measuring import measure
 
 
 def train(
@@ -45,11 +44,11 @@ def train(
     """
     run, state = _run_of(config), processes()
     progress = progress and state.is_main_process
-    with only_writer(run, state, progress):
+    with run_lock(run, state, progress):
         return _train(run, config, resume, progress, replace)
 
 
-def trained(config: Config, progress: bool = True) -> Run:
+def load_or_train(config: Config, progress: bool = True) -> Run:
     """The run of a config, finished and with its weights: as it is there, or trained now.
 
     Two that ask at once train it once: the second waits for the first. A run that was begun is gone on
@@ -67,7 +66,7 @@ def trained(config: Config, progress: bool = True) -> Run:
     """
     run, state = _run_of(config), processes()
     progress = progress and state.is_main_process
-    with only_writer(run, state, progress):
+    with run_lock(run, state, progress):
         if run.is_finished and run.has_weights:
             _same_config(run, config)
             return run
@@ -106,7 +105,7 @@ def _train(run: Run, config: Config, resume: bool, progress: bool, replace: bool
     replaced = run if run.holds_training and not started else None
     run = successor(run) if replaced else run
     with state.main_process_first():
-        task = Task.of(config, progress)
+        task = TrainingSet.of(config, progress)
     if started:
         _same_data(run, task.split)
     state.wait_for_everyone()  # all have looked before the first one writes

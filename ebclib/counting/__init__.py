@@ -1,0 +1,32 @@
+"""A trained model as a person uses it: images in; counts, maps, points, and how sure they are, out.
+
+>>> from ebclib.counting import CrowdCounter, results_frame
+>>> counter = CrowdCounter("shb-clip_lite-text-two_cores_20min-seed0")        # doctest: +SKIP
+>>> counter.count("square.jpg")                                          # doctest: +SKIP
+<square.jpg: 132 people (90 %: 110 to 158)>
+>>> results_frame(counter.count("pictures/"))                            # doctest: +SKIP
+
+| module | what is in it |
+|---|---|
+| `counting` | `CrowdCounter`: a model with what its weights say about themselves |
+| `result` | `Count`: one image's count, interval, map, points and remarks; `results_frame` |
+| `sources` | whatever is given (files, folders, arrays, frames) as images of the size to count |
+| `regions` | people inside polygons |
+| `files` | `count_files`: many images and videos, into a folder, continued after a stop |
+| `upload` | `Upload`: images chosen in a notebook |
+"""
+
+from ebclib.counting.counter import CrowdCounter
+from ebclib.counting.files import count_files
+from ebclib.counting.regions import count_regions, read_regions, regions_geojson
+from ebclib.counting.result import Count, results_frame
+
+__all__ = [
+    "Count",
+    "CrowdCounter",
+    "count_files",
+    "count_regions",
+    "read_regions",
+    "regions_geojson",
+    "results_frame",
+]

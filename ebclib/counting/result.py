@@ -1,0 +1,252 @@
+"""What is known of one picture after counting: how many, how sure, where."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from PIL import Image, ImageDraw, ImageFont
+
+from ebclib.counting.sources import Item, read
+from ebclib.data.scaling import scale_points
+from ebclib.evaluation.positions import find_positions
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SHOWN_PX = 1600
+"""The longest side of a picture that is drawn."""
+
+
+@dataclass(frozen=True, eq=False)
+class Count:
+    """The people in one picture.
+
+    Attributes
+    ----------
+    name : of the picture
+    count : how many
+    lower, upper : ends of the 90 % interval; None where the model is not calibrated
+    density, variance : float32 (h, w), people per block and people²
+    block_size_px : side of a block, in pixels of ``counted_size``
+    counted_size : (H, W) as the model saw it
+    size : (H, W) of the original picture, upright; points and regions are in its pixels
+    noun : what was counted, (singular, plural)
+    model : the name of the run that counted
+    flags : what about this picture makes its count doubtful; a sentence each
+    notes : other remarks: on the model, and on how the picture was read
+    source : where the pixels are: a file, or an array that somebody keeps; None where neither
+    """
+
+    name: str
+    count: float
+    lower: float | None
+    upper: float | None
+    density: np.ndarray = field(repr=False)
+    variance: np.ndarray = field(repr=False)
+    block_size_px: int
+    counted_size: tuple[int, int]
+    size: tuple[int, int]
+    noun: tuple[str, str] = ("person", "people")
+    model: str = ""
+    flags: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    source: Any = field(default=None, repr=False)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether there is an interval."""
+        return self.lower is not None
+
+    @property
+    def edges(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where blocks begin and end, in original pixels: y (h + 1,) and x (w + 1,), the last at the
+        picture's border."""
+        lines = []
+        for blocks, counted, original in zip(
+            self.density.shape, self.counted_size, self.size, strict=True
+        ):
+            counted_px = np.minimum(np.arange(blocks + 1) * self.block_size_px, counted)
+            lines.append(counted_px * (original / counted))
+        return lines[0], lines[1]
+
+    def points(self) -> np.ndarray:
+        """Where the people are: (n, 2), x and y in original pixels, n the count rounded.
+
+        See `positions.find_positions`; each is as sure as its block is small.
+        """
+        points = find_positions(self.density, self.block_size_px, self.counted_size)
+        return scale_points(points, self.counted_size, self.size)
+
+    def picture(self) -> np.ndarray | None:
+        """The picture, uint8 (H, W, 3), at most `SHOWN_PX` long; read again from its file.
+
+        None where nobody kept it: a frame of a stream.
+
+        Raises
+        ------
+        OSError, ValueError : the file is gone, or another
+        """
+        if self.source is None:
+            return None
+        return read(Item(self.name, self.source), longest_side=SHOWN_PX).pixels
+
+    def overlay(self) -> np.ndarray:
+        """The picture in grey with its density over it, uint8 (H, W, 3); the density alone without it."""
+        from ebclib.plots.overlay import overlay
+
+        return overlay(self._shown(), self.density, self._covered())
+
+    def plot(self, side_by_side: bool = False, axes: Any = None) -> Axes | np.ndarray:
+        """The density over the picture, or beside it.
+
+        Parameters
+        ----------
+        side_by_side : picture left, density right
+        axes : one Axes, or two side by side; None makes them
+
+        Returns
+        -------
+        what was drawn on
+        """
+        from ebclib.plots.overlay import plot_count, plot_count_beside
+
+        draw = plot_count_beside if side_by_side else plot_count
+        shown = self._shown()
+        return draw(shown, self.density, self._covered(), self.text(), axes, self.noun[1])
+
+    def regions(self, polygons: Mapping[str, Any] | str | Path) -> pd.DataFrame:
+        """People inside polygons; see `regions.count_regions`."""
+        from ebclib.counting.regions import count_regions
+
+        return count_regions(self, polygons)
+
+    def save(self, folder: str | Path, maps: bool = False) -> Path:
+        """Write an overlay with count, interval and scale (PNG) and the numbers (JSON) into a folder.
+
+        Parameters
+        ----------
+        maps : write the density, too: float32 (h, w), .npy
+
+        Returns
+        -------
+        the PNG; the others lie beside it; each is whole or not there
+        """
+        from ebclib.runs import write_json, write_whole
+
+        path = Path(folder) / f"{self.name}.png"
+        write_whole(path, lambda part: self._captioned().save(part, "PNG"))
+        write_json(path.with_suffix(".json"), self.to_dict())
+        if maps:
+            write_whole(path.with_suffix(".npy"), self._write_density)
+        return path
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, without the map."""
+        return {
+            "image": self.name,
+            "model": self.model,
+            "count": round(self.count, 3),
+            "lower": None if self.lower is None else round(self.lower, 3),
+            "upper": None if self.upper is None else round(self.upper, 3),
+            "calibrated": self.calibrated,
+            "flags": list(self.flags),
+            "notes": list(self.notes),
+            "noun": list(self.noun),
+            "height": self.size[0],
+            "width": self.size[1],
+            "counted_height": self.counted_size[0],
+            "counted_width": self.counted_size[1],
+            "block_size_px": self.block_size_px,
+        }
+
+    def text(self) -> str:
+        """Count and interval in words."""
+        said = f"{self.count:.0f} {self.noun[round(self.count) != 1]}"
+        if not self.calibrated:
+            return f"{said} (no interval)"
+        return f"{said} (90 %: {self.lower:.0f} to {self.upper:.0f})"
+
+    def __repr__(self) -> str:
+        flagged = f", {len(self.flags)} flagged" if self.flags else ""
+        return f"<{self.name}: {self.text()}{flagged}>"
+
+    def _repr_html_(self) -> str:
+        """Count, remarks and a small overlay; a JPEG, as notebooks store it."""
+        image, buffer = Image.fromarray(self.overlay()), io.BytesIO()
+        image.thumbnail((480, 480))
+        image.save(buffer, "JPEG", quality=85)
+        picture = base64.b64encode(buffer.getvalue()).decode()
+        remarks = [f"<li>&#9888; {html.escape(flag)}</li>" for flag in self.flags]
+        remarks += [f"<li>{html.escape(note)}</li>" for note in self.notes]
+        return (
+            f"<div><b>{html.escape(self.name)}</b>: {html.escape(self.text())}"
+            f"<ul>{''.join(remarks)}</ul>"
+            f'<img alt="density over the picture" src="data:image/jpeg;base64,{picture}"></div>'
+        )
+
+    def _shown(self) -> np.ndarray | None:
+        """The picture if it can still be had; a result outlives its file."""
+        try:
+            return self.picture()
+        except (OSError, ValueError):
+            return None
+
+    def _captioned(self) -> Image.Image:
+        """The overlay above a strip with the count, its interval, and what the colours stand for."""
+        from ebclib.plots.overlay import LEAST_TOP
+        from ebclib.plots.style import DENSITY_MAP
+
+        shown = Image.fromarray(self.overlay())
+        px = max(12, min(shown.size) // 30)  # the height of the letters
+        font = ImageFont.load_default(px)
+        said = f"{self.text()}    0 "
+        top = f" {max(float(self.density.max()), LEAST_TOP):.2g} {self.noun[1]} per block"
+        start, bar = px // 2 + round(font.getlength(said)), 8 * px
+        end = start + bar + round(font.getlength(top)) + px // 2
+        whole = Image.new("RGB", (max(shown.width, end), shown.height + 2 * px), "white")
+        whole.paste(shown)
+        draw, y = ImageDraw.Draw(whole), shown.height + px // 2
+        draw.text((px // 2, y), said, "black", font)
+        draw.text((start + bar, y), top, "black", font)
+        colours = np.rint(255 * colormaps[DENSITY_MAP](np.linspace(0, 1, bar))[None, :, :3])
+        whole.paste(Image.fromarray(colours.astype(np.uint8)).resize((bar, px)), (start, y))
+        return whole
+
+    def _covered(self) -> tuple[float, float]:
+        """How many blocks, in parts of one, the picture is high and wide."""
+        height, width = self.counted_size
+        return height / self.block_size_px, width / self.block_size_px
+
+    def _write_density(self, part: Path) -> None:
+        with part.open("wb") as file:
+            np.save(file, self.density)
+
+
+COLUMNS = ("image", "count", "lower", "upper", "height", "width", "flags", "notes", "model")
+
+
+def results_frame(results: Iterable[Count]) -> pd.DataFrame:
+    """One row per image, of `COLUMNS`; one pass, no map is kept."""
+    return rows_frame(result_row(result) for result in results)
+
+
+def rows_frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """Rows of `result_row` as a frame; ends of intervals that are not known are NaN."""
+    frame = pd.DataFrame(list(rows), columns=list(COLUMNS))
+    return frame.astype({"count": float, "lower": float, "upper": float})
+
+
+def result_row(result: Count) -> dict[str, Any]:
+    """A result as a row of `results_frame`."""
+    said = {"flags": "; ".join(result.flags), "notes": " ".join(result.notes)}
+    row = result.to_dict() | said
+    return {column: row[column] for column in COLUMNS}

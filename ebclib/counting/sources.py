@@ -1,0 +1,246 @@
+"""Whatever somebody counts in (a file, a folder, an array, frames), as pictures of the size to count."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ebclib.data import Sample
+from ebclib.data.pictures import SUFFIXES, decode_scaled
+from ebclib.data.sample import natural
+from ebclib.data.scaling import prepared_size
+
+RAW = {".cr2", ".cr3", ".nef", ".nrw", ".arw", ".dng", ".orf", ".rw2", ".raf", ".pef", ".srw"}
+"""Raw photographs. Pillow takes some for TIFF files and finds their thumbnails."""
+
+HEIF = {".heic", ".heif", ".hif"}
+"""What telephones store; read where pillow-heif is installed."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture that is to be counted: its name, and a file, its bytes, an array, or an image."""
+
+    name: str
+    source: Any
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as it is counted.
+
+    Attributes
+    ----------
+    pixels : uint8 (H, W, 3), RGB, upright, at the size to count
+    size : (H, W) of the original, upright
+    notes : remarks on how it was read
+    traits : what `familiarity.traits` finds in it, where that is asked for
+    """
+
+    item: Item
+    pixels: np.ndarray
+    size: tuple[int, int]
+    notes: tuple[str, ...] = ()
+    traits: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A picture that could not be counted, and why."""
+
+    name: str
+    source: Any
+    problem: Exception
+
+    @property
+    def reason(self) -> str:
+        """One line for a person."""
+        if isinstance(self.problem, OSError) and self.problem.strerror:
+            return self.problem.strerror
+        return str(self.problem).removeprefix(f"{self.name}: ")
+
+
+def is_one(given: object) -> bool:
+    """Whether ``given`` is a single picture, and not a folder or a sequence of them.
+
+    A path that is no folder is one file, be it there or not.
+    """
+    if isinstance(given, str | Path):
+        return not Path(given).is_dir()
+    if hasattr(given, "ndim"):
+        return given.ndim <= 3
+    return isinstance(given, bytes | bytearray | memoryview | Image.Image | Sample | Item)
+
+
+def items(given: object) -> Iterator[Item]:
+    """The pictures in what is given, in order, each with a name; nothing is read yet.
+
+    Raises
+    ------
+    ValueError : something that holds no pictures
+    """
+    if is_one(given):
+        return iter([_item(given, 0)])
+    if isinstance(given, str | Path):
+        folder = Path(given)
+        return (Item(p.relative_to(folder).as_posix(), p) for p in pictures_below(folder))
+    if isinstance(given, Sequence) and given and all(isinstance(p, str | Path) for p in given):
+        return iter(named_files([Path(path) for path in given]))
+    if isinstance(given, Iterable):
+        return (_item(each, number) for number, each in enumerate(given))
+    raise ValueError(
+        f"{type(given).__name__} cannot be counted in. Give a path, an array (H, W, 3), a PIL image, "
+        "a folder, or any sequence of these."
+    )
+
+
+def _item(given: Any, number: int) -> Item:
+    match given:
+        case Item():
+            return given
+        case str() | Path():
+            return Item(Path(given).name, Path(given))
+        case Sample():
+            return Item(given.name, given.picture)
+        case Image.Image():
+            return Item(Path(getattr(given, "filename", "")).name or f"picture {number}", given)
+        case bytes() | bytearray() | memoryview():
+            return Item(f"picture {number}", bytes(given))
+    return Item(f"picture {number}", given)
+
+
+def named_files(paths: Sequence[Path], base: str | None = None) -> list[Item]:
+    """Files, each named by its path below ``base``; None: below the folder they have in common.
+
+    Bytes of a name that are no text are written as \\udcff.
+    """
+    paths = [Path(os.path.abspath(path)) for path in paths]
+    base = base or os.path.commonpath([path.parent for path in paths])
+    names = (path.relative_to(base).as_posix() for path in paths)
+    names = (name.encode("utf-8", "backslashreplace").decode() for name in names)
+    return [Item(name, path) for name, path in zip(names, paths, strict=True)]
+
+
+def pictures_below(
+    folder: Path,
+    skip: Path | None = None,
+    problems: list[OSError] | None = None,
+    others: Collection[str] = (),
+) -> list[Path]:
+    """The image files below a folder, by their ending, in natural order; linked folders once.
+
+    Those of `RAW` and `HEIF` are among them: who cannot read them says so.
+
+    Parameters
+    ----------
+    skip : a folder inside that is left out
+    problems : where folders that cannot be listed are noted; None: the first one is an error
+    others : further endings, in lower case
+    """
+    endings = SUFFIXES | RAW | HEIF | set(others)
+    found, seen = [], set()
+    skip = skip.resolve() if skip else None
+
+    def unlisted(problem: OSError) -> None:
+        if problems is None:
+            raise problem
+        problems.append(problem)
+
+    for place, folders, files in os.walk(folder, onerror=unlisted, followlinks=True):
+        here = os.stat(place)
+        known = (here.st_dev, here.st_ino) in seen
+        if known or (skip is not None and Path(place).resolve() == skip):
+            folders.clear()  # a link to a folder above, or one already walked
+            continue
+        seen.add((here.st_dev, here.st_ino))
+        folders[:] = sorted((name for name in folders if name[0] != "."), key=natural)
+        found += [
+            Path(place, name)
+            for name in files
+            if name[0] != "." and os.path.splitext(name)[1].lower() in endings
+        ]
+    return sorted(found, key=natural)
+
+
+def read(item: Item, least_side: int = 1, longest_side: int | None = None) -> Picture:
+    """A picture at the size to count; a large JPEG is shrunk while it is decoded.
+
+    Parameters
+    ----------
+    least_side, longest_side : as `datasets.scaling.prepared_size`
+
+    Raises
+    ------
+    ValueError : no picture; its name and what is wrong are said
+    OSError : a file that is not there, or must not be read
+    """
+    source, size_of = item.source, partial(prepared_size, least_side=least_side)
+    size_of = partial(size_of, longest_side=longest_side)
+    if isinstance(source, Path):
+        try:
+            source = source.read_bytes()
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{item.name}: the file is not there ({source}).") from None
+    if isinstance(source, bytes):
+        _need_reader(source, item.name)
+    elif not isinstance(source, Image.Image):
+        source = _image(source, item.name)
+    scaled = decode_scaled(source, item.name, size_of)
+    notes = ("The first of its frames was counted.",) if scaled.is_first else ()
+    return Picture(item, scaled.picture, scaled.size, notes)
+
+
+def _need_reader(data: bytes, name: str) -> None:
+    """See that Pillow reads the whole image, or have it taught to.
+
+    Raises
+    ------
+    ValueError : a raw photograph, or a HEIC without the package that reads it
+    """
+    if os.path.splitext(name)[1].lower() in RAW:
+        raise ValueError(f"{name}: a raw photograph. Develop it into a JPEG or PNG file first.")
+    if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypheim", b"ftypheis"):
+        if find_spec("pillow_heif") is None:
+            raise ValueError(
+                f"{name}: a HEIC image. `pip install pillow-heif` reads it, or save it as JPEG."
+            )
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+
+
+def _image(values: Any, name: str) -> Image.Image:
+    """An array as an image: uint8, or floats in [0, 1]; grey, RGB or RGBA."""
+    array = np.asarray(values)
+    if array.dtype == bool or array.ndim not in (2, 3) or 0 in array.shape:
+        array = None
+    elif array.ndim == 3:
+        array = array[..., 0] if array.shape[2] == 1 else array
+        array = array if array.ndim == 2 or array.shape[2] in (3, 4) else None
+    if array is not None and array.dtype.kind == "f":
+        inside = np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1
+        array = np.rint(array * 255).astype(np.uint8) if inside else None
+    if array is None or array.dtype != np.uint8:
+        raise ValueError(
+            f"{name}: {_kind(values)} is no picture. An array (H, W, 3) of uint8, or of floats between "
+            "0 and 1, is expected; (H, W) for grey."
+        )
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _kind(values: Any) -> str:
+    shape, kind = getattr(values, "shape", None), getattr(values, "dtype", type(values).__name__)
+    return f"an array {tuple(shape)} of {kind}" if shape is not None else f"{kind}"
+
+
+def is_sequence(given: object) -> bool:
+    """Whether its pictures stay in memory anyway, so that results may refer to them."""
+    return isinstance(given, Sequence | np.ndarray)

@@ -1,0 +1,35 @@
+"""Published layouts and any folder in; pictures and points, checked, out.
+
+>>> from ebclib.data import prepared
+>>> train = prepared("shb", "train")              # doctest: +SKIP
+>>> train.counts.sum(), train[0].picture.shape    # doctest: +SKIP
+
+`read` gives a split as published, `prepare` checks it and writes what training reads, `prepared`
+opens that. A split is a sequence of `Sample` (picture, points, name).
+"""
+
+from ebclib.data.catalogue import DATASETS, EVERY, Dataset
+from ebclib.data.duplicates import shared_pictures
+from ebclib.data.holdout import hold_out
+from ebclib.data.preparation import prepare, prepared
+from ebclib.data.prepared_split import PreparedSplit
+from ebclib.data.reading import describe, locate, read
+from ebclib.data.report import format_report
+from ebclib.data.sample import ReadSplit, Sample
+
+__all__ = [
+    "DATASETS",
+    "EVERY",
+    "Dataset",
+    "PreparedSplit",
+    "ReadSplit",
+    "Sample",
+    "describe",
+    "format_report",
+    "hold_out",
+    "locate",
+    "prepare",
+    "prepared",
+    "read",
+    "shared_pictures",
+]

@@ -1,0 +1,158 @@
+"""What training reads: raw pixels, so that a crop costs only the crop, and an index of points."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ebclib.data.sample import Sample
+
+FORMAT = 1
+"""Version of the files on disk; what another version wrote is prepared again."""
+
+INDEX = "index.npz"
+
+
+class PreparedSplit(Sequence[Sample]):
+    """A prepared split, opened in milliseconds.
+
+    A sample's picture is a read-only memory map: slicing it reads only the slice. Nothing stays
+    open between two accesses, so a split can be pickled and handed to worker processes.
+
+    Parameters
+    ----------
+    folder : where `prepare` wrote it, `<prepared root>/<name>/<split>`
+
+    Attributes
+    ----------
+    names : the pictures' names
+    points : a float64 array (N, 2) for each picture, x and y in prepared pixels
+    sizes : (H, W) of each picture
+    source_sizes : (H, W) of each picture before it was resized, upright
+    counts : int64 array, the points of each picture
+    hashes : the perceptual hash of each picture (`duplicates.picture_hash`)
+    digest : sha256 in hex over the source files and the prepared points
+    noun : what is counted, (singular, plural)
+    is_labelled : False where there are no labels (`points` are then empty)
+    dataset, split : what it was prepared from
+
+    Raises
+    ------
+    FileNotFoundError : not prepared
+    ValueError : prepared by another version, or damaged
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        meta, points, starts, sizes = load_index(self.folder)
+        self.dataset: str = meta["dataset"]
+        self.split: str = meta["split"]
+        self.names: list[str] = meta["names"]
+        self.digest: str = meta["digest"]
+        self.noun: tuple[str, str] = tuple(meta["noun"])
+        self.is_labelled: bool = meta["is_labelled"]
+        self.points: list[np.ndarray] = np.split(points, starts[1:-1]) if self.names else []
+        self.sizes: list[tuple[int, int]] = [(int(h), int(w)) for h, w in sizes]
+        self.source_sizes: list[tuple[int, int]] = [
+            tuple(r["source_size"]) for r in meta["records"]
+        ]
+        self.counts: np.ndarray = np.diff(starts)
+        self.hashes: list[str] = [record["hash"] for record in meta["records"]]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return Sample(self.picture(index), self.points[index].copy(), self.names[index])
+
+    def picture(self, index: int) -> np.ndarray:
+        """Read-only memory map (H, W, 3), uint8, RGB.
+
+        Raises
+        ------
+        FileNotFoundError : the file was removed since
+        """
+        path = picture_path(self.folder, self.names[index])
+        try:
+            return np.load(path, mmap_mode="r")
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{path} is gone. Run `ebc prepare {self.dataset}`.") from None
+
+    def crop(self, index: int, top: int, left: int, height: int, width: int) -> np.ndarray:
+        """A copy (height, width, 3) of a part of a picture; only that part is read.
+
+        Raises
+        ------
+        ValueError : the crop is empty, or not wholly inside the picture
+        """
+        full_height, full_width = self.sizes[index]
+        down, across = (
+            0 <= top < top + height <= full_height,
+            0 <= left < left + width <= full_width,
+        )
+        if not (down and across):
+            raise ValueError(
+                f"crop of {height} rows from {top} and {width} columns from {left} of "
+                f"{self.names[index]!r}, which has {full_height} rows and {full_width} columns: it "
+                "must be at least one pixel and lie inside."
+            )
+        return np.array(self.picture(index)[top : top + height, left : left + width])
+
+    def __repr__(self) -> str:
+        plural = self.noun[1] if self.is_labelled else "no labels"
+        count = f"{int(self.counts.sum())} " if self.is_labelled else ""
+        return f"<{self.dataset} {self.split}: {len(self)} pictures, {count}{plural}>"
+
+
+def picture_path(folder: Path, name: str) -> Path:
+    """Where the pixels of the picture ``name`` lie in a prepared split's folder."""
+    return folder / f"{name}.npy"
+
+
+def load_index(folder: Path) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray]:
+    """A prepared split's index: (meta, points (ΣN, 2), starts (P + 1,), sizes (P, 2)), P pictures.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError : as `PreparedSplit`
+    """
+    path = folder / INDEX
+    again = f"Run `ebc prepare {folder.parent.name}` again."
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there: this split is not prepared. {again}")
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as index:
+            meta = json.loads(str(index["meta"]))
+            version = meta.get("format")
+            if version == FORMAT:
+                return meta, index["points"], index["starts"], index["sizes"]
+    except (zipfile.BadZipFile, KeyError, EOFError, OSError, ValueError) as problem:
+        raise ValueError(f"{path} is damaged ({problem}). {again}") from problem
+    raise ValueError(f"{path} has format {version}; this version reads format {FORMAT}. {again}")
+
+
+def save_index(
+    folder: Path, meta: dict[str, Any], points: Sequence[np.ndarray], sizes: Sequence
+) -> None:
+    """Write a prepared split's index, whole or not at all."""
+    starts = np.cumsum([0, *(len(part) for part in points)], dtype=np.int64)
+    joined = np.concatenate([np.empty((0, 2)), *points])
+    path = folder / INDEX
+    part = folder / f"{INDEX}.{os.getpid()}.part"
+    with open(part, "wb") as file:
+        np.savez(
+            file,
+            meta=np.array(json.dumps({"format": FORMAT, **meta})),
+            points=joined,
+            starts=starts,
+            sizes=np.array(sizes, dtype=np.int64).reshape(-1, 2),
+        )
+    os.replace(part, path)

@@ -1,0 +1,154 @@
+"""What a config means on its data: who is trained on, who selects, the bins, and the model."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ebclib import data
+from ebclib.bins import Bins, make_bins
+from ebclib.blocks import block_counts, histogram, max_count, smoothed_counts, window_counts
+from ebclib.config import Config
+from ebclib.encoders.encoder import Encoder
+from ebclib.encoders import build_encoder
+from ebclib.models import BlockwiseModel
+from ebclib.prompts import sentences
+from ebclib.runs import Run
+from ebclib.data.crops import crop_points, random_box
+from ebclib.encoders.variants import find_variant
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What a config means on its data: who is trained on, who selects, and the bins between them."""
+
+    split: data.PreparedSplit
+    train: np.ndarray  # indices into split
+    held_out: np.ndarray
+    bins: Bins
+    representatives: np.ndarray  # (N,)
+    max_count: int  # m; with pairs the open bin may begin one below
+
+    @classmethod
+    def of(cls, config: Config, progress: bool = True) -> TrainingSet:
+        """Read the prepared training split (preparing it first if need be) and derive the rest."""
+        split = data.prepared(config.dataset, "train", progress=progress)
+        train, held_out = data.hold_out(split.counts, seed=config.seed)
+        m = _max_count(config, split, train)
+        bins = make_bins(config.bins, m, config.intervals)
+        representatives = representative_counts(bins, split, train, config)
+        return cls(split, train, held_out, bins, representatives, m)
+
+    def test(self, config: Config, progress: bool = False) -> data.PreparedSplit:
+        """The split that the data set's papers report, which neither trains nor selects."""
+        split = data.describe(config.dataset).test_split
+        return data.prepared(config.dataset, split, progress=progress)
+
+    def sentences(self, config: Config) -> list[str]:
+        """What the text tower reads, one sentence a bin."""
+        return sentences(self.bins, *self.split.noun, numerals=config.numerals)
+
+    def class_frequencies(self, config: Config) -> np.ndarray:
+        """The share of training blocks in each class (N,); for regression people a block (1,)."""
+        return class_frequencies(self.bins, self.split, self.train, config)
+
+    def bin_table(self, config: Config) -> pd.DataFrame:
+        """A row a bin: what it holds, the count it stands for, its sentence; none for regression."""
+        rows = zip(self.bins.items, self.representatives, self.sentences(config), strict=False)
+        table = pd.DataFrame(rows, columns=["bin", "stands for", "sentence"])
+        return table.round({"stands for": 3}).set_index("bin")
+
+
+def _max_count(config: Config, split: data.PreparedSplit, indices: np.ndarray) -> int:
+    """m: as given, by the label correction's rule, or the largest count of a training block."""
+    if config.max_count is None:
+        return max_count(config.block_size_px)
+    if config.max_count == "largest":
+        grid = dataclasses.replace(config, representatives="grid")
+        return max(len(count_histogram(split, indices, grid)) - 1, 1)
+    return config.max_count
+
+
+def count_histogram(
+    split: data.PreparedSplit, indices: np.ndarray, config: Config
+) -> np.ndarray:
+    """How many training blocks hold 0, 1, 2, … people, as ``config.representatives`` counts blocks.
+
+    ``"grid"``: the pictures' own blocks. ``"windows"``: all stride-1 windows. ``"scaled"``: the blocks
+    of crops drawn as training draws them, ten a picture; a crop shown smaller puts more people into a block.
+
+    Returns
+    -------
+    int64 array, shape (largest count + 1,)
+    """
+    r = config.block_size_px
+    if config.representatives == "scaled":
+        rng = np.random.default_rng(config.seed)
+
+        def counts(index: int) -> np.ndarray:
+            boxes = [
+                random_box(rng, *split.sizes[index], config.crop_px, config.max_scale)
+                for _ in range(10)
+            ]
+            points = [crop_points(split.points[index], box, config.crop_px) for box in boxes]
+            return np.stack([block_counts(p, config.crop_px, config.crop_px, r) for p in points])
+    else:
+        count = window_counts if config.representatives == "windows" else block_counts
+
+        def counts(index: int) -> np.ndarray:
+            return count(split.points[index], *split.sizes[index], r)
+
+    return histogram(counts(int(index)) for index in indices)
+
+
+def representative_counts(
+    bins: Bins, split: data.PreparedSplit, indices: np.ndarray, config: Config
+) -> np.ndarray:
+    """What each bin stands for, float64 (N,): its mean count (Eq. 2), or its middle.
+
+    Interval bins have the mean of the smoothed counts. A regression model has no bins: shape (0,).
+    """
+    if config.head == "regression":
+        return np.zeros(0)
+    if config.representatives == "middle":
+        return bins.middles()
+    if bins.is_integer:
+        return bins.representatives(count_histogram(split, indices, config))
+    return bins.means(_smoothed(split, indices, config))
+
+
+def class_frequencies(
+    bins: Bins, split: data.PreparedSplit, indices: np.ndarray, config: Config
+) -> np.ndarray:
+    """The share of training blocks in each class, float64 (N,); for regression people a block, (1,)."""
+    if config.head == "regression":
+        r = config.block_size_px
+        blocks = sum(
+            -(-height // r) * -(-width // r) for height, width in (split.sizes[i] for i in indices)
+        )
+        return np.array([split.counts[indices].sum() / blocks])
+    if bins.is_integer:
+        grid = dataclasses.replace(config, representatives="grid")
+        sizes = bins.sizes(count_histogram(split, indices, grid))
+    else:
+        sizes = np.bincount(bins.classes(_smoothed(split, indices, config)), minlength=len(bins))
+    return sizes / sizes.sum()
+
+
+def _smoothed(split: data.PreparedSplit, indices: np.ndarray, config: Config) -> np.ndarray:
+    """The smoothed counts of all blocks, in one row."""
+    return np.concatenate(
+        [
+            smoothed_counts(
+                split.points[i], *split.sizes[i], config.block_size_px, config.smoothing_px
+            ).ravel()
+            for i in map(int, indices)
+        ]
+    )

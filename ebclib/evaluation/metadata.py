@@ -1,0 +1,162 @@
+"""What a file of weights says about itself, so that it can be used alone: the model's card."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from ebclib import data
+from ebclib.config import Config
+from ebclib.data.catalogue import LEAST_SIDE
+from ebclib.data.statistics import TrainingStats
+from ebclib.evaluation import COVERAGE
+from ebclib.runs import Run, write_whole
+
+KEY = "ebclib"
+"""The entry of the weights' metadata that holds the card, as JSON; one key, so that equal cards are
+equal files."""
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """What counting needs beside the weights.
+
+    Attributes
+    ----------
+    config : every parameter of the run, its name among them
+    noun : what is counted, (singular, plural)
+    least_side, longest_side : pixels; pictures are grown and shrunk to these as its data set's were
+    interval_factor : deviations from the count to either end of a 90 % interval
+        (`evaluation.conformal_factor`); None: not calibrated
+    held_out_images : pictures that factor comes from
+    coverage : the share of pictures that the interval is made to hold
+    familiar : traits of its training pictures; None: not known
+    """
+
+    config: Config
+    noun: tuple[str, str] = ("person", "people")
+    least_side: int = 1
+    longest_side: int | None = None
+    interval_factor: float | None = None
+    held_out_images: int | None = None
+    coverage: float = COVERAGE
+    familiar: TrainingStats | None = None
+
+    @classmethod
+    def made(cls, config: Config, factor: float, held_out_images: int, **more: Any) -> ModelInfo:
+        """The card of a run as it is evaluated; sides and noun are its data set's.
+
+        Parameters
+        ----------
+        factor : of `evaluation.conformal_factor`; infinite where the pictures are too few
+        """
+        dataset = data.describe(config.dataset)
+        return cls(
+            config=config,
+            noun=dataset.noun,
+            least_side=dataset.least_side,
+            longest_side=dataset.longest_side,
+            interval_factor=factor if math.isfinite(factor) else None,
+            held_out_images=held_out_images,
+            **more,
+        )
+
+    @classmethod
+    def of_run(cls, run: Run) -> ModelInfo:
+        """What the files beside older weights say: no training pictures, and no interval before it was
+        evaluated."""
+        metrics = run.metrics if run.is_finished else {}
+        factor = metrics.get("interval_factor")
+        try:
+            return cls.made(run.config, factor or math.inf, metrics.get("held_out_images"))
+        except ValueError:  # somebody's own folder, which is not here
+            return cls(config=run.config, interval_factor=factor, least_side=LEAST_SIDE)
+
+    def to_json(self) -> str:
+        """The card as text; `from_json` reads it."""
+        values = {**asdict(self), "config": self.config.to_dict(), "format": FORMAT}
+        return json.dumps(values, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str, source: Path | str = "the card") -> ModelInfo:
+        """A card from its text.
+
+        Raises
+        ------
+        ValueError : no card of this version; ``source`` is named
+        """
+        try:
+            values = json.loads(text)
+            version = values.pop("format")
+            if version != FORMAT:
+                raise ValueError(f"format {version}, and this version reads {FORMAT}")
+            values["config"] = Config.from_dict(values["config"])
+            values["noun"] = tuple(values["noun"])
+            familiar = values["familiar"]
+            if familiar is not None:
+                limits = {trait: tuple(v) for trait, v in familiar["limits"].items()}
+                values["familiar"] = TrainingStats(familiar["pictures"], limits)
+            return cls(**values)
+        except (ValueError, TypeError, KeyError, AttributeError) as problem:
+            raise ValueError(
+                f"{source}: the card inside was written by another version of ebclib ({problem}). "
+                "`ebc evaluate` of its run writes it anew."
+            ) from problem
+
+
+def too_few(held_out_images: int | None) -> str:
+    """Why a model has no interval (`evaluation.conformal_factor`).
+
+    >>> too_few(1)
+    'one of 90 % needs 9 validation images or more, and there was 1'
+    """
+    if held_out_images is None:
+        return "`ebc evaluate` of its run calibrates it"
+    least = math.ceil(COVERAGE / (1 - COVERAGE) - 1e-9)
+    return (
+        f"one of {100 * COVERAGE:.0f} % needs {least} validation images or more, and there "
+        f"{'was' if held_out_images == 1 else 'were'} {held_out_images}"
+    )
+
+
+def write_info(weights: Path, card: ModelInfo) -> None:
+    """Put a card into a file of weights; the weights stay as they are."""
+    state = load_file(weights)
+    metadata = {KEY: card.to_json()}
+    write_whole(weights, lambda part: save_file(state, part, metadata=metadata))
+
+
+def read_info(weights: Path) -> ModelInfo:
+    """The card in a file of weights, or else what the run's files beside it say.
+
+    Raises
+    ------
+    FileNotFoundError : no such file
+    ValueError : no safetensors, or weights without a card that lie in no run's folder
+    """
+    weights = Path(weights)
+    if not weights.is_file():
+        raise FileNotFoundError(f"{weights} is not there: a file of weights is expected.")
+    try:
+        with safe_open(weights, "pt") as file:
+            metadata = file.metadata() or {}
+    except SafetensorError as problem:
+        raise ValueError(
+            f"{weights} holds no weights as a run writes them (model.safetensors): {problem}."
+        ) from problem
+    if KEY in metadata:
+        return ModelInfo.from_json(metadata[KEY], weights)
+    if (weights.parent / "config.json").is_file():
+        return ModelInfo.of_run(Run(weights.parent))
+    raise ValueError(
+        f"{weights} does not say what model it belongs to. `ebc evaluate` of its run writes that into "
+        "the file; or give the run's folder, where config.json lies beside it."
+    )

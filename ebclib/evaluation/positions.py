@@ -1,0 +1,197 @@
+"""Where the people are: points from a density map, and how many of them are right.
+
+A blockwise classifier says how many people a block holds; training on whole counts makes its map
+sharp enough to say, to about a block, where they stand. The points found keep the count: there are as
+many as the map's sum, rounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import maximum_flow
+from scipy.spatial import cKDTree
+
+from ebclib.data.scaling import clamp
+
+DISTANCES_PX = (8.0, 16.0)
+"""How far a point may be from the person it stands for, where nobody says otherwise."""
+
+_STEPS = np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1]), axis=-1)  # (3, 3, 2): x, y of each neighbour
+_SQUARES = (_STEPS**2).sum(axis=-1)
+_WEIGHTS = np.exp(-_SQUARES / (2 * 0.8**2))  # a head is seen in its block and a little around it
+_NEAREST_FIRST = np.argsort(_SQUARES, axis=None, kind="stable")
+
+
+def find_positions(
+    density: np.ndarray, block_size_px: int, size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Points that stand for a density map's people, as many as its sum rounded.
+
+    One person after the other is taken out of the map: where the weighted mass of a block and its
+    eight neighbours is largest, up to one person's mass is removed, from the block first and then from
+    the nearest neighbours, and the point is the centre of what was removed. So a block of 2.9 gets
+    three points, and three neighbours of 0.3 get one between them.
+
+    On drawn crowds and ShanghaiTech B this found more people than giving each block its share of the
+    points by largest remainder, in one step or down a quadtree, and than moving the points to the
+    centres of the mass nearest to them.
+
+    Parameters
+    ----------
+    density : (h, w), people per block, nowhere below 0
+    block_size_px : r
+    size : (H, W) of the picture; its last blocks may reach over the border, the points do not
+
+    Returns
+    -------
+    float64 (n, 2), columns x, y in pixels, the surest first; n = ⌊sum + ½⌋
+
+    Raises
+    ------
+    ValueError : a map of another shape, with negative or not finite values, or a size it does not cover
+
+    >>> find_positions(np.array([[0.0, 0.5, 0.5, 0.0]]), 8)
+    array([[16.,  4.]])
+    """
+    density = _checked(density, block_size_px, size)
+    left = np.pad(density, 3)  # what is not taken yet; (h + 6, w + 6)
+    inside = np.pad(np.ones(density.shape, dtype=bool), 2)
+    score = np.where(inside, _weighted(left), -1.0)  # (h + 4, w + 4)
+    best = score.max(axis=1)  # of each row
+    points = np.empty((int(density.sum() + 0.5), 2))
+    for point in points:
+        i = int(best.argmax())
+        j = int(score[i].argmax())
+        around = left[
+            i : i + 3, j : j + 3
+        ]  # a view: centred on the block, as left has one more pad
+        mass = around.ravel()[_NEAREST_FIRST]
+        taken = np.empty(9)
+        taken[_NEAREST_FIRST] = np.diff(np.minimum(mass.cumsum(), 1.0), prepend=0.0)
+        around -= taken.reshape(3, 3)
+        np.maximum(around, 0.0, out=around)
+        shift = taken @ _STEPS.reshape(9, 2) / taken.sum()
+        point[:] = (np.array([j - 2, i - 2]) + 0.5 + shift) * block_size_px
+        rows, columns = slice(i - 2, i + 3), slice(j - 2, j + 3)
+        fresh = _weighted(left[i - 2 : i + 5, j - 2 : j + 5])  # (5, 5)
+        score[rows, columns] = np.where(inside[rows, columns], fresh, -1.0)
+        best[rows] = score[rows].max(axis=1)
+    return points if size is None else clamp(points, size)
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Points found against people annotated; sums of it are over pictures (micro-averages).
+
+    Attributes
+    ----------
+    hits : pairs of a point and a person, each in one pair at most
+    false_alarms : points without a person
+    missed : people without a point
+    """
+
+    hits: int = 0
+    false_alarms: int = 0
+    missed: int = 0
+
+    def __add__(self, other: Matches) -> Matches:
+        return Matches(
+            self.hits + other.hits,
+            self.false_alarms + other.false_alarms,
+            self.missed + other.missed,
+        )
+
+    @property
+    def precision(self) -> float:
+        """The share of points that have a person; 1 where there is no point."""
+        return _share(self.hits, self.hits + self.false_alarms)
+
+    @property
+    def recall(self) -> float:
+        """The share of people that have a point; 1 where there is nobody."""
+        return _share(self.hits, self.hits + self.missed)
+
+    @property
+    def f1(self) -> float:
+        """The harmonic mean of both; 1 where there is nobody and no point."""
+        return _share(2 * self.hits, 2 * self.hits + self.false_alarms + self.missed)
+
+
+def match(found: np.ndarray, annotated: np.ndarray, distance_px: float) -> Matches:
+    """The most pairs of points and people at most ``distance_px`` apart, one to one.
+
+    A maximum matching of the graph of all pairs near enough, as NWPU-Crowd's localisation has it; a
+    greedy assignment can find fewer. Found as the greatest flow from points to people (Dinic 1970):
+    scipy's own matching takes time exponential in the length of a dense crowd.
+
+    Parameters
+    ----------
+    found : (n, 2), x and y in pixels
+    annotated : (m, 2)
+    distance_px : above 0
+
+    >>> match(np.array([[0.0, 0.0], [30, 0]]), np.array([[5.0, 0.0]]), 8)
+    Matches(hits=1, false_alarms=1, missed=0)
+    """
+    if not distance_px > 0:
+        raise ValueError(f"distance_px is {distance_px}; give a distance in pixels above 0.")
+    found, annotated = (np.asarray(p, dtype=np.float64).reshape(-1, 2) for p in (found, annotated))
+    hits = 0
+    if len(found) and len(annotated):
+        near = cKDTree(found).sparse_distance_matrix(
+            cKDTree(annotated), distance_px, output_type="coo_matrix"
+        )
+        hits = _most_pairs(near.row, near.col, *near.shape)
+    return Matches(hits, len(found) - hits, len(annotated) - hits)
+
+
+def _most_pairs(rows: np.ndarray, columns: np.ndarray, n: int, m: int) -> int:
+    """The most pairs (row, column) that can be chosen of those given, none of n and m twice."""
+    source, sink = n + m, n + m + 1
+    tails = np.concatenate([np.full(n, source), rows, np.arange(n, n + m)])
+    heads = np.concatenate([np.arange(n), columns + n, np.full(m, sink)])
+    edges = csr_array((np.ones(len(tails), np.int32), (tails, heads)), shape=(n + m + 2,) * 2)
+    return int(maximum_flow(edges, source, sink, method="dinic").flow_value)
+
+
+def total(matches: Iterable[Matches]) -> Matches:
+    """Pictures taken together: the sum of what each has.
+
+    >>> total([Matches(1, 2, 0), Matches(1, 0, 2)]).f1
+    0.5
+    """
+    return sum(matches, Matches())
+
+
+def _weighted(mass: np.ndarray) -> np.ndarray:
+    """(h, w) to (h − 2, w − 2): each block's mass and its neighbours', the nearer ones counting more."""
+    return np.einsum("hwij,ij->hw", sliding_window_view(mass, (3, 3)), _WEIGHTS)
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 1.0
+
+
+def _checked(density: np.ndarray, block_size_px: int, size: tuple[int, int] | None) -> np.ndarray:
+    density = np.asarray(density, dtype=np.float64)
+    if density.ndim != 2:
+        raise ValueError(
+            f"density has the shape {density.shape}; a map (h, w) of people per block is expected."
+        )
+    if not np.isfinite(density).all() or (density < 0).any():
+        raise ValueError(
+            f"density runs from {density.min():g} to {density.max():g}; people per block are finite "
+            "and not below 0."
+        )
+    covered = None if size is None else tuple(-(-side // block_size_px) for side in size)
+    if covered not in (None, density.shape):
+        raise ValueError(
+            f"A picture of {size} (H, W) has {covered} blocks of {block_size_px} px; the density's "
+            f"shape is {density.shape}."
+        )
+    return density

@@ -1,0 +1,246 @@
+"""A picture to its density map: in one piece, in tiles that say the same, or in windows that are averaged.
+
+A convolutional model is counted whole, and where that would take too much memory in tiles with enough
+of their surroundings that nobody could tell. A model trained on pictures of one size (ViT) is counted
+in windows of that size, and blocks that several windows see get the mean of what they say.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import warnings
+from collections.abc import Callable, Iterable
+from itertools import product
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ebclib.evaluation.tiles import reach_px, spans
+from ebclib.models import BlockwiseModel
+
+TILE_PX = 1536
+"""Pictures up to this square are counted in one piece, larger ones in tiles no larger than it."""
+
+MARGIN_PX = 384
+"""The widest margin a tile has if none is asked for; one for models whose reach is wider or endless."""
+
+
+class Maps(NamedTuple):
+    """People per block and the variance of that (people²), float32 (⌈H/r⌉, ⌈W/r⌉).
+
+    ``probabilities``, float32 (N, ⌈H/r⌉, ⌈W/r⌉), are those of the bins where they were asked for.
+    """
+
+    density: Tensor
+    variance: Tensor
+    probabilities: Tensor | None = None
+
+
+@torch.inference_mode()
+def predict_map(
+    model: nn.Module,
+    picture: Tensor | np.ndarray,
+    network: BlockwiseModel | None = None,
+    window_px: int | None = None,
+    stride_px: int | None = None,
+    batch_size: int = 8,
+    probabilities: bool = False,
+    tile_px: int | None = TILE_PX,
+    margin_px: int | None = None,
+    progress: str | None = None,
+) -> Maps:
+    """The density of one picture, of any size.
+
+    In one piece, or, where it has more than ``tile_px``² pixels, in tiles: of each only the core is
+    kept, and its margin reaches as far as what the model looks at (`reach_px`), so that the map is that
+    of the whole picture to rounding. At the picture's border tiles end where the picture does.
+
+    With windows (as the paper does for ViT, Sec. IV-2) the picture is covered by squares of
+    ``window_px``; the last of each row and column is moved inside, blocks that several windows see get
+    the mean of what they say, and a picture smaller than a window is padded with the mean colour.
+
+    Only the tiles or windows under way are copied, to the model's device; the picture stays as it is.
+
+    Parameters
+    ----------
+    model : pictures → logits, in evaluation mode; a `BlockwiseModel`, or one wrapped for a device
+    picture : uint8, a tensor (3, H, W) on any device, or an array (H, W, 3), which may be memory-mapped
+    network : the `BlockwiseModel` inside ``model`` where it is wrapped
+    window_px : a multiple of r; None takes ``network.window_px``, where None is no windows
+    stride_px : from window to window, a multiple of r; None: windows side by side
+    batch_size : windows at a time
+    probabilities : give those of the bins, too
+    tile_px : the longest side of a tile, margins included; None: in one piece, however large
+    margin_px : what a tile sees beyond its core, rounded up to whole features; None: `reach_px`, but at
+        most `MARGIN_PX`
+    progress : what the progress bar says; None shows none
+
+    Raises
+    ------
+    ValueError : windows that do not fall on blocks, or leave gaps; tiles that are all margin;
+        probabilities of a regression model; a picture that is no uint8 of three colours
+
+    Warns
+    -----
+    UserWarning : tiles of a model in which every place sees the whole picture (a ViT without
+        windows): each tile is then a picture of its own, and the map not that of the whole
+    """
+    network = network or model
+    picture = _colours_first(picture)
+    window_px = window_px or network.window_px
+
+    def layers(pieces: Tensor) -> Tensor:  # (B, 3, H, W) → (B, 2 or 2 + N, h, w)
+        logits = model(pieces).float()
+        found = [network.density(logits), network.variance(logits)]
+        return torch.cat([*found, network.probabilities(logits)] if probabilities else found, dim=1)
+
+    if window_px is not None:
+        return _windowed(layers, picture, network, window_px, stride_px, batch_size, progress)
+    if tile_px is None or math.prod(picture.shape[1:]) <= tile_px**2:
+        whole = _cut(picture, slice(None), slice(None), network.mean.device)
+        return _maps(layers(whole[None])[0])
+    return _tiled(layers, picture, network, tile_px, margin_px, progress)
+
+
+def _tiled(
+    layers: Callable[[Tensor], Tensor],
+    picture: Tensor | np.ndarray,
+    network: BlockwiseModel,
+    tile_px: int,
+    margin_px: int | None,
+    progress: str | None,
+) -> Maps:
+    r, step = network.block_size_px, network.step_px
+    if margin_px is None:
+        margin_px = _own_margin(network)
+    rows, columns = (spans(side, tile_px, margin_px, step) for side in picture.shape[1:])
+    tiles, whole = list(product(rows, columns)), None
+    for y, x in inner_bar(tiles, progress, "tile"):
+        part = layers(_cut(picture, y.seen, x.seen, network.mean.device)[None])[0]
+        if whole is None:
+            whole = part.new_empty(len(part), *(-(-side // r) for side in picture.shape[1:]))
+        i, j = (y.start - y.seen.start) // r, (x.start - x.seen.start) // r
+        core = whole[:, y.start // r : -(-y.stop // r), x.start // r : -(-x.stop // r)]
+        core.copy_(part[:, i : i + core.shape[1], j : j + core.shape[2]])
+    return _maps(whole)
+
+
+_REACHES: WeakKeyDictionary[BlockwiseModel, int | None] = WeakKeyDictionary()
+"""What was measured of a model, which its shape alone decides: once, not for every picture."""
+
+
+def _own_margin(network: BlockwiseModel) -> int:
+    if network not in _REACHES:
+        _REACHES[network] = reach_px(network)
+    reach = _REACHES[network]
+    if reach is None:
+        warnings.warn(
+            "Every place of this model sees the whole picture, so tiles change its map a little: each "
+            "is taken for a picture of its own. tile_px=None counts in one piece, if memory allows.",
+            stacklevel=5,
+        )
+    return MARGIN_PX if reach is None else min(reach, MARGIN_PX)
+
+
+def _windowed(
+    layers: Callable[[Tensor], Tensor],
+    picture: Tensor | np.ndarray,
+    network: BlockwiseModel,
+    window_px: int,
+    stride_px: int | None,
+    batch_size: int,
+    progress: str | None,
+) -> Maps:
+    r, stride_px = network.block_size_px, stride_px or window_px
+    if window_px % r or stride_px % r or not 0 < stride_px <= window_px:
+        raise ValueError(
+            f"Windows of {window_px} px every {stride_px} px: both must be multiples of the block's "
+            f"{r} px, and the second no larger than the first."
+        )
+    height, width = (-(-side // r) for side in picture.shape[1:])  # blocks
+    rows, columns = (
+        window_starts(max(side * r, window_px), window_px, stride_px) for side in (height, width)
+    )
+    corners, side = list(product(rows, columns)), window_px // r
+    total = None
+    firsts = range(0, len(corners), batch_size)
+    for first in inner_bar(firsts, progress, "batch"):
+        some = corners[first : first + batch_size]
+        seen = torch.stack([_window(picture, *corner, window_px, network) for corner in some])
+        parts = layers(seen)
+        parts = torch.cat([parts, torch.ones_like(parts[:, :1])], dim=1)  # the last counts windows
+        if total is None:
+            total = parts.new_zeros(parts.shape[1], rows[-1] // r + side, columns[-1] // r + side)
+        for (top, left), part in zip(some, parts, strict=True):
+            i, j = top // r, left // r
+            total[:, i : i + side, j : j + side] += part
+    *sums, windows = total[:, :height, :width]
+    return _maps(torch.stack(sums) / windows)
+
+
+def _maps(layers: Tensor) -> Maps:
+    """The layers of one picture by name."""
+    return Maps(layers[0], layers[1], layers[2:] if len(layers) > 2 else None)
+
+
+def window_starts(length_px: int, window_px: int, stride_px: int) -> list[int]:
+    """Where windows begin along a side at least as long as one; the last is moved inside.
+
+    >>> window_starts(500, 224, 224)
+    [0, 224, 276]
+    """
+    return [*range(0, length_px - window_px, stride_px), length_px - window_px]
+
+
+def _window(
+    picture: Tensor | np.ndarray, top: int, left: int, side_px: int, network: BlockwiseModel
+) -> Tensor:
+    """A window, filled up with the mean colour where it reaches over the picture's border."""
+    rows, columns = slice(top, top + side_px), slice(left, left + side_px)
+    piece = _cut(picture, rows, columns, network.mean.device)
+    window = (network.mean * 255).round().to(piece.dtype).repeat(1, side_px, side_px)
+    window[:, : piece.shape[1], : piece.shape[2]] = piece
+    return window
+
+
+def _colours_first(picture: Tensor | np.ndarray) -> Tensor | np.ndarray:
+    """The same numbers as (3, H, W), seen and not copied."""
+    is_array = isinstance(picture, np.ndarray)
+    colours = picture.ndim == 3 and picture.shape[2 if is_array else 0] == 3
+    if not colours or picture.dtype not in (np.uint8 if is_array else torch.uint8,):
+        raise ValueError(
+            f"The picture is {picture.dtype} {tuple(picture.shape)}; give uint8 RGB, an array (H, W, 3) "
+            "or a tensor (3, H, W)."
+        )
+    return picture.transpose(2, 0, 1) if is_array else picture
+
+
+def _cut(picture: Tensor | np.ndarray, rows: slice, columns: slice, device: torch.device) -> Tensor:
+    """A part of the picture on the device."""
+    piece = picture[:, rows, columns]
+    if isinstance(piece, np.ndarray):
+        piece = torch.from_numpy(np.array(piece))  # a copy: a mapped file cannot be written to
+    return piece.to(device)
+
+
+def in_kernel() -> bool:
+    """Whether a notebook's kernel runs this: each line of progress would be stored in its output."""
+    ipython = sys.modules.get("IPython")
+    return hasattr(ipython and ipython.get_ipython(), "kernel")
+
+
+def inner_bar(items: Iterable, title: str | None, unit: str) -> Iterable:
+    """``items`` with a progress bar that goes away at the end; without one in a kernel.
+
+    Parameters
+    ----------
+    title : stands before the bar; None shows none
+    unit : what an item is
+    """
+    silent = title is None or in_kernel()
+    return tqdm(items, desc=title, disable=silent, unit=unit, leave=False)

@@ -1,0 +1,386 @@
+"""Encoder, decoder, head: an image to logits, probabilities P*, density and count (Eq. 1, Fig. 1, Fig. 4).
+
+One decoder and one head for all models; which ones a name stands for is a row of
+`ebclib.encoders.variants`. Everything is sized in blocks of r pixels: logits are (B, N, h, w).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from ebclib.config import Config, one_of
+from ebclib.encoders import build_encoder
+from ebclib.encoders.encoder import Encoder
+from ebclib.encoders.variants import Variant, find_variant
+from ebclib.runs import Run
+
+if TYPE_CHECKING:
+    from ebclib.data.training_set import TrainingSet
+
+HEADS = ("text", "linear", "random_text", "regression")
+"""``text``: cosine with the bins' sentences (CLIP-EBC). ``linear``: a 1×1 convolution (EBC).
+``random_text``: cosine with random directions, to see what language adds. ``regression``: people
+directly, without bins (the models EBC is compared with)."""
+
+
+def make_head(
+    name: str, channels: int, outputs: int, embedding: int, text_features: Tensor | None = None
+) -> nn.Module:
+    """A head by its name, for features of ``channels``; a new head is one class and one line here.
+
+    Parameters
+    ----------
+    name : one of `HEADS`
+    outputs : N bins; 1 for regression
+    embedding : D, the width of text features
+    text_features : (N, D); the text head needs them
+
+    Raises
+    ------
+    ValueError : an unknown head, or text features that are missing or misshapen
+    """
+    one_of("head", name, HEADS)
+    if name == "text":
+        return CosineHead(channels, embedding, outputs, text_features)
+    if name == "random_text":
+        return CosineHead(channels, embedding, outputs, torch.randn(outputs, embedding))
+    return LinearHead(channels, outputs)
+
+
+class LinearHead(nn.Module):
+    """EBC's head: one 1×1 convolution from C channels to N logits (paper, Fig. 4, right).
+
+    With one output it is the regression models' (Fig. 4, left): only the width differs.
+    """
+
+    def __init__(self, channels: int, outputs: int) -> None:
+        super().__init__()
+        self.classify = nn.Conv2d(channels, outputs, 1)
+        nn.init.normal_(self.classify.weight, std=0.01)
+        nn.init.zeros_(self.classify.bias)
+
+    def start_at(self, frequencies: Tensor) -> None:
+        """Let the bias say, before any training, what is usual (Lin et al. 2017, Sec. 3.3).
+
+        Parameters
+        ----------
+        frequencies : (N,) shares of the classes; with one output, the people in a block on average
+        """
+        with torch.no_grad():
+            usual = frequencies.clamp(1e-4)
+            is_count = len(usual) == 1  # then the output's softplus is to be it, else the softmax
+            self.classify.bias.copy_(usual.expm1().log() if is_count else usual.log())
+
+    def forward(self, features: Tensor, scale: float) -> Tensor:
+        """(B, C, H', W') → float32 (B, N, scale·H', scale·W')."""
+        return resize(self.classify(features), scale).float()
+
+
+class CosineHead(nn.Module):
+    """CLIP-EBC's head: project to D, compare with each sentence, scale by a learnt temperature.
+
+    logits = exp(t) · cos(features, text), t starting at ln(1 / 0.07) and exp(t) capped at 100 as in CLIP.
+    """
+
+    def __init__(
+        self, channels: int, embedding: int, bins: int, text_features: Tensor | None = None
+    ) -> None:
+        super().__init__()
+        if text_features is None:
+            raise ValueError(
+                "The text head compares with sentences: give text_features of shape (N, D)."
+            )
+        if tuple(text_features.shape) != (bins, embedding):
+            raise ValueError(
+                f"text_features are {tuple(text_features.shape)}; {bins} bins and an embedding of width "
+                f"{embedding} need ({bins}, {embedding})."
+            )
+        self.project = nn.Conv2d(channels, embedding, 1)
+        nn.init.normal_(self.project.weight, std=channels**-0.5)
+        nn.init.zeros_(self.project.bias)
+        self.register_buffer("text_features", F.normalize(text_features.float(), dim=1))  # (N, D)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    def forward(self, features: Tensor, scale: float) -> Tensor:
+        """(B, C, H', W') → float32 (B, N, scale·H', scale·W').
+
+        A 1×1 convolution and interpolation commute: project on the coarse map, where it is cheap.
+        """
+        image = resize(self.project(features), scale).float()  # (B, D, h, w)
+        device = "cpu" if image.is_meta else image.device.type  # meta: where only shapes are asked
+        with torch.autocast(device, enabled=False):
+            similarity = F.conv2d(F.normalize(image, dim=1), self.text_features[:, :, None, None])
+            return self.log_scale.exp().clamp(max=100) * similarity
+
+
+def resize(features: Tensor, scale: float) -> Tensor:
+    """A (B, C, H', W') map on a grid ``scale`` times as fine: bilinear upwards, means downwards.
+
+    At half the size the two are the same. Coarser still, interpolation would look at four features of
+    each block and pass over the rest. H' and W' times the scale are whole numbers.
+    """
+    if scale == 1:
+        return features
+    ratio = Fraction(scale).limit_denominator(
+        64
+    )  # whole numbers, for sizes that an export leaves open
+    if ratio.numerator == 1:
+        return F.avg_pool2d(features, ratio.denominator)
+    size = [side * ratio.numerator // ratio.denominator for side in features.shape[-2:]]
+    if scale < 1:
+        return F.adaptive_avg_pool2d(features, size)
+    return F.interpolate(features, size, mode="bilinear", align_corners=False)
+
+
+def make_decoder(variant: Variant, channels: int, stride_px: int) -> tuple[nn.Module, int, int]:
+    """The decoder of a row, for features of ``channels`` at every ``stride_px`` pixels.
+
+    Returns
+    -------
+    the module, (B, C, H', W') → (B, C', H'', W''); C'; and picture pixels to one of its features
+
+    >>> from ebclib.encoders.variants import find_variant
+    >>> decoder, channels, stride_px = make_decoder(find_variant("dmcount"), 512, 16)
+    >>> decoder(torch.zeros(1, 512, 4, 6)).shape, stride_px
+    (torch.Size([1, 128, 8, 12]), 8)
+    """
+    parts: list[nn.Module] = []
+    out_px = variant.decoder_stride_px or stride_px
+    if out_px != stride_px:
+        parts.append(Resize(stride_px / out_px))
+    if variant.decoder:
+        parts.append(convolutions(channels, variant.decoder, variant.dilation))
+        channels = variant.decoder[-1]
+    return nn.Sequential(*parts), channels, out_px
+
+
+def convolutions(channels: int, widths: Sequence[int], dilation: int = 1) -> nn.Sequential:
+    """3×3 convolutions, each followed by a ReLU, that keep the map's size.
+
+    New layers start normal with a deviation of 0.01 (paper, Sec. IV-2; CSRNet, Sec. 3.2).
+    """
+    parts: list[nn.Module] = []
+    for before, width in zip([channels, *widths], widths, strict=False):
+        convolution = nn.Conv2d(before, width, 3, padding=dilation, dilation=dilation)
+        nn.init.normal_(convolution.weight, std=0.01)
+        nn.init.zeros_(convolution.bias)
+        parts += [convolution, nn.ReLU(inplace=True)]
+    return nn.Sequential(*parts)
+
+
+class Resize(nn.Module):
+    """Features on a grid ``scale`` times as fine."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, H', W') → (B, C, scale·H', scale·W')."""
+        return resize(features, self.scale)
+
+
+def make_residual_block(channels: int, bottleneck: bool = False) -> BasicBlock | Bottleneck:
+    """The release's block before CLIP-EBC's projection, as wide inside as outside.
+
+    Parameters
+    ----------
+    channels : C of the features, in and out
+    bottleneck : 1×1, 3×3 and 1×1 convolutions, as behind CLIP's ResNets; else two 3×3, as behind its ViTs
+    """
+    if bottleneck:
+        block = Bottleneck(channels, channels // 4, base_width=256)
+    else:
+        block = BasicBlock(channels, channels)
+    for module in block.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return block
+
+
+class BlockwiseModel(nn.Module):
+    """A network that says for every block which bin its count falls into (paper, Fig. 1, Sec. III-B).
+
+    With the regression head it says the count itself: the same network with one output (Fig. 4), whose
+    softplus is the people of a block. Published regression models end in a ReLU or in nothing; a ReLU
+    that is 0 everywhere learns no more, which happens where people are few.
+
+    Parameters
+    ----------
+    encoder : the pretrained image tower
+    representatives : N values, the count each bin stands for (`Bins.representatives`); not used, and
+        best left empty, with the regression head
+    block_size_px : r
+    head : one of `heads.HEADS`
+    text_features : (N, D) embeddings of the bins' sentences; the text head needs them, or, where the
+        model is filled from a file, zeros in their place
+    variant : the row that says which decoder; None has none
+    residual_block : one before the head, on the grid of blocks, as in the released code
+    window_px : whole pictures are to be counted in windows of this side; None: in one piece
+
+    Raises
+    ------
+    ValueError : an unknown head, or text features of another shape than (N, D)
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        representatives: Sequence[float],
+        block_size_px: int = 8,
+        head: str = "text",
+        text_features: Tensor | None = None,
+        variant: Variant | None = None,
+        residual_block: bool = False,
+        window_px: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.block_size_px, self.window_px = block_size_px, window_px
+        self.encoder_px = encoder.stride_px
+        self.encoder, self.weights_source = encoder.image, encoder.source
+        channels, self.feature_px = encoder.channels, encoder.stride_px
+        self.decoder: nn.Module = nn.Identity()
+        if variant is not None and variant.decoder:
+            self.decoder, channels, self.feature_px = make_decoder(
+                variant, channels, encoder.stride_px
+            )
+        elif residual_block:
+            block = make_residual_block(channels, variant is not None and variant.bottleneck)
+            self.decoder = nn.Sequential(Resize(self.feature_px / block_size_px), block)
+            self.feature_px = block_size_px
+        self.is_regression = head == "regression"
+        outputs = 1 if self.is_regression else len(representatives)
+        self.head = make_head(head, channels, outputs, encoder.embedding, text_features)
+        self.register_buffer(
+            "representatives", torch.as_tensor(representatives, dtype=torch.float32)
+        )
+        self.register_buffer("mean", torch.tensor(encoder.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(encoder.std).view(3, 1, 1), persistent=False)
+
+    @property
+    def step_px(self) -> int:
+        """From one place where a feature and a block begin together to the next, in pixels."""
+        return math.lcm(self.encoder_px, self.block_size_px)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """Logits of the N bins for every block; with the regression head what `density` makes people of.
+
+        Parameters
+        ----------
+        picture : uint8 (B, 3, H, W), or float in [0, 1]; RGB, any H and W
+
+        Returns
+        -------
+        float32 (B, N, ⌈H/r⌉, ⌈W/r⌉); N = 1 with the regression head
+        """
+        height, width = picture.shape[-2:]
+        h, w = -(-height // self.block_size_px), -(-width // self.block_size_px)
+        features = self.encoder(
+            self._padded(self._normalised(picture))
+        )  # (B, C, H/stride, W/stride)
+        features = self.decoder(features)
+        return self.head(features, self.feature_px / self.block_size_px)[..., :h, :w]
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """P*, the softmax over the bins: (B, N, h, w) → (B, N, h, w).
+
+        Raises
+        ------
+        ValueError : a regression model, which has no bins
+        """
+        if self.is_regression:
+            raise ValueError("A regression model has no bins, and so no probabilities.")
+        return logits.softmax(dim=1)
+
+    def density(self, logits: Tensor) -> Tensor:
+        """Y* of Eq. 1, people per block: (B, N, h, w) → (B, 1, h, w), nowhere below 0."""
+        if self.is_regression:
+            return F.softplus(logits)
+        people = self.probabilities(logits) * self.representatives.view(-1, 1, 1)
+        return people.sum(1, keepdim=True)
+
+    def variance(self, logits: Tensor) -> Tensor:
+        """The variance of each block's count under P*, people²: (B, N, h, w) → (B, 1, h, w).
+
+        A regression model says nothing of it; its density is taken, as for a count of independent
+        people (Poisson).
+        """
+        if self.is_regression:
+            return self.density(logits)
+        p, a = self.probabilities(logits), self.representatives.view(-1, 1, 1)
+        mean = (p * a).sum(1, keepdim=True)
+        return (p * (a - mean).square()).sum(1, keepdim=True)
+
+    def _normalised(self, picture: Tensor) -> Tensor:
+        if picture.dtype == torch.uint8:
+            picture = picture / 255
+        return (picture - self.mean) / self.std
+
+    def _padded(self, picture: Tensor) -> Tensor:
+        """Zeros right and below, up to whole features and whole blocks, so that no strip goes unseen."""
+        height, width = picture.shape[-2:]
+        return F.pad(picture, (0, -width % self.step_px, 0, -height % self.step_px))
+
+
+def build_model(config: Config, task: TrainingSet) -> BlockwiseModel:
+    """The model a config asks for, with the pretrained weights it asks for."""
+    encoder = build_encoder(
+        config.model, config.pretrained, config.visual_prompts, config.prompt_tokens
+    )
+    text = None
+    if config.head == "text":
+        if encoder.embed_text is None:
+            raise ValueError(
+                f"{config.model} has no text tower; choose head linear or random_text."
+            )
+        text = encoder.embed_text(task.sentences(config))
+    model = _assemble(config, encoder, task.representatives, text)
+    if config.prior_bias and config.head in ("linear", "regression"):  # a cosine has no bias
+        frequencies = task.class_frequencies(config)
+        model.head.start_at(torch.from_numpy(frequencies).float())
+    return model
+
+
+def load_model(run: Run, device: str | torch.device = "cpu") -> BlockwiseModel:
+    """A run's trained model, in evaluation mode."""
+    return fill_model(run.config, run.weights, device)
+
+
+def fill_model(config: Config, weights: Path, device: str | torch.device = "cpu") -> BlockwiseModel:
+    """The model a config describes with trained weights from a file, in evaluation mode."""
+    state = load_file(weights)
+    encoder = build_encoder(
+        config.model, config.pretrained, config.visual_prompts, config.prompt_tokens, load=False
+    )
+    bins = len(state["representatives"])
+    text = torch.zeros(bins, encoder.embedding) if config.head == "text" else None
+    model = _assemble(config, encoder, np.zeros(bins), text)
+    model.load_state_dict(state)
+    return model.to(device).eval()
+
+
+def _assemble(
+    config: Config, encoder: Encoder, representatives: np.ndarray, text: Tensor | None
+) -> BlockwiseModel:
+    variant = find_variant(config.model)
+    return BlockwiseModel(
+        encoder,
+        representatives,
+        config.block_size_px,
+        config.head,
+        text,
+        variant,
+        config.residual_block,
+        window_px=config.crop_px if variant.windows else None,
+    )

@@ -1,0 +1,246 @@
+"""The paper's printed numbers as data: Tables I to IV, later versions' rows and the successor's.
+
+They lie in `data/paper/` of the checkout, whose README says where each comes from. Nothing here was
+measured by this workbook, and nothing it measures is written there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ebclib.config import Config, one_of, project_root
+from ebclib.data import DATASETS
+from ebclib.encoders.variants import VARIANTS
+
+KINDS = ("regression", "classification", "ebc", "clip-ebc", "other")
+"""What a method is; ``classification`` is blockwise classification before EBC."""
+
+SOURCES = ("Table I", "Table II", "Table III", "Table IV", "later version", "successor")
+"""Where a number is printed."""
+
+MEASURES = {"mae": "MAE", "rmse": "RMSE"}
+"""The columns that hold errors, in people, and what tables call them."""
+
+_COMMON = {
+    "method": "string",
+    "venue": "string",
+    "year": "Int64",
+    "dataset": "string",
+    "split": "string",
+    "mae": "float64",
+    "rmse": "float64",
+    "kind": "string",
+    "source": "string",
+    "citation": "string",
+    "model": "string",
+}
+_IMPROVEMENT = {"improves_on": "string", "mae_improvement_printed": "float64"}
+COLUMNS: dict[int, dict[str, str]] = {
+    1: {**_COMMON, **_IMPROVEMENT, "rmse_improvement_printed": "float64"},
+    2: {**_COMMON, "block_size_px": "int64", "bins": "string", "max_count": "int64"},
+    3: {
+        **_COMMON,
+        "backbone": "string",
+        "integer_bins": "bool",
+        "label_correction": "bool",
+        "count_weight": "float64",
+    },
+    4: {**_COMMON, "backbone": "string", **_IMPROVEMENT},
+}
+"""The columns of each table and their types; `data/paper/README.md` says what they mean."""
+
+_FACTORS = ("block_size_px", "bins", "backbone", "integer_bins", "label_correction", "count_weight")
+
+
+def published(number: int) -> pd.DataFrame:
+    """One of the paper's tables, a row a method and data set, in the order it is printed in.
+
+    Parameters
+    ----------
+    number : 1 to 4
+
+    Returns
+    -------
+    the columns of `COLUMNS`; ``mae`` and ``rmse`` in people, missing where the paper prints none
+
+    Raises
+    ------
+    ValueError : another number, or a file that is not as it should be (which row is said)
+    FileNotFoundError : no checkout of the workbook here, whose `data/paper/` holds the files
+
+    >>> published(4)["mae"].min()                     # doctest: +SKIP
+    77.9
+    """
+    one_of("table", str(number), [str(known) for known in COLUMNS])
+    path = _folder() / f"table{number}.csv"
+    header = pd.read_csv(path, nrows=0).columns.tolist()
+    if header != list(COLUMNS[number]):
+        raise ValueError(f"{path}: its columns are {header}; expected {list(COLUMNS[number])}.")
+    table = pd.read_csv(path, dtype=COLUMNS[number])
+    _check(table, path)
+    return table
+
+
+def _folder() -> Path:
+    """`data/paper/` of the project one works in, or else of the checkout this package lies in."""
+    roots = (project_root(), Path(__file__).resolve().parents[1])
+    for root in roots:
+        if (root / "data" / "paper" / "table1.csv").is_file():
+            return root / "data" / "paper"
+    raise FileNotFoundError(
+        f"There is no data/paper/table1.csv below {' or '.join(map(str, dict.fromkeys(roots)))}. "
+        "The published numbers come with the workbook, not with the installed package: run this in a "
+        "checkout of it, or copy its data/paper/ to one of these folders."
+    )
+
+
+def _check(table: pd.DataFrame, path: Path) -> None:
+    """Raise a ValueError that names the first row that makes no sense."""
+    for column, allowed in (("kind", KINDS), ("source", SOURCES), ("dataset", DATASETS)):
+        for row, value in enumerate(table[column].fillna(""), start=2):
+            one_of(f"{path}, line {row}: {column}", value, allowed)
+    for row, model in enumerate(table["model"].fillna(""), start=2):
+        one_of(f"{path}, line {row}: model", model, ["", *VARIANTS])
+    for row, (dataset, split) in enumerate(
+        zip(table["dataset"], table["split"].fillna(""), strict=True), start=2
+    ):
+        one_of(f"{path}, line {row}: split", split, DATASETS[dataset].splits)
+    wrong = (table["mae"] <= 0) | (table["rmse"] < table["mae"])
+    wrong |= table["mae"].isna() & table["rmse"].notna()
+    keys = ["method", "dataset", "split", *(name for name in _FACTORS if name in table)]
+    twice = table.duplicated(keys)
+    for problem, rows in (
+        ("MAE must be above 0 and at most RMSE", wrong),
+        ("the same cell is there twice", twice),
+    ):
+        if rows.any():
+            row = int(np.flatnonzero(rows)[0])
+            raise ValueError(f"{path}, line {row + 2}: {problem} ({table.loc[row, 'method']}).")
+
+
+def improvement(before: float, after: float) -> float:
+    """By how many per cent an error fell; below 0 where it rose.
+
+    >>> improvement(80.0, 60.0)
+    25.0
+    """
+    return 100 * (before - after) / before
+
+
+def as_printed(percent: float) -> float:
+    """``percent`` as the paper prints improvements: cut off, not rounded, after one decimal.
+
+    >>> as_printed(44.594), as_printed(-4.355)
+    (44.5, -4.3)
+    """
+    return float(np.trunc(np.round(percent * 10, 6)) / 10)
+
+
+def improvements(number: int) -> pd.DataFrame:
+    """How much each EBC model of a table betters the one it is compared with.
+
+    Parameters
+    ----------
+    number : 1 (over its regression form) or 4 (over Blockwise on the same backbone)
+
+    Returns
+    -------
+    a row a cell: ``method``, ``improves_on``, ``dataset``, ``split``, ``backbone`` (table 4),
+    ``measure`` (MAE, RMSE), ``before`` and ``after`` in people, ``percent`` computed from these,
+    ``printed`` by the paper, and whether the two agree (`as_printed`)
+    """
+    one_of("table with improvements", str(number), ["1", "4"])
+    table = published(number)
+    keys = ["dataset", "split", *(["backbone"] if number == 4 else [])]
+    better = table[table["improves_on"].notna()]
+    pairs = better.merge(
+        table[["method", *keys, *MEASURES]],
+        left_on=["improves_on", *keys],
+        right_on=["method", *keys],
+        suffixes=("", "_before"),
+        validate="one_to_one",
+    )
+    rows = []
+    for _, pair in pairs.iterrows():
+        for column, measure in MEASURES.items():
+            printed = pair.get(f"{column}_improvement_printed", np.nan)
+            if np.isnan(printed):
+                continue
+            before, after = pair[f"{column}_before"], pair[column]
+            percent = improvement(before, after)
+            row = {key: pair[key] for key in ("method", "improves_on", *keys)}
+            row |= {"measure": measure, "before": before, "after": after, "percent": percent}
+            rows.append(row | {"printed": printed, "agrees": as_printed(percent) == printed})
+    return pd.DataFrame(rows)
+
+
+class Wide(NamedTuple):
+    """A table as papers lay it out: rows methods, columns (data set, measure)."""
+
+    numbers: pd.DataFrame  # errors, people; missing where none is published
+    sources: pd.DataFrame  # of the same shape: where each number is printed
+
+
+def wide(table: pd.DataFrame) -> Wide:
+    """`published` (1) as papers lay it out; a split that is not ``test`` is said in the heading.
+
+    Rows and data sets keep the order they have in ``table``; two splits of one data set are two columns.
+    """
+    place = [label(*pair) for pair in zip(table["dataset"], table["split"], strict=True)]
+    columns = pd.MultiIndex.from_product([dict.fromkeys(place), MEASURES.values()])
+    methods = pd.Index(table["method"].drop_duplicates().astype(str), name="method")
+    numbers = pd.DataFrame(np.nan, index=methods, columns=columns)
+    sources = pd.DataFrame("", index=methods, columns=columns)
+    for where, (_, row) in zip(place, table.iterrows(), strict=True):
+        for column, measure in MEASURES.items():
+            if pd.notna(row[column]):
+                numbers.loc[row["method"], (where, measure)] = row[column]
+                source = f"{row['source']} ({row['citation']})"
+                sources.loc[row["method"], (where, measure)] = source
+    return Wide(numbers, sources)
+
+
+def label(dataset: str, split: str = "test") -> str:
+    """A data set in a table's heading, with its split where that is not ``test``, or not the usual one.
+
+    >>> label("sha"), label("nwpu", "val")
+    ('ShanghaiTech A', 'NWPU-Crowd val')
+    """
+    usual = DATASETS[dataset].test_split if dataset in DATASETS else "test"
+    title = DATASETS[dataset].title if dataset in DATASETS else dataset
+    return title if split == usual == "test" else f"{title} {split}"
+
+
+REGRESSION_LOSSES = {"csrnet": "mse", "dmcount": "dmcount"}
+"""What the published regression models were trained by: density's squared error (Li et al. 2018), or
+counts and transport (Wang et al. 2020)."""
+
+
+def kind_of(config: Config) -> str:
+    """Which of `KINDS` a run is: the published rows it may stand beside."""
+    if config.head == "regression":
+        return "regression"
+    if config.bins == "interval":
+        return "classification"
+    return {"text": "clip-ebc", "linear": "ebc"}.get(str(config.head), "other")
+
+
+def counterparts(config: Config) -> pd.DataFrame:
+    """The published rows of Tables I and IV with a run's model and kind, on its data set and split.
+
+    A regression model trained by another loss than the published one (`REGRESSION_LOSSES`) has none.
+    A counterpart, not a target: whether the run was trained as long is another question
+    (`tables.note`).
+    """
+    tables = pd.concat([published(1), published(4)], ignore_index=True)
+    dataset = DATASETS.get(config.dataset)
+    here = (tables["dataset"] == config.dataset) & (tables["model"] == config.model)
+    here &= tables["kind"] == kind_of(config)
+    here &= tables["split"] == (dataset.test_split if dataset else "test")
+    if config.head == "regression":
+        here &= REGRESSION_LOSSES.get(config.model) == config.count_loss
+    return tables[here.fillna(False)].dropna(axis="columns", how="all").reset_index(drop=True)
