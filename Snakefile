@@ -14,13 +14,13 @@ import sys
 import yaml
 from snakemake.utils import min_version
 
-from ebclib import experiments
+from ebclib import studies
 from ebclib.config import FIELDS, make_config, project_root, results_root
 from ebclib.runs import code_digest
 
 min_version("9.0")
 
-experiment = experiments.load(str(config.get("experiment", "demo")))
+experiment = studies.load(str(config.get("experiment", "demo")))
 done = results_root() / "notebooks" / experiment.name
 
 
@@ -33,8 +33,8 @@ follows = code_digest() if experiment.follow_code else None
 own_python = shlex.quote(sys.executable)
 
 if workflow.is_main_process and any(re.fullmatch("-[a-z]*n[a-z]*|--dry-?run", w) for w in sys.argv):
-    table = experiments.costs(experiment, config.get("teraflops"))
-    print(f"{experiment.title}\n{experiments.format_costs(table)}\n", file=sys.stderr)
+    table = studies.costs(experiment, config.get("teraflops"))
+    print(f"{experiment.title}\n{studies.format_costs(table)}\n", file=sys.stderr)
 
 
 def configs(wildcards):

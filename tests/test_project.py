@@ -281,3 +281,36 @@ def git_or_skip(*words: str) -> str:
     if done.returncode:
         pytest.skip("needs a git checkout")
     return done.stdout
+
+
+ORDER = [
+    *("config", "blocks", "bins", "prompts", "transport", "losses", "runs", "encoders"),
+    *("models", "data", "synthetic", "evaluation", "training", "counting", "plots"),
+    *("studies", "__main__"),
+]
+"""The modules of the library; each imports only those before it."""
+
+
+def test_imports_go_one_way() -> None:
+    """The method knows nothing of what stands on it; nothing is imported in a circle."""
+    library = ROOT / "ebclib"
+    found = {path.stem for path in library.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert found - {"__init__", "__pycache__"} == set(ORDER)
+    against = set()
+    for path in library.rglob("*.py"):
+        own = path.relative_to(library).parts[0].removesuffix(".py")
+        for node in ast.parse(path.read_text()).body:  # what importing the module imports
+            if not isinstance(node, ast.ImportFrom) or own == "__init__":
+                continue
+            first, *rest = (node.module or "").split(".")
+            others = [rest[0]] if rest else [alias.name for alias in node.names]
+            for other in others if first == "ebclib" else []:
+                if other in ORDER and ORDER.index(other) > ORDER.index(own):
+                    against.add(f"{path.relative_to(ROOT)} imports {other}")
+    assert not against
+
+
+def test_the_blocks_need_numpy_alone() -> None:
+    code = "import ebclib.blocks, sys; print(sorted({'torch', 'pandas'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

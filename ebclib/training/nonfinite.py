@@ -86,7 +86,7 @@ class NonFiniteGuard:
         self.config, self.crops, self.draws, self.accelerator = config, crops, draws, accelerator
         self.bad, self.seen = torch.zeros(steps, device=accelerator.device), 0
 
-    def look(self, count: float, folder: Path, finished: bool = False) -> None:
+    def check(self, count: float, folder: Path, finished: bool = False) -> None:
         """Tell of the steps marked since the last look, and keep their batches in ``folder``.
 
         Parameters
