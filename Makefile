@@ -99,9 +99,9 @@ setup: ## Make or complete the environment (about 6 GB on Linux); at once where 
 	    "$(PYTHON)" -m pip install --quiet --disable-pip-version-check uv; \
 	fi; \
 	if command -v uv >/dev/null; then \
-	    uv pip install --python "$(PYTHON)" -e '.[offline,export,dev]'; \
+	    uv pip install --python "$(PYTHON)" -e '.[offline,export,heif,dev]'; \
 	elif "$(PYTHON)" -m pip --version >/dev/null 2>&1; then \
-	    "$(PYTHON)" -m pip install --disable-pip-version-check -e '.[offline,export,dev]'; \
+	    "$(PYTHON)" -m pip install --disable-pip-version-check -e '.[offline,export,heif,dev]'; \
 	else \
 	    fail "$(ENVIRONMENT) has no pip, and there is no uv on PATH." \
 	        "Install uv (https://docs.astral.sh/uv), or: \"$(PYTHON)\" -m ensurepip"; \

@@ -17,6 +17,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+MOST_LISTED = 20
+"""Names that an error lists."""
+
 
 def one_of(what: str, value: str, options: Iterable[str]) -> str:
     """``value`` if it is one of ``options``; otherwise a ValueError that names the nearest one.
@@ -27,10 +30,12 @@ def one_of(what: str, value: str, options: Iterable[str]) -> str:
     options = list(options)
     if value in options:
         return value
-    near = difflib.get_close_matches(str(value), options, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(value), options, n=3, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    shown = options if len(options) <= 30 else [*options[:8], f"… ({len(options)} in all)"]
-    raise ValueError(f"{what} {value!r} is not known.{hint} Choose from: {', '.join(shown)}.")
+    many = len(options) > MOST_LISTED
+    listed = ", ".join([*(near or options[:3]), "…"] if many else options)
+    of = f" {len(options)}" if many else ""
+    raise ValueError(f"{what} {value!r} is not known.{hint} Choose from{of}: {listed}.")
 
 
 def project_root(start: Path | None = None) -> Path:

@@ -43,7 +43,7 @@ def test_prepare_train_evaluate_report(drawn, monkeypatch, capsys):
     assert "12" in capsys.readouterr().out
     small = ["--crop-px", "64", "--epochs", "1", "--batch-size", "4", "--name", "tiny"]
     assert main(["train", "drawn", "--recipe", "two_cores_20min", *small]) == 0
-    assert "drawn test, 5 pictures: MAE" in capsys.readouterr().out
+    assert "drawn test, 5 images: MAE" in capsys.readouterr().out
     assert main(["evaluate", "tiny"]) == 0
     assert "training mean" in capsys.readouterr().out
     assert main(["report"]) == 0

@@ -294,7 +294,7 @@ def test_what_is_left_out_is_named_and_counted():
     assert table["bias"].tolist() == pytest.approx([0.5, -2, 0.5])
     with pytest.raises(ValueError, match="No prediction of e, f"):
         studies.errors_without(predictions, {"copies": ["a", "f", "e"]})
-    with pytest.raises(ValueError, match="no picture"):
+    with pytest.raises(ValueError, match="no image"):
         studies.errors_without(predictions, {"everything": list("abcd")})
 
 

@@ -219,7 +219,7 @@ def test_runs_are_trained_by_notebook_04_in_one_kernel_and_alike(
     executed = results_root() / "notebooks" / "heads" / "04_train"
     assert '"execution_count": 1,' in (executed / f"{names[1]}.ipynb").read_text()
     assert (executed / f"{missing}.part.ipynb").is_file()
-    alone = training.train(plan.cells[names[1]].config, progress=False).metrics
+    alone = training.train(plan.cells[names[1]].config, progress=False, replace=True).metrics
     assert alone["mae"] == pytest.approx(together["mae"], rel=1e-4)
     assert studies.train_runs(plan, names) == []
     assert capsys.readouterr().err.count("finished before") == 2

@@ -233,4 +233,8 @@ def _percent(share: float) -> str:
     """Two digits of a percentage; nothing for a row without blocks."""
     if np.isnan(share) or share == 0:
         return "" if np.isnan(share) else "0"
-    return "<.01%" if share < 1e-4 else f"{100 * share:.{0 if share > 0.095 else 1}f}%"
+    return (
+        "<.01%"
+        if share < 1e-4
+        else f"{100 * share:.{0 if share > 0.095 else 1}f}".removesuffix(".0") + "%"
+    )

@@ -26,7 +26,7 @@ class Diagnosis:
     Attributes
     ----------
     pictures : a row a picture: ``image``, ``points`` and ``count`` (people annotated and predicted),
-        ``spacing`` (the median person's, pixels), ``count_in_empty_blocks`` (people predicted in empty blocks),
+        ``spacing`` (the median person's, pixels), ``count_in_empty_blocks`` (people predicted there),
         ``absolute`` (Σ over blocks of |predicted − annotated|)
     blocks : sums over each picture's blocks that hold equally many people in the same range of spacing;
         columns ``image``, ``people_in_block``, ``spacing`` (an interval of `SPACING_PX`; nan in a

@@ -103,8 +103,8 @@ def kernels(
     Returns
     -------
     a row for each σ; columns ``sigma``, ``moved`` (share of all people whose label lies in another
-    block than they do, in sum), ``changed`` (share of occupied blocks in a wrong class), ``count_in_empty_blocks``
-    (share of empty blocks no longer in the class of nobody)
+    block than they do, in sum), ``changed`` (share of occupied blocks in a wrong class),
+    ``count_in_empty_blocks`` (share of empty blocks no longer in the class of nobody)
     """
     whole = joined(split_counts(pictures, block_size_px))
     right, occupied = bins.classes(whole.astype(float)), whole > 0

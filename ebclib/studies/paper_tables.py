@@ -87,14 +87,12 @@ def published(number: int) -> pd.DataFrame:
 
 def _folder() -> Path:
     """`data/paper/` of the project one works in, or else of the checkout this package lies in."""
-    roots = (project_root(), Path(__file__).resolve().parents[1])
-    for root in roots:
-        if (root / "data" / "paper" / "table1.csv").is_file():
-            return root / "data" / "paper"
+    folder = project_root() / "data" / "paper"
+    if (folder / "table1.csv").is_file():
+        return folder
     raise FileNotFoundError(
-        f"There is no data/paper/table1.csv below {' or '.join(map(str, dict.fromkeys(roots)))}. "
-        "The published numbers come with the workbook, not with the installed package: run this in a "
-        "checkout of it, or copy its data/paper/ to one of these folders."
+        f"There is no {folder / 'table1.csv'}. The published numbers come with the workbook, not with "
+        "the installed package: run this in a checkout."
     )
 
 

@@ -1,4 +1,4 @@
-"""What a data set's own faults do to a run's numbers: pictures seen twice, annotations to be suspect_annotations."""
+"""What a data set's own faults do to a run's numbers: pictures seen twice, annotations to doubt."""
 
 from __future__ import annotations
 
