@@ -29,7 +29,7 @@ _TAPS = 5  # of the blur, as in the release
 def draw_jpegs(
     root: Path, pictures: int, height: int = 768, width: int = 1024, people: int = 200
 ) -> PreparedSplit:
-    """AugmentParams crowds as JPEGs of quality 90 in `<root>/jpegs/train`, and prepared in `<root>/prepared`.
+    """Drawn crowds as JPEGs of quality 90 in `<root>/jpegs/train`, and prepared in `<root>/prepared`.
 
     Raises
     ------
@@ -40,15 +40,16 @@ def draw_jpegs(
             f"pictures of {height} × {width} pixels: give sides of {LEAST_SIDE_PX} or more, which "
             "preparation leaves as they are."
         )
-    folder = Path(root) / "jpegs" / "train"
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for k in range(pictures):
-        sample = synthetic.split.draw(k, people, height, width)
-        Image.fromarray(sample.picture).save(folder / f"{k:04d}.jpg", quality=90)
-        rows += [(f"{k:04d}.jpg", round(x, 3), round(y, 3)) for x, y in sample.points.tolist()]
-    with open(folder / "points.csv", "w", newline="") as file:
-        csv.writer(file).writerows([("image", "x", "y"), *rows])
+    for part, count in (("train", pictures), ("test", 1)):  # a lone train/ would be divided
+        folder = Path(root) / "jpegs" / part
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = []
+        for k in range(count):
+            sample = synthetic.split.draw(k, people, height, width)
+            Image.fromarray(sample.picture).save(folder / f"{k:04d}.jpg", quality=90)
+            rows += [(f"{k:04d}.jpg", round(x, 3), round(y, 3)) for x, y in sample.points.tolist()]
+        with open(folder / "points.csv", "w", newline="") as file:
+            csv.writer(file).writerows([("image", "x", "y"), *rows])
     return prepared("jpegs", "train", root, Path(root) / "prepared", progress=False)
 
 

@@ -362,7 +362,7 @@ _RECIPE_OF = {
 def default_recipe(dataset: str) -> str:
     """The recipe where none is named: ``paper`` for published data, ``own`` for a folder of one's own.
 
-    AugmentParams crowds have ``demo`` and ``quarter_minute``.
+    Drawn crowds have ``demo`` and ``quarter_minute``.
 
     >>> default_recipe("shb"), default_recipe("my_birds")
     ('paper', 'own')

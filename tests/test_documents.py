@@ -129,13 +129,9 @@ def test_what_the_data_sets_are_said_to_have_wrong_was_measured():
     mae = errors_of(run).loc["annotations"].query("quantity == 'mae'")["value"]
     assert f"from {mae.iloc[0]:.1f} to {mae.iloc[1]:.1f} people (notebook 07, `{run}`)" in text
     interval = "binsinterval-count_weight0.0-max_countlargest"
-    suspect_annotations = errors_of(
-        f"shb-mobilenetv2-linear-ten_minutes-{interval}-precisionbf16-seed0"
-    )
+    doubtful = errors_of(f"shb-mobilenetv2-linear-ten_minutes-{interval}-precisionbf16-seed0")
     first, second = (
-        suspect_annotations.loc["suspect_annotations"]
-        .query("quantity == 'misplaced'")[["group", "value"]]
-        .values[:2]
+        doubtful.loc["doubted"].query("quantity == 'misplaced'")[["group", "value"]].values[:2]
     )
     assert first[0] == "IMG_108"
     assert f"{100 * first[1]:.0f} % of the people annotated or predicted" in text

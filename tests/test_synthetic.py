@@ -1,4 +1,4 @@
-"""AugmentParams crowds: exact, repeatable, long-tailed, and people indeed."""
+"""Drawn crowds: exact, repeatable, long-tailed, and people indeed."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ jhu_crowd_v2.0/              (or jhu)
         ),
         Dataset(
             name="synthetic",
-            title="AugmentParams crowds",
+            title="Drawn crowds",
             splits={"train": None, "val": None, "test": None},
             least_side=1,
             source="nowhere: `ebclib.synthetic` draws it",

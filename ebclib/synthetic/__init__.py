@@ -1,4 +1,4 @@
-"""AugmentParams crowds with exactly known people: the data set that is always there.
+"""Drawn crowds with exactly known people: the data set that is always there.
 
 `draw` draws one; `SyntheticSplit` is a split of them (`SERIES` names the data sets). A picture shows
 people in perspective on a plaza, a meadow, a street, sand or in a hall, nearer ones before farther
