@@ -91,13 +91,13 @@ def sources(split: Sequence[Sample], name: str) -> list[Source]:
     first_size = cache(lambda: split[0].picture.shape[:2])
     code = _code_of(split)
     return [
-        AugmentParams(picture, split, index, f"{name} {code}", first_size)
+        DrawnSource(picture, split, index, f"{name} {code}", first_size)
         for index, picture in enumerate(split.names)
     ]
 
 
 @dataclass(frozen=True)
-class AugmentParams:
+class DrawnSource:
     """A source that is drawn, not read; its stamp is the code that draws it."""
 
     name: str
