@@ -76,7 +76,7 @@ def test_what_is_there_is_taken_and_only_what_is_missing_is_trained(config, monk
         training.load_or_train(other, progress=False)
     run.weights.unlink()
     with pytest.raises(
-        FileNotFoundError, match=r"training\.trained\(open_run\('small'\)\.config\)"
+        FileNotFoundError, match=r"training\.load_or_train\(open_run\('small'\)\.config\)"
     ):
         _ = run.weights
     before = run.predictions["count"]
