@@ -48,6 +48,7 @@ test: setup ## Run the whole test: examples, tests and notebooks, offline, a pro
 store: setup ## Run the notebooks and save their outputs in them, before a change of them is committed
 	@"$(PYTHON)" -m nbconvert --to notebook --execute --inplace \
 	    --ExecutePreprocessor.kernel_name=python3 --ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
+	@tar czf tests/data/demo_runs.tgz -C results/runs $$(cd results/runs && ls synthetic_small-*/*.json synthetic_small-*/*.csv)
 	@cp results/figures/synthetic/04_maps_synthetic-clip_lite-text-demo-seed0.png results/figures/overview.png
 
 lab: setup ## Open the notebooks in JupyterLab, with data/ and results/ beside them

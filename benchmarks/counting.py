@@ -1,4 +1,4 @@
-"""Counting many pictures, beside the plain loop that everybody writes first."""
+"""Counting many images, beside the plain loop that everybody writes first."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def compare_counting(
     rounds: int = 3,
     precision: str | None = None,
 ) -> pd.DataFrame:
-    """`CrowdCounter` and a plain loop over the same picture files with the same weights, in turn.
+    """`CrowdCounter` and a plain loop over the same image files with the same weights, in turn.
 
-    The plain loop opens a file, sends the whole picture through the network in float32 as torch has it
-    by default, and adds up the density, one picture after the other.
+    The plain loop opens a file, sends the whole image through the network in float32 as torch has it
+    by default, and adds up the density, one image after the other.
 
     Parameters
     ----------
     source : run or weights, as for `CrowdCounter`
-    paths : picture files of sizes that the model's data set leaves as they are
+    paths : image files of sizes that the model's data set leaves as they are
     rounds : 2 or more; the first one warms up, the best counts
     precision : of `CrowdCounter`
 
     Returns
     -------
-    a row a way: ``ms`` and ``cpu_ms`` (of all cores) a picture, ``pictures_per_s``, ``times_faster`` than
+    a row a way: ``ms`` and ``cpu_ms`` (of all cores) an image, ``images_per_s``, ``times_faster`` than
     the plain loop, and ``mean``, the people counted on average
     """
     counter = CrowdCounter(source, precision=precision)
@@ -56,7 +56,7 @@ def compare_counting(
         {
             "ms": ms,
             "cpu_ms": table["cpu_ms"] / len(paths),
-            "pictures_per_s": 1e3 / ms,
+            "images_per_s": 1e3 / ms,
             "times_faster": ms["plain loop"] / ms,
             "mean": pd.Series(sums) / len(paths),
         }
@@ -65,7 +65,7 @@ def compare_counting(
 
 @torch.inference_mode()
 def plain_count(network: BlockwiseModel, path: Path) -> float:
-    """Read a picture and count in it, as simply as it can be written."""
+    """Read an image and count in it, as simply as it can be written."""
     with Image.open(path) as file:
         pixels = np.array(file.convert("RGB"))
     batch = torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()

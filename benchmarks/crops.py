@@ -27,7 +27,7 @@ _TAPS = 5  # of the blur, as in the release
 
 
 def draw_jpegs(
-    root: Path, pictures: int, height: int = 768, width: int = 1024, people: int = 200
+    root: Path, images: int, height: int = 768, width: int = 1024, people: int = 200
 ) -> PreparedSplit:
     """Drawn crowds as JPEGs of quality 90 in `<root>/jpegs/train`, and prepared in `<root>/prepared`.
 
@@ -37,16 +37,16 @@ def draw_jpegs(
     """
     if min(height, width) < LEAST_SIDE_PX:
         raise ValueError(
-            f"pictures of {height} × {width} pixels: give sides of {LEAST_SIDE_PX} or more, which "
+            f"images of {height} × {width} pixels: give sides of {LEAST_SIDE_PX} or more, which "
             "preparation leaves as they are."
         )
-    for part, count in (("train", pictures), ("test", 1)):  # a lone train/ would be divided
+    for part, count in (("train", images), ("test", 1)):  # a lone train/ would be divided
         folder = Path(root) / "jpegs" / part
         folder.mkdir(parents=True, exist_ok=True)
         rows = []
         for k in range(count):
             sample = synthetic.split.draw(k, people, height, width)
-            Image.fromarray(sample.picture).save(folder / f"{k:04d}.jpg", quality=90)
+            Image.fromarray(sample.image).save(folder / f"{k:04d}.jpg", quality=90)
             rows += [(f"{k:04d}.jpg", round(x, 3), round(y, 3)) for x, y in sample.points.tolist()]
         with open(folder / "points.csv", "w", newline="") as file:
             csv.writer(file).writerows([("image", "x", "y"), *rows])
@@ -58,7 +58,7 @@ class JpegCrops(Dataset):
 
     Parameters
     ----------
-    folder : of the JPEGs, one for each picture of the split, of its name
+    folder : of the JPEGs, one for each image of the split, of its name
     crops : whose boxes, flips and points are taken, so that both show the same
     """
 
@@ -78,17 +78,17 @@ class JpegCrops(Dataset):
     def __getitem__(self, draw: int) -> tuple[Tensor, Tensor]:
         index, box, flip = self.crops.place(draw)
         with Image.open(self.files[index]) as file:
-            picture = v2.functional.pil_to_tensor(file.convert("RGB"))
-        cut = picture[:, box.top : box.top + box.side, box.left : box.left + box.side]
+            image = v2.functional.pil_to_tensor(file.convert("RGB"))
+        cut = image[:, box.top : box.top + box.side, box.left : box.left + box.side]
         size = [self.crops.crop_px] * 2
-        picture = v2.functional.resize(cut, size, antialias=True)
-        picture = self.augment(v2.functional.horizontal_flip(picture) if flip else picture)
+        image = v2.functional.resize(cut, size, antialias=True)
+        image = self.augment(v2.functional.horizontal_flip(image) if flip else image)
         if self.noise and torch.rand(()) < self.noise_share:
-            chance = torch.rand(picture.shape[1:])
-            picture = picture.masked_fill(chance < self.noise / 2, 0)
-            picture = picture.masked_fill(chance > 1 - self.noise / 2, 255)
+            chance = torch.rand(image.shape[1:])
+            image = image.masked_fill(chance < self.noise / 2, 0)
+            image = image.masked_fill(chance > 1 - self.noise / 2, 255)
         points = crop_points(self.crops.split.points[index], box, self.crops.crop_px, flip)
-        return picture, torch.from_numpy(points)
+        return image, torch.from_numpy(points)
 
 
 def compare_crops(
@@ -136,7 +136,7 @@ def compare_crops(
 
 
 def _stack(items: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, list[Tensor]]:
-    return torch.stack([picture for picture, _ in items]), [points for _, points in items]
+    return torch.stack([image for image, _ in items]), [points for _, points in items]
 
 
 def _drain(batches: DataLoader | DeviceCrops) -> int:

@@ -78,13 +78,13 @@ def one_step(
     precision: str = "fp32",
 ) -> None:
     """One step of training with DACE, a lap after each part."""
-    picture = batch.picture.contiguous(memory_format=torch.channels_last)
-    with torch.autocast(picture.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        made = model(picture)
+    image = batch.image.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(image.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        made = model(image)
     laps.lap("forward")
     logits = made.detach().float().requires_grad_()
     classes = torch.bucketize(
-        batch.labels.float(), torch.tensor(_BORDERS, device=picture.device), right=True
+        batch.labels.float(), torch.tensor(_BORDERS, device=image.device), right=True
     )
     loss = F.cross_entropy(logits, classes, reduction="sum") / len(logits)
     laps.lap("cross-entropy")
@@ -116,14 +116,14 @@ def step_summary(parts: pd.DataFrame) -> pd.Series:
 
 
 def compare_precisions(
-    model: BlockwiseModel, picture: Tensor, precisions: Sequence[str] = ("fp32", "bf16")
+    model: BlockwiseModel, image: Tensor, precisions: Sequence[str] = ("fp32", "bf16")
 ) -> pd.DataFrame:
-    """Forward and backward by precision and by memory layout, in turn: ms, and pictures a second."""
+    """Forward and backward by precision and by memory layout, in turn: ms, and images a second."""
     layouts = {"channels first": torch.contiguous_format, "channels last": torch.channels_last}
 
     def runner(precision: str, layout: torch.memory_format) -> None:
         model.to(memory_format=layout)
-        shown = picture.contiguous(memory_format=layout)
+        shown = image.contiguous(memory_format=layout)
         with torch.autocast(shown.device.type, torch.bfloat16, enabled=precision == "bf16"):
             made = model(shown)
         made.float().square().mean().backward()
@@ -133,41 +133,41 @@ def compare_precisions(
         for precision in precisions
         for name, layout in layouts.items()
     }
-    table = race(runners, 3, picture.device)
-    return table.assign(pictures_per_s=len(picture) / table["ms"] * 1e3)
+    table = race(runners, 3, image.device)
+    return table.assign(images_per_s=len(image) / table["ms"] * 1e3)
 
 
 def device_share(
-    model: BlockwiseModel, picture: Tensor, multiply_adds: float, precision: str = "bf16"
+    model: BlockwiseModel, image: Tensor, multiply_adds: float, precision: str = "bf16"
 ) -> pd.Series:
     """How much of a device's measured matrix rate the network reaches, forward and backward.
 
     Parameters
     ----------
     model : in training mode, on the device
-    picture : uint8 (B, 3, H, W) there
-    multiply_adds : of one picture's forward pass (`inspection.steps`); backward is twice that
+    image : uint8 (B, 3, H, W) there
+    multiply_adds : of one image's forward pass (`inspection.steps`); backward is twice that
     precision : of the network and of the matrices, fp32 or bf16
 
     Returns
     -------
-    ``pictures_per_s``, 10¹² operations a second of the network (``network_tera_per_s``) and of a product
+    ``images_per_s``, 10¹² operations a second of the network (``network_tera_per_s``) and of a product
     of large matrices (``matrix_tera_per_s``), and their ratio, ``share``; named after the device
     """
-    side = _MATRIX_SIDE.get(picture.device.type, 8192)
+    side = _MATRIX_SIDE.get(image.device.type, 8192)
     kind = torch.bfloat16 if precision == "bf16" else torch.float32
-    square = torch.randn(side, side, device=picture.device, dtype=kind)
-    matrix = race({"matrix": lambda: square @ square}, 5, picture.device)["ms"]["matrix"]
-    table = compare_precisions(model, picture, [precision])
-    rate = table["pictures_per_s"].max()
+    square = torch.randn(side, side, device=image.device, dtype=kind)
+    matrix = race({"matrix": lambda: square @ square}, 5, image.device)["ms"]["matrix"]
+    table = compare_precisions(model, image, [precision])
+    rate = table["images_per_s"].max()
     reached = rate * 3 * 2 * multiply_adds / 1e12
     able = 2 * side**3 / (matrix * 1e-3) / 1e12
     return pd.Series(
         {
-            "pictures_per_s": rate,
+            "images_per_s": rate,
             "network_tera_per_s": reached,
             "matrix_tera_per_s": able,
             "share": reached / able,
         },
-        name=f"{device_name(picture.device.type)}, {precision}",
+        name=f"{device_name(image.device.type)}, {precision}",
     )

@@ -22,7 +22,7 @@ from ebclib.config import (
 from ebclib.runs import Run, open_run
 
 TRAIN = """\
-Train, select on held-out pictures, evaluate on the test split.
+Train, select on validation images, evaluate on the test split.
 
 On several GPUs or nodes:  accelerate launch --num_processes N -m ebclib train ...
 In several CPU processes:  torchrun --nproc-per-node N -m ebclib train ...
@@ -87,7 +87,7 @@ def _add_training(verbs: argparse._SubParsersAction) -> None:
 
     train = verbs.add_parser(
         "train",
-        help="train, select on held-out pictures, evaluate on the test split",
+        help="train, select on validation images, evaluate on the test split",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description=TRAIN,
     )
@@ -164,9 +164,7 @@ def _add_counting(verbs: argparse._SubParsersAction) -> None:
     count.add_argument("--again", action="store_true", help="count all of them again")
     count.set_defaults(command=_count)
 
-    submit = verbs.add_parser(
-        "submit", help="count pictures without labels, as NWPU's site takes it"
-    )
+    submit = verbs.add_parser("submit", help="count images without labels, as NWPU's site takes it")
     _about_a_run(submit, "counted; default: the run's own data set")
     submit.add_argument("--split", help="default: the split without labels")
     submit.add_argument(

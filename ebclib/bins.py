@@ -135,7 +135,7 @@ class Bins:
         """Each bin's middle, as methods before EBC represent it; float64, shape (N,).
 
         The open bin has its lower edge. An interval from 0 stands for nobody: with its midpoint a
-        picture's thousands of empty blocks would add up to a crowd.
+        image's thousands of empty blocks would add up to a crowd.
         """
         highs = [item.low if item.high is None else item.high for item in self.items]
         middles = (self.lows + np.array(highs)) / 2

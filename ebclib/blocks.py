@@ -1,6 +1,6 @@
 """Points to counts of blocks: who stands where, and how many a block can hold.
 
-A picture of H × W pixels is cut into h × w square blocks of side r, h = ⌈H / r⌉ and w = ⌈W / r⌉: the
+An image of H × W pixels is cut into h × w square blocks of side r, h = ⌈H / r⌉ and w = ⌈W / r⌉: the
 last row and column reach over the border where r does not divide the side, so nobody falls off. Where
 it does (every training crop), this is the paper's H // r × W // r. A person belongs to the one block
 that contains the point (paper, Sec. III-A1); nothing is smoothed.
@@ -18,10 +18,10 @@ MANY_SIGMA = 9.0
 
 
 def grid_shape(height: int, width: int, block_size_px: int) -> tuple[int, int]:
-    """The number of block rows and columns (h, w) that cover a picture of ``height`` × ``width`` pixels."""
+    """The number of block rows and columns (h, w) that cover an image of ``height`` × ``width`` pixels."""
     if min(height, width, block_size_px) < 1:
         raise ValueError(
-            f"A {height}×{width} picture in blocks of {block_size_px} px: all three must be at least 1."
+            f"A {height}×{width} image in blocks of {block_size_px} px: all three must be at least 1."
         )
     return -(-height // block_size_px), -(-width // block_size_px)
 
@@ -33,7 +33,7 @@ def block_counts(points: np.ndarray, height: int, width: int, block_size_px: int
     ----------
     points : array, shape (n, 2)
         Columns x, y in pixels, 0 ≤ x < ``width`` and 0 ≤ y < ``height``.
-    height, width : the picture's sides in pixels
+    height, width : the image's sides in pixels
     block_size_px : r
 
     Returns
@@ -42,7 +42,7 @@ def block_counts(points: np.ndarray, height: int, width: int, block_size_px: int
 
     Raises
     ------
-    ValueError : a point outside the picture, or not a number
+    ValueError : a point outside the image, or not a number
 
     >>> block_counts(np.array([[0.0, 0.0], [7.9, 0.0], [8.0, 3.0]]), 8, 16, 8)
     array([[2, 1]])
@@ -61,7 +61,7 @@ def _all_inside(points: np.ndarray, height: int, width: int) -> np.ndarray:
         x, y = points[np.argmin(within)]
         raise ValueError(
             f"{np.count_nonzero(~within)} of {len(points)} points lie outside the {height}×{width} "
-            f"(H×W) picture, the first at x={x:g}, y={y:g}. Expected 0 ≤ x < {width}, "
+            f"(H×W) image, the first at x={x:g}, y={y:g}. Expected 0 ≤ x < {width}, "
             f"0 ≤ y < {height}; `ebc prepare` drops and counts such points."
         )
     return points
@@ -82,7 +82,7 @@ def window_counts(
     int64 array, shape (H − r + 1, W − r + 1)
     """
     if min(height, width) < block_size_px:
-        raise ValueError(f"A {height}×{width} picture holds no window of {block_size_px} px.")
+        raise ValueError(f"A {height}×{width} image holds no window of {block_size_px} px.")
     pixels = block_counts(points, height, width, 1)  # (H, W)
     if distinct_pixels:
         pixels = np.minimum(pixels, 1)
@@ -130,10 +130,10 @@ def smoothed_counts(
     """Block counts after Gaussian smoothing, which the paper argues against (Sec. III-A1, Fig. 2).
 
     Each person becomes a Gaussian of standard deviation ``sigma_px`` around the point, mirrored at
-    the picture's border so that its mass stays inside, and a block has the integral over it. No pixel
+    the image's border so that its mass stays inside, and a block has the integral over it. No pixel
     grid is in between: a Gaussian's integral over a rectangle is the product of two differences of
     the normal distribution function, so the counts are a product of an (h, n) and an (n, w) matrix.
-    A block that reaches over the border has what lies within the picture.
+    A block that reaches over the border has what lies within the image.
 
     Parameters
     ----------

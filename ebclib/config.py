@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import hashlib
 import inspect
+import json
 import math
 import os
 import re
@@ -91,7 +93,7 @@ def results_root() -> Path:
 class Config:
     """Every parameter of a training run; two equal configs on one machine give equal runs.
 
-    Units are in the names: ``_px`` picture pixels, ``epochs`` passes over the training pictures.
+    Units are in the names: ``_px`` image pixels, ``epochs`` passes over the training images.
     ``None`` stands for "derived". ``head`` and ``crop_px`` are filled in from the model's row at once,
     ``representatives`` too (``grid``; ``middle`` for interval bins), ``max_count`` when the bins are
     made, ``name`` by `make_config`.
@@ -132,9 +134,9 @@ class Config:
     sync_batch_norm: bool = True  # statistics of the global batch on many GPUs; never on CPUs
     compile: bool = False  # torch.compile the model for training
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: the fastest of the device
-    evaluate_every: int = 5  # epochs between two looks at the held-out pictures
+    evaluate_every: int = 5  # epochs between two looks at the validation images
     watch_test: bool = False  # the test split is measured at each look too, and never selects
-    resident: bool | Literal["auto"] = "auto"  # pictures in the device's memory; auto: on GPUs
+    resident: bool | Literal["auto"] = "auto"  # images in the device's memory; auto: on GPUs
     workers: int | Literal["auto"] = "auto"  # processes that read crops, where they are read
     seed: int = 0  # ≥ 0; of weights, crops and the validation images
     recipe: str = "paper"  # where the values above started from
@@ -298,7 +300,7 @@ TWO_CORES_20MIN: dict[str, Any] = {
 }
 """ShanghaiTech B in 20 minutes on two cores that multiply bf16; not the paper's training.
 
-Small crops, so that there are many steps; hardly shrunk, so that they look like the test pictures;
+Small crops, so that there are many steps; hardly shrunk, so that they look like the test images;
 λ = 0.1, because L1 on blocks at λ = 1 pulls every doubtful block to nobody.
 """
 
@@ -313,7 +315,7 @@ TEN_MINUTES: dict[str, Any] = {
 """One core for ten minutes: to compare methods on photographs, not to count well.
 
 The paper's loss, but for λ = 0.1: in so few steps the count loss at λ = 1 leaves the classes untrained.
-Averaged weights, since the single steps' held-out errors swing by a third.
+Averaged weights, since the single steps' validation errors swing by a third.
 """
 
 DEMO: dict[str, Any] = {
@@ -337,10 +339,10 @@ QUARTER_MINUTE: dict[str, Any] = {
 """The small drawn crowds in seconds on one core: an experiment of many runs, as `make reproduce` does."""
 
 OWN: dict[str, Any] = {**TWO_CORES_20MIN, "epochs": 300, "evaluate_every": 10}
-"""Somebody's own pictures, tens or hundreds of them: `two_cores_20min`, with epochs for fewer pictures.
+"""Somebody's own images, tens or hundreds of them: `two_cores_20min`, with epochs for fewer images.
 
-An epoch is one crop of each picture, so the steps are epochs × pictures / batch: 50 pictures make 1500.
-`ebc prepare` says how many epochs make about 2000 steps of the pictures at hand.
+An epoch is one crop of each image, so the steps are epochs × images / batch: 50 images make 1500.
+`ebc prepare` says how many epochs make about 2000 steps of the images at hand.
 """
 
 RECIPES = {
@@ -440,31 +442,23 @@ def check_data(dataset: str) -> None:
 
 
 def default_name(config: Config, given: Mapping[str, Any]) -> str:
-    """A run's folder name: data set, model, head, recipe, then what was changed, then the seed.
+    """A run's folder name: data set, model, head, recipe, a digest of what was changed, the seed.
 
-    >>> make_config("shb", seed=3, epochs=300).name
-    'shb-clip_rn50-text-paper-epochs300-seed3'
+    >>> make_config("shb", seed=3).name, make_config("shb", seed=3, epochs=300).name
+    ('shb-clip_rn50-text-paper-seed3', 'shb-clip_rn50-text-paper-37bd42-seed3')
     """
     own = {"dataset", "model", "head", "recipe", "name", "seed", "workers"}
-    base = Config(
-        dataset=config.dataset,
-        recipe=config.recipe,
-        **RECIPES[config.recipe] | {"model": config.model},
-    )
-    changed = [
-        f"{key}{_short(getattr(config, key))}"
+    fields = RECIPES[config.recipe] | {"model": config.model}
+    base = Config(dataset=config.dataset, recipe=config.recipe, **fields)
+    changed = {
+        key: getattr(config, key)
         for key in sorted(given)
         if key not in own and getattr(config, key) != getattr(base, key)
-    ]
-    parts = [
-        config.dataset,
-        config.model,
-        config.head,
-        config.recipe,
-        *changed,
-        f"seed{config.seed}",
-    ]
-    return re.sub(r"[^A-Za-z0-9._+=-]", "_", "-".join(parts)).lstrip("._+=-")
+    }
+    digest = hashlib.sha256(json.dumps(changed, default=str).encode()).hexdigest()[:6]
+    parts = [config.dataset, config.model, config.head, config.recipe, *[digest][: len(changed)]]
+    name = "-".join([*parts, f"seed{config.seed}"])
+    return re.sub(r"[^A-Za-z0-9._+=-]", "_", name).lstrip("._+=-")
 
 
 def check_name(name: str) -> None:
@@ -484,11 +478,6 @@ def check_name(name: str) -> None:
             f"name {name!r} cannot name a run: it becomes a folder below results/runs/. Give at most "
             "200 letters, digits and . _ - + =, the first one a letter or digit."
         )
-
-
-def _short(value: Any) -> str:
-    """A value in a folder's name; of a file its name without suffix."""
-    return Path(value).stem if isinstance(value, str) else str(value)
 
 
 def _fit(name: str, value: Any, hint: Any) -> Any:

@@ -49,7 +49,7 @@ class DMCount(NamedTuple):
 class CountLoss:
     """A loss between predicted and true density, by name.
 
-    | ``kind`` | for one picture |
+    | ``kind`` | for one image |
     |---|---|
     | ``dmcount`` | see `dmcount`; needs points and ``block_size_px`` |
     | ``l1`` | Σ_ij abs(Y*_ij − Y_ij) |
@@ -162,7 +162,7 @@ def dmcount(
 
         |S − n| + w_OT · OT(Y*/S, points) + w_TV · n · ‖Y*/S − Y/n‖₁,  S = Σ Y*, n = Σ Y
 
-    A picture without people has the first term alone, |S|. Below `transport.LEAST_COUNT` people, that
+    An image without people has the first term alone, |S|. Below `transport.LEAST_COUNT` people, that
     takes S's place as a divisor, so that the gradient is finite for an empty prediction too.
 
     Parameters
@@ -203,5 +203,5 @@ def _same_blocks(shape: torch.Size, tensors: dict[str, Tensor]) -> None:
         if tuple(tensor.shape) != (batch, h, w):
             raise ValueError(
                 f"{name} is {tuple(tensor.shape)} where a prediction of {tuple(shape)} needs "
-                f"{(batch, h, w)}: the picture or its blocks were cut differently."
+                f"{(batch, h, w)}: the image or its blocks were cut differently."
             )

@@ -148,7 +148,7 @@ def make_decoder(variant: Variant, channels: int, stride_px: int) -> tuple[nn.Mo
 
     Returns
     -------
-    the module, (B, C, H', W') → (B, C', H'', W''); C'; and picture pixels to one of its features
+    the module, (B, C, H', W') → (B, C', H'', W''); C'; and image pixels to one of its features
 
     >>> from ebclib.encoders.variants import find_variant
     >>> decoder, channels, stride_px = make_decoder(find_variant("dmcount"), 512, 16)
@@ -227,7 +227,7 @@ class BlockwiseModel(nn.Module):
         model is filled from a file, zeros in their place
     variant : the row that says which decoder; None has none
     residual_block : one before the head, on the grid of blocks, as in the released code
-    window_px : whole pictures are to be counted in windows of this side; None: in one piece
+    window_px : whole images are to be counted in windows of this side; None: in one piece
 
     Raises
     ------
@@ -273,22 +273,20 @@ class BlockwiseModel(nn.Module):
         """From one place where a feature and a block begin together to the next, in pixels."""
         return math.lcm(self.encoder_px, self.block_size_px)
 
-    def forward(self, picture: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor:
         """Logits of the N bins for every block; with the regression head what `density` makes people of.
 
         Parameters
         ----------
-        picture : uint8 (B, 3, H, W), or float in [0, 1]; RGB, any H and W
+        image : uint8 (B, 3, H, W), or float in [0, 1]; RGB, any H and W
 
         Returns
         -------
         float32 (B, N, ⌈H/r⌉, ⌈W/r⌉); N = 1 with the regression head
         """
-        height, width = picture.shape[-2:]
+        height, width = image.shape[-2:]
         h, w = -(-height // self.block_size_px), -(-width // self.block_size_px)
-        features = self.encoder(
-            self._padded(self._normalised(picture))
-        )  # (B, C, H/stride, W/stride)
+        features = self.encoder(self._padded(self._normalised(image)))  # (B, C, H/stride, W/stride)
         features = self.decoder(features)
         return self.head(features, self.feature_px / self.block_size_px)[..., :h, :w]
 
@@ -322,15 +320,15 @@ class BlockwiseModel(nn.Module):
         mean = (p * a).sum(1, keepdim=True)
         return (p * (a - mean).square()).sum(1, keepdim=True)
 
-    def _normalised(self, picture: Tensor) -> Tensor:
-        if picture.dtype == torch.uint8:
-            picture = picture / 255
-        return (picture - self.mean) / self.std
+    def _normalised(self, image: Tensor) -> Tensor:
+        if image.dtype == torch.uint8:
+            image = image / 255
+        return (image - self.mean) / self.std
 
-    def _padded(self, picture: Tensor) -> Tensor:
+    def _padded(self, image: Tensor) -> Tensor:
         """Zeros right and below, up to whole features and whole blocks, so that no strip goes unseen."""
-        height, width = picture.shape[-2:]
-        return F.pad(picture, (0, -width % self.step_px, 0, -height % self.step_px))
+        height, width = image.shape[-2:]
+        return F.pad(image, (0, -width % self.step_px, 0, -height % self.step_px))
 
 
 def build_model(config: Config, task: TrainingSet) -> BlockwiseModel:

@@ -3,7 +3,7 @@
 A run is a folder `results/runs/<name>/`; every table and figure is made from its files:
 
     config.json        every parameter
-    metrics.json       MAE, RMSE, pictures, split, duration
+    metrics.json       MAE, RMSE, images, split, duration
     history.csv        a row an epoch
     predictions.csv    image, points, count, lower, upper
     positions.csv      image, distance_px, and points found right (tp), wrong (fp) and people missed (fn)
@@ -63,12 +63,12 @@ class Run:
 
     @property
     def history(self) -> pd.DataFrame:
-        """A row an epoch: learning rate, loss and its parts, held-out errors where measured, seconds."""
+        """A row an epoch: learning rate, loss and its parts, validation errors where measured, seconds."""
         return pd.read_csv(self._file("history.csv"))
 
     @property
     def predictions(self) -> pd.DataFrame:
-        """A row a picture: image, points, count, lower, upper."""
+        """One row per image: image, points, count, lower, upper."""
         return pd.read_csv(self._file("predictions.csv"), dtype={"image": str})
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ebclib.config import data_root, make_config, project_root, results_root
+from ebclib.config import data_root, make_config, results_root
 from ebclib.runs import write_json
 from ebclib.synthetic import SyntheticSplit
 
@@ -30,20 +31,24 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["EBC_PREPARED"] = str(Path(folder, "prepared"))
     os.environ["EBC_RESULTS"] = str(Path(folder, "results"))
     config.stash[_SESSION_FOLDER] = folder
-    _lay_out_recorded_runs(Path(folder, "results", "runs"))
+    _lay_out_demo_runs(Path(folder, "results", "runs"))
 
 
-def _lay_out_recorded_runs(into: Path) -> None:
-    """The small files of the demo's experiment, which the comparing notebooks make tables of."""
-    for run in (project_root(Path(__file__).parent) / "results" / "runs").glob("synthetic_small-*"):
-        for path in (*run.glob("*.json"), *run.glob("*.csv")):
-            (into / run.name).mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, into / run.name)
+def _lay_out_demo_runs(into: Path) -> None:
+    """The small files of the demo's runs (`make store` packs them), which notebooks make tables of."""
+    with tarfile.open(Path(__file__).parent / "data" / "demo_runs.tgz") as runs:
+        runs.extractall(into, filter="data")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove the session's folder."""
     shutil.rmtree(config.stash.get(_SESSION_FOLDER, ""), ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def demo_runs(request: pytest.FixtureRequest) -> Path:
+    """The folder that holds the demo's runs."""
+    return Path(request.config.stash[_SESSION_FOLDER], "results", "runs")
 
 
 @pytest.fixture(autouse=True)
@@ -76,14 +81,14 @@ def ebc_data() -> Path:
 
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data root that holds `drawn`: a folder of somebody's own, 12 pictures to train on and 5 to test."""
+    """A data root that holds `drawn`: a folder of somebody's own, 12 images to train on and 5 to test."""
     root = tmp_path_factory.mktemp("data")
-    for split, pictures in (("train", 12), ("test", 5)):
+    for split, images in (("train", 12), ("test", 5)):
         folder = root / "drawn" / split
         folder.mkdir(parents=True)
         lines = ["image,x,y"]
-        for sample in SyntheticSplit(split, size=pictures):
-            Image.fromarray(sample.picture).save(folder / f"{sample.name}.png")
+        for sample in SyntheticSplit(split, size=images):
+            Image.fromarray(sample.image).save(folder / f"{sample.name}.png")
             lines += [f"{sample.name}.png,{x:.3f},{y:.3f}" for x, y in sample.points]
         (folder / "points.csv").write_text("\n".join(lines) + "\n")
     return root

@@ -1,4 +1,4 @@
-"""Pictures of dark discs to count and bars not to, as somebody's own data set."""
+"""Images of dark discs to count and bars not to, as somebody's own data set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RADIUS_PX = 7
 
 
 def draw(rng: np.random.Generator, discs: int, bars: int) -> tuple[Image.Image, np.ndarray]:
-    """A picture of that many dark discs and bars on bright ground, and the discs' centres (n, 2)."""
+    """An image of that many dark discs and bars on bright ground, and the discs' centres (n, 2)."""
     ground = rng.normal(rng.uniform(170, 220, 3), 6, (SIDE_PX, SIDE_PX, 3)).clip(0, 255)
     image = Image.fromarray(ground.astype(np.uint8))
     pen = ImageDraw.Draw(image)
@@ -32,10 +32,10 @@ def shade(rng: np.random.Generator) -> tuple[int, int, int]:
     return tuple(int(value) for value in rng.integers(10, 60, 3))
 
 
-def save(folder: Path, pictures: int = 24) -> Path:
+def save(folder: Path, images: int = 24) -> Path:
     """`train/`, `test/` and `bars/`, the last with bars alone; each with its `points.csv`."""
     rng = np.random.default_rng(0)
-    for split, number in (("train", pictures), ("test", 8), ("bars", 4)):
+    for split, number in (("train", images), ("test", 8), ("bars", 4)):
         rows = ["image,x,y"]
         (folder / split).mkdir(parents=True)
         for index in range(number):

@@ -9,15 +9,15 @@ import scipy.io
 from PIL import Image
 
 
-def picture(seed: int = 0, height: int = 24, width: int = 32) -> np.ndarray:
-    """A picture (H, W, 3) unlike that of any other seed, also to a perceptual hash."""
+def image(seed: int = 0, height: int = 24, width: int = 32) -> np.ndarray:
+    """An image (H, W, 3) unlike that of any other seed, also to a perceptual hash."""
     coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def save_picture(path: Path, seed: int = 0, height: int = 24, width: int = 32) -> Path:
+def save_image(path: Path, seed: int = 0, height: int = 24, width: int = 32) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture(seed, height, width)).save(path)
+    Image.fromarray(image(seed, height, width)).save(path)
     return path
 
 
@@ -37,12 +37,12 @@ def shanghaitech(
     above: str = "ShanghaiTech",
     points: dict[str, list] | None = None,
 ) -> Path:
-    """Three training and two test pictures; returns the part's folder."""
+    """Three training and two test images; returns the part's folder."""
     folder = root / above / part
     for split, number in (("train", 3), ("test", 2)):
         for i in range(1, number + 1):
             name, base = f"IMG_{i}", folder / f"{split}_data"
-            save_picture(base / "images" / f"{name}.jpg", seed=10 * i + (split == "test"))
+            save_image(base / "images" / f"{name}.jpg", seed=10 * i + (split == "test"))
             here = (points or {}).get(f"{split}/{name}", [[1.5, 2.5]] * i)
             save_shanghaitech_mat(base / truths / f"GT_{name}.mat", here)
     return folder
@@ -51,7 +51,7 @@ def shanghaitech(
 def qnrf(root: Path, above: str = "UCF-QNRF_ECCV18") -> Path:
     folder = root / above
     for split in ("Train", "Test"):
-        save_picture(folder / split / "img_0001.jpg", seed=len(split))
+        save_image(folder / split / "img_0001.jpg", seed=len(split))
         scipy.io.savemat(folder / split / "img_0001_ann.mat", {"annPoints": [[3.0, 4.0], [5, 6]]})
     return folder
 
@@ -60,7 +60,7 @@ def nwpu(root: Path, above: str = "NWPU-Crowd") -> Path:
     folder = root / above
     (folder / "mats").mkdir(parents=True)
     for i in range(1, 5):
-        save_picture(folder / f"images_part{i}" / f"{i:04d}.jpg", seed=i)
+        save_image(folder / f"images_part{i}" / f"{i:04d}.jpg", seed=i)
         if i < 4:
             scipy.io.savemat(folder / "mats" / f"{i:04d}.mat", {"annPoints": np.zeros((i - 1, 2))})
     (folder / "train.txt").write_text("0002 1 2\n0001 0 1\n")
@@ -72,7 +72,7 @@ def nwpu(root: Path, above: str = "NWPU-Crowd") -> Path:
 def jhu(root: Path, above: str = "jhu_crowd_v2.0") -> Path:
     folder = root / above
     for seed, split in enumerate(("train", "val", "test")):
-        save_picture(folder / split / "images" / "0001.jpg", seed=seed)
+        save_image(folder / split / "images" / "0001.jpg", seed=seed)
         (folder / split / "gt").mkdir()
         (folder / split / "gt" / "0001.txt").write_text("7 8 4 4 1 0\n9 10 3 4 2 0\n")
         (folder / split / "image_labels.txt").write_text("0001,2,stadium,0,0\n")

@@ -29,34 +29,34 @@ def drawn(batch, factors=(1, 1, 1), sigma=0.0):
 @settings(deadline=None, max_examples=25)
 @given(seeds, st.permutations(range(6)), st.integers(1, 6))
 def test_a_draw_gives_the_same_crop_in_whatever_batch(seed, order, size):
-    picture, draws = crops(6), [3, 99, 0, 12345, 7, 8]
-    whole = STRONG(picture, draws, seed)
+    image, draws = crops(6), [3, 99, 0, 12345, 7, 8]
+    whole = STRONG(image, draws, seed)
     rows = order[:size]
-    assert torch.equal(STRONG(picture[rows], [draws[k] for k in rows], seed), whole[rows])
+    assert torch.equal(STRONG(image[rows], [draws[k] for k in rows], seed), whole[rows])
 
 
 def test_crops_and_seeds_differ():
-    picture = crops(1).expand(2, -1, -1, -1)
-    one, other = STRONG(picture, [1, 2], seed=0)
+    image = crops(1).expand(2, -1, -1, -1)
+    one, other = STRONG(image, [1, 2], seed=0)
     assert not torch.equal(one, other)
-    assert not torch.equal(one, STRONG(picture, [1, 2], seed=1)[0])
+    assert not torch.equal(one, STRONG(image, [1, 2], seed=1)[0])
 
 
 def test_at_zero_nothing_happens_and_the_input_is_left_alone():
-    picture = crops()
-    before = picture.clone()
-    assert Augmentation(jitter=0)(picture, range(4)) is picture
-    assert torch.equal(STRONG.apply(picture, drawn(4)), picture)
-    STRONG(picture, range(4))
-    assert torch.equal(picture, before)
+    image = crops()
+    before = image.clone()
+    assert Augmentation(jitter=0)(image, range(4)) is image
+    assert torch.equal(STRONG.apply(image, drawn(4)), image)
+    STRONG(image, range(4))
+    assert torch.equal(image, before)
 
 
 @pytest.mark.parametrize("factors", [(1.2, 1, 1), (1, 0.8, 1), (1, 1, 1.3), (0.9, 1.1, 0.8)])
 def test_jitter_is_torchvision_s(factors):
-    picture = crops() // 2 + 60  # nothing is cut off on the way
-    made = STRONG.apply(picture, drawn(4, factors))
+    image = crops() // 2 + 60  # nothing is cut off on the way
+    made = STRONG.apply(image, drawn(4, factors))
     b, c, s = factors
-    for mine, before in zip(made, picture, strict=True):
+    for mine, before in zip(made, image, strict=True):
         theirs = vision.adjust_brightness(before, b)
         theirs = vision.adjust_saturation(vision.adjust_contrast(theirs, c), s)
         assert (mine.int() - theirs.int()).abs().max() <= 3  # it rounds down three times
@@ -64,20 +64,20 @@ def test_jitter_is_torchvision_s(factors):
 
 @pytest.mark.parametrize("sigma", [0.3, 1.0, 2.0])
 def test_blur_is_torchvision_s_with_a_sigma_for_each_crop(sigma):
-    picture = crops()
+    image = crops()
     sigmas = np.array([sigma, 0, sigma / 2, 0], np.float32)
-    made = STRONG.apply(picture, drawn(4)._replace(sigmas_px=sigmas))
-    for mine, before, each in zip(made, picture, sigmas.tolist(), strict=True):
+    made = STRONG.apply(image, drawn(4)._replace(sigmas_px=sigmas))
+    for mine, before, each in zip(made, image, sigmas.tolist(), strict=True):
         theirs = vision.gaussian_blur(before, [9, 9], [each, each]) if each else before
         assert (mine.int() - theirs.int()).abs().max() <= 1
 
 
 def test_a_processor_and_a_gpu_s_way_differ_by_rounding():
     """OpenCV's crop by crop, and torch's of the whole batch."""
-    picture = crops(8) // 2 + 40
+    image = crops(8) // 2 + 40
     like = STRONG.draw(range(8), 40, 48)
-    other = _by_torch(picture, like, 4)
-    assert (STRONG.apply(picture, like).int() - other.int()).abs().max() <= 2
+    other = _by_torch(image, like, 4)
+    assert (STRONG.apply(image, like).int() - other.int()).abs().max() <= 2
 
 
 def test_blur_of_many_crops_at_once_is_that_of_each():
@@ -90,14 +90,14 @@ def test_blur_of_many_crops_at_once_is_that_of_each():
 @settings(deadline=None, max_examples=25)
 @given(seeds, st.floats(0, 1), st.floats(0, 4))
 def test_a_grey_crop_stays_grey_and_an_even_one_even(seed, strength, width):
-    picture = torch.full((1, 3, 24, 24), seed % 256, dtype=torch.uint8)
-    made = Augmentation(strength, width, blur_share=1)(picture, [seed], seed).int()
+    image = torch.full((1, 3, 24, 24), seed % 256, dtype=torch.uint8)
+    made = Augmentation(strength, width, blur_share=1)(image, [seed], seed).int()
     assert made.max() - made.min() <= 1  # a value halfway between two is rounded to either
 
 
 def test_noise_is_black_and_white_in_the_share_that_was_asked_for():
-    picture = torch.full((20, 3, 64, 64), 100, dtype=torch.uint8)
-    made = Augmentation(0, noise=0.1, noise_share=0.5)(picture, range(20), 3)
+    image = torch.full((20, 3, 64, 64), 100, dtype=torch.uint8)
+    made = Augmentation(0, noise=0.1, noise_share=0.5)(image, range(20), 3)
     changed = made != 100
     assert set(made.unique().tolist()) == {0, 100, 255}
     assert torch.equal(changed.any(1), changed.all(1))  # all three colours together

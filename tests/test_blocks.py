@@ -15,7 +15,7 @@ SIDES = st.integers(1, 120)
 
 @st.composite
 def crowds(draw, least=1):
-    """A picture's sides and points inside it, ends of the half-open range included."""
+    """An image's sides and points inside it, ends of the half-open range included."""
     height, width = draw(st.integers(least, 120)), draw(st.integers(least, 120))
     inside = st.floats(0, 1, exclude_max=True)
     shares = draw(st.lists(st.tuples(inside, inside), max_size=40))
@@ -61,7 +61,7 @@ def test_a_very_narrow_kernel_leaves_the_counts_of_blocks(crowd, block_size_px):
 @given(crowds(least=4), st.integers(0, 3))
 def test_smoothing_sees_no_difference_between_left_and_right(crowd, extra):
     points, height, width = crowd
-    width += -width % 8  # blocks of the mirrored picture are the mirrored blocks
+    width += -width % 8  # blocks of the mirrored image are the mirrored blocks
     points = points[points[:, 0] > 1e-6]
     mirrored = points * (-1, 1) + (width, 0)
     one, other = (
@@ -142,7 +142,7 @@ def test_the_released_statistics_of_shanghaitech_b(ebc_data):
 
 
 def test_the_default_loses_nobody_on_shanghaitech_b(ebc_data):
-    """All windows that lie inside a picture, every person counted: weighted by 64 windows each."""
+    """All windows that lie inside an image, every person counted: weighted by 64 windows each."""
 
     everyone = blocks.histogram(_windows(distinct_pixels=False))
     assert everyone.sum() == 400 * 761 * 1017

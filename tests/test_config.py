@@ -1,5 +1,6 @@
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 import typing
@@ -43,7 +44,7 @@ def test_what_is_not_the_paper_s_training_takes_the_small_model_and_light_augmen
         config = make_config("shb", recipe)
         assert (config.model, config.augmentation) == ("clip_lite", "light")
     changed = make_config("shb", augmentation="released", model="csrnet")
-    assert changed.name == "shb-csrnet-linear-paper-augmentationreleased-seed0"
+    assert changed.name == "shb-csrnet-linear-paper-092d1a-seed0"
     assert set(typing.get_type_hints(Config)["augmentation"].__args__) == AUGMENTATIONS.keys()
 
 
@@ -65,7 +66,7 @@ def test_what_older_runs_stored_is_read_as_what_it_was():
 
 def test_every_recorded_run_opens_with_the_augmentation_it_had():
     recorded = all_runs(project_root(Path(__file__).parent) / "results" / "runs")
-    assert len(recorded) > 70
+    assert len(recorded) > 20
     assert {run.config.augmentation for run in recorded} == {"light"}
 
 
@@ -217,7 +218,7 @@ def test_head_crop_and_representatives_follow_from_the_model_and_the_bins():
     assert (vit.head, vit.crop_px, vit.name) == ("text", 224, "shb-clip_vit_b_16-text-paper-seed0")
     assert make_config("shb", bins="interval").representatives == "middle"
     weights = make_config("shb", pretrained="/a/b/own.safetensors", model="timm:resnet18")
-    assert weights.name == "shb-timm_resnet18-linear-paper-pretrainedown-seed0"
+    assert re.fullmatch("shb-timm_resnet18-linear-paper-[0-9a-f]{6}-seed0", weights.name)
 
 
 @pytest.mark.parametrize(

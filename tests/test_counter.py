@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fake_datasets import picture
+from fake_datasets import image
 from PIL import Image, ImageFilter
 from safetensors.torch import load_file, save_file
 
@@ -31,8 +31,8 @@ from ebclib.counting import (
     regions_geojson,
     results_frame,
 )
-from ebclib.counting.files import list_pictures
-from ebclib.counting.sources import items, pictures_below
+from ebclib.counting.files import list_images
+from ebclib.counting.sources import images_below, items
 from ebclib.counting.upload import Upload
 from ebclib.data import Sample
 from ebclib.data.statistics import TrainingStats, crowding, traits
@@ -43,7 +43,7 @@ from ebclib.runs import Run
 
 @pytest.fixture(scope="module")
 def run(drawn, tmp_path_factory):
-    """A run trained for one epoch on twelve drawn pictures, in float32, and its prepared data."""
+    """A run trained for one epoch on twelve drawn images, in float32, and its prepared data."""
     folder = tmp_path_factory.mktemp("counter")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EBC_DATA", str(drawn))
@@ -69,7 +69,7 @@ def counted_split(run):
 
 @pytest.fixture(scope="module")
 def alone(run, tmp_path_factory):
-    """The file of weights by itself, calibrated as if there had been held-out pictures enough."""
+    """The file of weights by itself, calibrated as if there had been validation images enough."""
     path = tmp_path_factory.mktemp("alone") / "somewhere.safetensors"
     save_file(load_file(run.weights), path)
     card = dataclasses.replace(
@@ -89,7 +89,7 @@ def test_a_run_s_weights_say_all_that_counting_needs(run, counted_split, tmp_pat
     weights.write_bytes(run.weights.read_bytes())
     counter = CrowdCounter(weights)
     assert counter.card.config == run.config and counter.noun == ("person", "people")
-    assert counter.card.familiar.pictures == 11 and counter.card.held_out_images == 1
+    assert counter.card.familiar.images == 11 and counter.card.held_out_images == 1
     wanted = evaluation.predict(load_model(run), counted_split)
     found = results_frame(counter.count(counted_split))
     assert found["image"].tolist() == wanted["image"].tolist()
@@ -155,8 +155,8 @@ def png(pixels):
     return buffer.getvalue()
 
 
-def test_every_kind_of_picture_is_the_same_picture(counter, tmp_path):
-    pixels = picture(1, 50, 70)
+def test_every_kind_of_image_is_the_same_image(counter, tmp_path):
+    pixels = image(1, 50, 70)
     path = tmp_path / "ein Bild – ü.png"
     path.write_bytes(png(pixels))
     kinds = [path, str(path), pixels, pixels / 255, Image.fromarray(pixels), png(pixels)]
@@ -174,53 +174,53 @@ def test_every_kind_of_picture_is_the_same_picture(counter, tmp_path):
 @pytest.mark.parametrize(
     ("given", "error"),
     [
-        (np.zeros((3, 40, 40), np.uint8), r"an array \(3, 40, 40\) of uint8 is no picture"),
+        (np.zeros((3, 40, 40), np.uint8), r"an array \(3, 40, 40\) of uint8 is no image"),
         (np.full((40, 40, 3), 200.0), "floats between 0 and 1"),
         (np.full((40, 40, 3), np.nan), "floats between 0 and 1"),
-        (np.zeros((0, 40, 3), np.uint8), "is no picture"),
+        (np.zeros((0, 40, 3), np.uint8), "is no image"),
         (torch.zeros(3, 40, 40, dtype=torch.uint8), r"an array \(3, 40, 40\)"),
-        (b"<html>", "this is no picture"),
+        (b"<html>", "this is no image"),
         (17, "int cannot be counted in"),
         ("nowhere.jpg", "nowhere.jpg: the file is not there"),
     ],
 )
-def test_what_is_no_picture_is_an_error_that_says_what_is(counter, given, error):
+def test_what_is_no_image_is_an_error_that_says_what_is(counter, given, error):
     with pytest.raises((ValueError, FileNotFoundError), match=error):
         counter.count(given)
 
 
-def test_many_pictures_come_in_order_and_no_faster_than_they_are_asked_for(counter):
+def test_many_images_come_in_order_and_no_faster_than_they_are_asked_for(counter):
     asked = []
 
     def frames():
         for number in range(10_000):
             asked.append(number)
-            yield picture(number % 5, 40, 48)
+            yield image(number % 5, 40, 48)
 
     stream = counter.count(frames())
     assert not asked, "nothing is read before the first result is wanted"
     first = [next(stream) for _ in range(5)]
-    assert [each.name for each in first] == [f"picture {n}" for n in range(5)]
-    assert len(asked) < 300 and first[0].picture() is None, "no frame is kept"
-    alone = [counter.count(picture(number, 40, 48)).count for number in range(5)]
+    assert [each.name for each in first] == [f"image {n}" for n in range(5)]
+    assert len(asked) < 300 and first[0].image() is None, "no frame is kept"
+    alone = [counter.count(image(number, 40, 48)).count for number in range(5)]
     assert [each.count for each in first] == pytest.approx(alone, rel=1e-4)
     stream.close()
 
 
-def test_a_list_may_mix_sizes_and_one_bad_picture_is_named_or_noted(counter):
-    good = [picture(n, 30 + 10 * (n % 2), 50) for n in range(4)]
+def test_a_list_may_mix_sizes_and_one_bad_image_is_named_or_noted(counter):
+    good = [image(n, 30 + 10 * (n % 2), 50) for n in range(4)]
     given = [*good[:2], b"bad", *good[2:]]
     failures = []
     results = list(counter.count(given, failures))
     assert [each.size[0] for each in results] == [30, 40, 30, 40]
-    assert [(each.name, "no picture" in each.reason) for each in failures] == [("picture 2", True)]
-    assert (results[0].picture() == good[0]).all()
-    with pytest.raises(ValueError, match="picture 2"):
+    assert [(each.name, "no image" in each.reason) for each in failures] == [("image 2", True)]
+    assert (results[0].image() == good[0]).all()
+    with pytest.raises(ValueError, match="image 2"):
         list(counter.count(given))
 
 
-def test_a_picture_turned_by_its_camera_is_turned_back(counter, tmp_path):
-    pixels = picture(3, 40, 64)
+def test_a_image_turned_by_its_camera_is_turned_back(counter, tmp_path):
+    pixels = image(3, 40, 64)
     exif = Image.Exif()
     exif[274] = 6
     Image.fromarray(np.rot90(pixels)).save(tmp_path / "turned.png", exif=exif)
@@ -231,7 +231,7 @@ def test_a_picture_turned_by_its_camera_is_turned_back(counter, tmp_path):
 
 def test_a_large_jpeg_is_shrunk_and_its_places_stay_those_of_the_original(alone, tmp_path):
     shrinks = CrowdCounter(alone, longest_side=160)
-    small = picture(5, 100, 160)
+    small = image(5, 100, 160)
     Image.fromarray(small).resize((1280, 800)).save(tmp_path / "large.jpg", quality=95)
     result = shrinks.count(tmp_path / "large.jpg")
     assert result.size == (800, 1280) and result.counted_size == (100, 160)
@@ -310,13 +310,13 @@ def test_regions_of_one_name_and_files_that_are_none(tmp_path):
         read_regions(tmp_path / "bad.geojson")
 
 
-def test_dark_blurred_and_enlarged_pictures_are_told_from_ordinary_ones(run, counted_split, alone):
-    """Limits from 11 drawn training pictures; each change is flagged for what it is, in each picture."""
+def test_dark_blurred_and_enlarged_images_are_told_from_ordinary_ones(run, counted_split, alone):
+    """Limits from 11 drawn training images; each change is flagged for what it is, in each image."""
     known = read_info(run.weights).familiar
-    ordinary = [known.flags(traits(np.array(sample.picture))) for sample in counted_split]
+    ordinary = [known.flags(traits(np.array(sample.image))) for sample in counted_split]
     assert sum(map(bool, ordinary)) <= 1
     for sample in counted_split:
-        image = Image.fromarray(np.array(sample.picture))
+        image = Image.fromarray(np.array(sample.image))
         enlarged = image.resize((4 * image.width, 4 * image.height), Image.Resampling.BICUBIC)
         for changed, word in (
             (image.point(lambda value: value * 0.12), "darker"),
@@ -351,10 +351,10 @@ def test_traits_by_hand():
 
 
 def test_saving_writes_whole_files(counter, tmp_path):
-    result = counter.count(picture(2, 45, 60))
+    result = counter.count(image(2, 45, 60))
     path = result.save(tmp_path / "deep", maps=True)
     assert sorted(each.name for each in path.parent.iterdir()) == [
-        f"picture 0.{ending}" for ending in ("json", "npy", "png")
+        f"image 0.{ending}" for ending in ("json", "npy", "png")
     ]
     shown = np.asarray(Image.open(path))
     assert (shown[:45, :60] == result.overlay()).all(), "a strip with count and scale is below"
@@ -368,7 +368,7 @@ def test_saving_writes_whole_files(counter, tmp_path):
 
 
 def test_figures_and_what_a_notebook_shows(counter):
-    result = counter.count(picture(2, 45, 60))
+    result = counter.count(image(2, 45, 60))
     ax = result.plot()
     assert ax.get_title() == result.text() and ax.child_axes[0].get_ylabel() == "people per block"
     left, right = result.plot(side_by_side=True)
@@ -388,9 +388,9 @@ def test_the_overlay_is_brightest_where_people_are():
     assert np.unravel_index(values.argmax(), values.shape) == (8, 32)
 
 
-def test_pictures_dropped_into_a_notebook(counter):
+def test_images_dropped_into_a_notebook(counter):
     upload = Upload(counter)
-    files = [("fine.png", png(picture(1))), ("<i>.png", b"<html>")]
+    files = [("fine.png", png(image(1))), ("<i>.png", b"<html>")]
     upload.button.value = [
         {
             "name": name,
@@ -413,15 +413,15 @@ def messy(tmp_path):
     """A folder as people have them."""
     folder = tmp_path / "Bilder aus München"
     (folder / "sub").mkdir(parents=True)
-    Image.fromarray(picture(1, 40, 60)).save(folder / "Platz 10.jpg")
-    Image.fromarray(picture(2, 40, 60)).save(folder / "Platz 2.png")
-    Image.fromarray(picture(3, 30, 30)).save(folder / "sub" / "über.jpeg")
-    frames = [Image.fromarray(picture(n, 24, 24)) for n in (4, 5)]
+    Image.fromarray(image(1, 40, 60)).save(folder / "Platz 10.jpg")
+    Image.fromarray(image(2, 40, 60)).save(folder / "Platz 2.png")
+    Image.fromarray(image(3, 30, 30)).save(folder / "sub" / "über.jpeg")
+    frames = [Image.fromarray(image(n, 24, 24)) for n in (4, 5)]
     frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:])
-    Image.fromarray(picture(6, 1, 1)).save(folder / "dot.png")
+    Image.fromarray(image(6, 1, 1)).save(folder / "dot.png")
     (folder / "letter.jpg").write_text("Dear Sir or Madam")
     (folder / "half.jpg").write_bytes((folder / "Platz 10.jpg").read_bytes()[:900])
-    (folder / "notes.txt").write_text("no picture, and not meant as one")
+    (folder / "notes.txt").write_text("no image, and not meant as one")
     (folder / "sub" / "back").symlink_to(folder, target_is_directory=True)
     (folder / "loop.jpg").symlink_to(folder / "loop.jpg")
     return folder
@@ -442,7 +442,7 @@ def test_a_messy_folder_from_a_shell(messy, alone, capsys, tmp_path):
     assert main(words) == 3
     said = capsys.readouterr()
     assert (
-        "5 counted, 3 not" in said.out and "not counted: letter.jpg: this is no picture" in said.err
+        "5 counted, 3 not" in said.out and "not counted: letter.jpg: this is no image" in said.err
     )
     table = pd.read_csv(out / "counts.csv")
     assert sorted(table["image"]) == sorted(COUNTED)
@@ -488,7 +488,7 @@ def test_what_was_counted_is_not_counted_again_unless_it_changed(messy, alone, t
     assert count().again == 5, "the maps were missing"
     with (out / "journal.jsonl").open("a") as journal:
         journal.write('{"path": "a line that was cut o')
-    Image.fromarray(picture(9, 40, 60)).save(messy / "Platz 2.png")
+    Image.fromarray(image(9, 40, 60)).save(messy / "Platz 2.png")
     (out / "maps" / "dot.png.png").unlink()
     second = count()
     assert second.again == 2
@@ -497,7 +497,7 @@ def test_what_was_counted_is_not_counted_again_unless_it_changed(messy, alone, t
     assert count().again == 0
     assert count(regions={"a": [(0, 0), (9, 0), (9, 9)]}).again == 5
     assert count(again=True).again == 5
-    Image.fromarray(picture(8, 40, 60)).save(messy / "Platz 2.png")
+    Image.fromarray(image(8, 40, 60)).save(messy / "Platz 2.png")
     assert count(maps=False).again == 1
     assert not (out / "maps" / "Platz 2.png.png").exists(), "a map of another count is gone"
     assert count().again == 1 and (out / "maps" / "Platz 2.png.png").is_file()
@@ -508,7 +508,7 @@ def test_a_folder_of_counts_is_of_one_folder(alone, tmp_path):
     for number, folder in enumerate(("a", "b")):
         (tmp_path / folder).mkdir()
         for name in ("1.png", "2.png"):
-            (tmp_path / folder / name).write_bytes(png(picture(number, 30, 40)))
+            (tmp_path / folder / name).write_bytes(png(image(number, 30, 40)))
     out = tmp_path / "out"
     first = count_files([tmp_path / "a" / "1.png"], out, alone, progress=False)
     both = count_files([tmp_path / "a" / "2.png"], out, alone, progress=False)
@@ -527,9 +527,9 @@ def test_a_folder_of_counts_is_of_one_folder(alone, tmp_path):
 def test_what_cannot_be_read_is_listed_and_not_passed_over(alone, tmp_path, capsys):
     folder, out = tmp_path / "photos", tmp_path / "out"
     folder.mkdir()
-    (folder / "fine.png").write_bytes(png(picture(1, 30, 40)))
+    (folder / "fine.png").write_bytes(png(image(1, 30, 40)))
     (folder / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
-    Image.fromarray(picture(2, 30, 40)).save(folder / "thumbnail.tif")
+    Image.fromarray(image(2, 30, 40)).save(folder / "thumbnail.tif")
     (folder / "thumbnail.tif").rename(folder / "IMG_2.NEF")
     assert main(["count", str(folder), "--out", str(out), "--run", str(alone)]) == 3
     reasons = pd.read_csv(out / "failures.csv", index_col="image")["reason"]
@@ -540,7 +540,7 @@ def test_what_cannot_be_read_is_listed_and_not_passed_over(alone, tmp_path, caps
 
 
 def test_a_region_outside_an_image_has_no_count(alone, tmp_path, capsys):
-    (tmp_path / "a.png").write_bytes(png(picture(1, 30, 40)))
+    (tmp_path / "a.png").write_bytes(png(image(1, 30, 40)))
     square = [[[100, 0], [200, 0], [200, 50], [100, 0]]]
     regions = {"features": [{"id": "far", "geometry": {"type": "Polygon", "coordinates": square}}]}
     (tmp_path / "r.json").write_text(json.dumps(regions))
@@ -559,9 +559,9 @@ def test_points_are_in_pixels_of_the_original(alone, tmp_path):
     assert small.points().tolist() == [[200, 120]] * 2
 
 
-def test_a_picture_that_vanishes_meanwhile_is_listed(counter, alone, tmp_path, monkeypatch):
+def test_a_image_that_vanishes_meanwhile_is_listed(counter, alone, tmp_path, monkeypatch):
     for number in range(40):
-        Image.fromarray(picture(number, 24 + number, 24)).save(tmp_path / f"{number}.png")
+        Image.fromarray(image(number, 24 + number, 24)).save(tmp_path / f"{number}.png")
     outcomes = CrowdCounter.outcomes
 
     def deletes_the_last_ones(self, given, keep=False):
@@ -579,7 +579,7 @@ def test_a_picture_that_vanishes_meanwhile_is_listed(counter, alone, tmp_path, m
 
 def test_stopped_in_the_middle_it_goes_on(alone, tmp_path, monkeypatch):
     for number in range(8):
-        Image.fromarray(picture(number, 24, 24 + number)).save(tmp_path / f"{number}.png")
+        Image.fromarray(image(number, 24, 24 + number)).save(tmp_path / f"{number}.png")
     outcomes = CrowdCounter.outcomes
 
     def stopped(self, given, keep=False):
@@ -599,27 +599,27 @@ def test_stopped_in_the_middle_it_goes_on(alone, tmp_path, monkeypatch):
 def test_files_and_folders_together_are_named_apart(tmp_path):
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / "same.png").write_bytes(png(picture(1)))
-    (tmp_path / "odd").write_bytes(png(picture(1)))
+        (tmp_path / folder / "same.png").write_bytes(png(image(1)))
+    (tmp_path / "odd").write_bytes(png(image(1)))
     given = [tmp_path / "one", tmp_path / "two", tmp_path / "odd", tmp_path / "one" / "same.png"]
-    found, problems, base = list_pictures(given, tmp_path / "out")
+    found, problems, base = list_images(given, tmp_path / "out")
     assert [each.name for each in found] == ["one/same.png", "two/same.png", "odd"] and not problems
     assert base == str(tmp_path)
     listed = [tmp_path / "one" / "same.png", str(tmp_path / "two" / "same.png")]
     assert [each.name for each in items(listed)] == ["one/same.png", "two/same.png"]
 
 
-def test_ten_thousand_pictures_are_listed_at_once(tmp_path):
+def test_ten_thousand_images_are_listed_at_once(tmp_path):
     for number in range(10_000):
         (tmp_path / f"{number}.jpg").touch()
     start = time.perf_counter()
-    found = pictures_below(tmp_path)
+    found = images_below(tmp_path)
     assert time.perf_counter() - start < 3
     assert len(found) == 10_000 and found[2].name == "2.jpg"
 
 
 def test_a_model_that_is_not_there_says_what_to_train(tmp_path, capsys):
-    (tmp_path / "a.png").write_bytes(png(picture(1)))
+    (tmp_path / "a.png").write_bytes(png(image(1)))
     words = ["count", str(tmp_path), "--out", str(tmp_path / "out")]
     assert main(words) == 1
     said = capsys.readouterr().err
@@ -647,7 +647,7 @@ def test_counting_many_is_faster_than_a_plain_loop(alone, tmp_path):
     write_info(weights, dataclasses.replace(card, config=config))
     paths = [tmp_path / f"{number}.jpg" for number in range(4)]
     for number, path in enumerate(paths):
-        Image.fromarray(picture(number, 480, 640)).save(path)
+        Image.fromarray(image(number, 480, 640)).save(path)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # parallel loops wait for cores that others use
     table = compare_counting(weights, paths, rounds=3)
@@ -665,7 +665,7 @@ def video(path):
         stream = container.add_stream("mpeg4", rate=2)
         stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
         for number in range(4):
-            pixels = picture(number, 64, 64)
+            pixels = image(number, 64, 64)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
         container.mux(stream.encode())
 
@@ -678,7 +678,7 @@ def test_videos_of_one_name_and_a_broken_one(alone, tmp_path, capsys):
     for name in given:
         video(folder / name)
     (folder / "broken.mp4").write_text("no video")
-    (folder / "a.png").write_bytes(png(picture(1, 30, 40)))
+    (folder / "a.png").write_bytes(png(image(1, 30, 40)))
     words = ["count", str(folder), "--out", str(out), "--run", str(alone), "--every", "1"]
     assert main(words) == 3
     said = capsys.readouterr()
@@ -700,7 +700,7 @@ def test_the_precision_may_be_another_than_the_run_s(alone):
     as_measured = CrowdCounter(alone)
     fast = CrowdCounter(alone, precision="bf16")
     assert (as_measured.precision, fast.precision) == ("fp32", "bf16")
-    counts = [counter.count(picture(1, 128, 128)).count for counter in (as_measured, fast)]
+    counts = [counter.count(image(1, 128, 128)).count for counter in (as_measured, fast)]
     assert counts[0] != counts[1] and counts[1] == pytest.approx(counts[0], rel=0.1)
     with pytest.raises(ValueError, match=r"precision 'bf61'.*'bf16'"):
         CrowdCounter(alone, precision="bf61")
@@ -721,7 +721,7 @@ def run_notebook(**given):
     ("content", "error"),
     [
         ({}, "There is no image in"),
-        ({"a.jpg": b"broken"}, "could be counted: .*this is no picture"),
+        ({"a.jpg": b"broken"}, "could be counted: .*this is no image"),
     ],
 )
 def test_notebook_08_says_why_nothing_is_counted(alone, tmp_path, content, error):
@@ -734,6 +734,6 @@ def test_notebook_08_says_why_nothing_is_counted(alone, tmp_path, content, error
 
 
 def test_notebook_08_takes_one_file(alone, tmp_path, figures):
-    (tmp_path / "a.png").write_bytes(png(picture(1, 60, 80)))
+    (tmp_path / "a.png").write_bytes(png(image(1, 60, 80)))
     said = run_notebook(folder=str(tmp_path / "a.png"), run=str(alone), out=str(tmp_path / "out"))
     assert said["first"].name == "a.png" and said["done"].table["image"].tolist() == ["a.png"]

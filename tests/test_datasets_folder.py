@@ -18,7 +18,7 @@ def birds(tmp_path: Path) -> Path:
     """`birds/` with train (a, b) and test (c), without points."""
     folder = tmp_path / "birds"
     for seed, name in enumerate(("train/a.jpg", "train/b.png", "test/c.jpg")):
-        fake.save_picture(folder / name, seed)
+        fake.save_image(folder / name, seed)
     return folder
 
 
@@ -60,28 +60,28 @@ EXPECTED = {"a": [[1, 2], [3, 4.5]], "b": []}
         ),
     ],
 )
-def test_one_file_for_many_pictures(birds: Path, name: str, content: object):
+def test_one_file_for_many_images(birds: Path, name: str, content: object):
     write(birds / name, content)
     assert points(birds, "train") == EXPECTED
 
 
 @pytest.mark.parametrize("place", ["train", "train/labels"])
 @pytest.mark.parametrize("form", ["{}", "GT_{}", "{}_ann"])
-def test_a_file_for_each_picture(birds: Path, place: str, form: str):
+def test_a_file_for_each_image(birds: Path, place: str, form: str):
     write(birds / place / f"{form.format('a')}.csv", "x,y\n1,2\n3,4.5\n")
     write(birds / place / f"{form.format('b')}.json", [])
     assert points(birds, "train") == EXPECTED
 
 
-def test_a_mat_for_each_picture(birds: Path):
+def test_a_mat_for_each_image(birds: Path):
     scipy.io.savemat(birds / "test" / "c.mat", {"points": [[5.0, 6.0]]})
     assert points(birds, "test") == {"c": [[5, 6]]}
 
 
 def cclabeler(folder: Path) -> Path:
-    """CCLabeler's `data/`: two people in picture 1, one of them drawn as a box; 2 is half done."""
+    """CCLabeler's `data/`: two people in image 1, one of them drawn as a box; 2 is half done."""
     for seed, name in enumerate(("1", "2", "default")):
-        fake.save_picture(folder / "images" / f"{name}.jpg", seed)
+        fake.save_image(folder / "images" / f"{name}.jpg", seed)
     box = {"sx": 4.0, "sy": 6.0, "ex": 8.0, "ey": 10.0}
     one = {"img_id": "1.jpg", "human_num": 2, "boxes": [box], "points": [{"x": 1.5, "y": 2.0}]}
     two = {"img_id": "2.jpg", "human_num": 1, "boxes": [], "points": [{"x": 3.0, "y": 4.0}]}
@@ -112,23 +112,23 @@ def test_folders_of_cclabeler_as_splits(tmp_path: Path):
 
 def test_boxes_of_the_points_themselves_add_nobody(tmp_path: Path):
     folder = tmp_path / "nwpu_like"
-    fake.save_picture(folder / "test" / "1.jpg")
+    fake.save_image(folder / "test" / "1.jpg")
     content = {"img_id": "1.jpg", "human_num": 1, "points": [[5, 6]], "boxes": [[4, 5, 6, 7]]}
     write(folder / "test" / "1.json", content)
     assert points(folder, "test") == {"1": [[5, 6]]}
 
 
-def test_every_picture_of_a_heap_is_a_split_and_of_folders_is_none(tmp_path: Path, birds: Path):
+def test_every_image_of_a_heap_is_a_split_and_of_folders_is_none(tmp_path: Path, birds: Path):
     parts = flat(tmp_path / "cars", 7)
     assert read("cars", "all", root=tmp_path).names == sorted(parts["train"] + parts["test"])
     with pytest.raises(ValueError, match="split of birds 'all' is not known"):
         read("birds", "all", root=birds.parent)
 
 
-def test_pictures_in_folders_of_their_own(tmp_path: Path):
+def test_images_in_folders_of_their_own(tmp_path: Path):
     folder = tmp_path / "cars"
     for seed, name in enumerate(("images/day/1.jpg", "images/night/1.jpg")):
-        fake.save_picture(folder / "train" / name, seed)
+        fake.save_image(folder / "train" / name, seed)
         write(folder / "train" / name.replace(".jpg", ".csv"), f"x,y\n{seed},{seed}\n")
     assert points(folder, "all") == {"day/1": [[0, 0]], "night/1": [[1, 1]]}
 
@@ -215,15 +215,15 @@ def test_points_that_are_off(birds: Path, files: dict, message: str):
         read("birds", "train", root=birds.parent)
 
 
-def test_a_picture_not_listed_may_mean_nobody(birds: Path):
+def test_a_image_not_listed_may_mean_nobody(birds: Path):
     write(birds / "dataset.yaml", "unlisted: empty")
     write(birds / "train/points.csv", "image,x,y\na.jpg,1,2\na.jpg,3,4.5\n")
     assert points(birds, "train") == EXPECTED
     assert "1 images" in read("birds", "train", root=birds.parent).notes[0]
 
 
-def test_a_name_for_two_pictures(birds: Path):
-    fake.save_picture(birds / "train" / "a.png")
+def test_a_name_for_two_images(birds: Path):
+    fake.save_image(birds / "train" / "a.png")
     with pytest.raises(ValueError, match="would both be called 'a'"):
         read("birds", "train", root=birds.parent)
 
@@ -231,13 +231,13 @@ def test_a_name_for_two_pictures(birds: Path):
 def test_a_name_that_could_be_either_of_two(tmp_path: Path):
     folder = tmp_path / "cars"
     for seed, name in enumerate(("day/1.jpg", "night/1.jpg")):
-        fake.save_picture(folder / "train" / name, seed)
+        fake.save_image(folder / "train" / name, seed)
     write(folder / "train/points.csv", "image,x,y\n1.jpg,1,1\n")
     with pytest.raises(ValueError, match=r"'1\.jpg' could be .*day.*night"):
         read("cars", "train", root=tmp_path)
 
 
-def test_a_folder_without_pictures(tmp_path: Path):
+def test_a_folder_without_images(tmp_path: Path):
     (tmp_path / "cars").mkdir()
     with pytest.raises(FileNotFoundError, match=r"holds no images. Expected is"):
         read("cars", "train", root=tmp_path)
@@ -246,7 +246,7 @@ def test_a_folder_without_pictures(tmp_path: Path):
 def flat(folder: Path, number: int) -> dict[str, list[str]]:
     listing = {}
     for i in range(number):
-        fake.save_picture(folder / f"{i}.png", i, 4, 4)
+        fake.save_image(folder / f"{i}.png", i, 4, 4)
         listing[f"{i}.png"] = [[i % 4, 1]]
     write(folder / "points.json", listing)
     splits = describe(folder.name, folder.parent).splits
@@ -254,7 +254,7 @@ def flat(folder: Path, number: int) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("number", [2, 3, 7, 40])
-def test_pictures_without_folders_are_divided(tmp_path: Path, number: int):
+def test_images_without_folders_are_divided(tmp_path: Path, number: int):
     parts = flat(tmp_path / "cars", number)
     assert sorted(parts["train"] + parts["test"], key=int) == [str(i) for i in range(number)]
     assert len(parts["test"]) == min(number - 1, max(1, round(0.2 * number)))
@@ -271,12 +271,12 @@ def test_parts_and_seed_can_be_given(tmp_path: Path):
     assert parts[0] != parts[1]
 
 
-def test_a_picture_added_moves_few_others(tmp_path: Path):
+def test_a_image_added_moves_few_others(tmp_path: Path):
     before, after = flat(tmp_path / "cars", 40), flat(tmp_path / "cars", 41)
     assert len(set(before["test"]) - set(after["test"])) <= 1
 
 
-def test_too_few_pictures_to_divide(tmp_path: Path):
+def test_too_few_images_to_divide(tmp_path: Path):
     with pytest.raises(ValueError, match="1 images; they cannot be divided"):
         flat(tmp_path / "cars", 1)
 
@@ -297,8 +297,8 @@ def test_the_worked_example_of_the_readme(tmp_path: Path):
     text = (Path(__file__).parents[1] / "data" / "README.md").read_text(encoding="utf-8")
     csv, yaml = (re.search(f"```{kind}\n(.*?)```", text, re.DOTALL)[1] for kind in ("csv", "yaml"))
     for seed, name in enumerate(("shore.jpg", "island.png")):
-        fake.save_picture(tmp_path / "birds/train" / name, seed, 400, 500)
-    fake.save_picture(tmp_path / "birds/test/bay.jpg")
+        fake.save_image(tmp_path / "birds/train" / name, seed, 400, 500)
+    fake.save_image(tmp_path / "birds/test/bay.jpg")
     write(tmp_path / "birds/train/points.csv", csv)
     write(tmp_path / "birds/dataset.yaml", yaml)
     train = read("birds", "train", root=tmp_path)
@@ -308,7 +308,7 @@ def test_the_worked_example_of_the_readme(tmp_path: Path):
 
 def scenes(folder: Path, *names: str) -> Path:
     for seed, name in enumerate(names):
-        fake.save_picture(folder / name, seed)
+        fake.save_image(folder / name, seed)
     return folder
 
 
@@ -417,7 +417,7 @@ def test_all_parts_for_training_leave_nothing_to_measure_on(birds: Path):
 
 
 def test_what_is_reported_is_labelled_and_not_trained_on(birds: Path):
-    fake.save_picture(birds / "val" / "d.jpg")
+    fake.save_image(birds / "val" / "d.jpg")
     write(birds / "dataset.yaml", "unlabelled: test")
     assert describe("birds", birds.parent).test_split == "val"
 
@@ -484,10 +484,10 @@ def test_the_short_ending_of_yaml(birds: Path):
 def crowd(folder: Path, listing: dict, split: str = "train", size=(200, 300)) -> Path:
     """Images of 300 x 200 with the points of a listing, and a test image."""
     for seed, name in enumerate(listing):
-        fake.save_picture(folder / split / name, seed, *size)
+        fake.save_image(folder / split / name, seed, *size)
     write(folder / split / "points.json", listing)
     if split == "train":
-        fake.save_picture(folder / "test" / "z.jpg", 99)
+        fake.save_image(folder / "test" / "z.jpg", 99)
         write(folder / "test/points.json", {"z.jpg": [[1, 2]]})
     return folder
 

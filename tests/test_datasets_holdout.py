@@ -1,4 +1,4 @@
-"""The held-out part: disjoint, complete, alike, and the same again."""
+"""The validation part: disjoint, complete, alike, and the same again."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def test_the_long_tail_is_in_both_parts():
 
 
 @pytest.mark.parametrize("counts", [[], [3], [[1, 2], [3, 4]]])
-def test_too_few_pictures(counts: list):
-    with pytest.raises(ValueError, match="at least 2 pictures"):
+def test_too_few_images(counts: list):
+    with pytest.raises(ValueError, match="at least 2 images"):
         hold_out(counts)
 
 

@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 import ebclib.data.preparation as module
-from ebclib.data import PreparedSplit, format_report, prepare, prepared, read, shared_pictures
-from ebclib.data.duplicates import NEAR_BITS, near_pairs, picture_hash
+from ebclib.data import PreparedSplit, format_report, prepare, prepared, read, shared_images
+from ebclib.data.duplicates import NEAR_BITS, image_hash, near_pairs
 from ebclib.data.prepared_split import INDEX
 
 
@@ -35,10 +35,10 @@ def out(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the pictures that are really prepared, as they are."""
-    names, real = [], module.prepare_picture
+    """The names of the images that are really prepared, as they are."""
+    names, real = [], module.prepare_image
     monkeypatch.setattr(
-        module, "prepare_picture", lambda s, *rest: (names.append(s.name), real(s, *rest))[1]
+        module, "prepare_image", lambda s, *rest: (names.append(s.name), real(s, *rest))[1]
     )
     return names
 
@@ -61,15 +61,15 @@ def test_a_prepared_split_is_the_published_one_scaled(root: Path, out: Path):
     assert train.counts.tolist() == [1, 2, 3] and train.sizes == [(448, 597)] * 3
     assert train.noun == ("person", "people") and train.is_labelled
     for sample, original in zip(train, source, strict=True):
-        assert sample.picture.shape == (448, 597, 3) and sample.picture.dtype == np.uint8
+        assert sample.image.shape == (448, 597, 3) and sample.image.dtype == np.uint8
         assert sample.points == pytest.approx(original.points * [597 / 32, 448 / 24])
         assert np.array_equal(sample.points, train.points[train.names.index(sample.name)])
 
 
-def test_pictures_that_need_no_scaling_keep_every_pixel(root: Path, out: Path):
-    fake.save_picture(images(root) / "IMG_1.png", 5, 500, 600)
+def test_images_that_need_no_scaling_keep_every_pixel(root: Path, out: Path):
+    fake.save_image(images(root) / "IMG_1.png", 5, 500, 600)
     (images(root) / "IMG_1.jpg").unlink()
-    assert np.array_equal(open_split(root, out)[0].picture, fake.picture(5, 500, 600))
+    assert np.array_equal(open_split(root, out)[0].image, fake.image(5, 500, 600))
 
 
 def test_the_report(root: Path, out: Path):
@@ -77,13 +77,13 @@ def test_the_report(root: Path, out: Path):
     fake.save_shanghaitech_mat(
         root / "ShanghaiTech/part_A/train_data/ground-truth/GT_IMG_1.mat", points
     )
-    Image.fromarray(fake.picture(9)).convert("L").save(images(root) / "IMG_2.jpg")
-    fake.save_picture(images(root) / "IMG_3.jpg", 30, 460, 470)
+    Image.fromarray(fake.image(9)).convert("L").save(images(root) / "IMG_2.jpg")
+    fake.save_image(images(root) / "IMG_3.jpg", 30, 460, 470)
     report = run(root, out)
     train, test = report["splits"]["train"], report["splits"]["test"]
-    assert (train["pictures"], train["points"], train["published"]) == (3, 6, 300)
+    assert (train["images"], train["points"], train["published"]) == (3, 6, 300)
     assert (train["least"], train["mean"], train["most"]) == (1, 2.0, 3)
-    assert train["outside"] == 2 and train["outside_pictures"] == {"IMG_1": 2}
+    assert train["outside"] == 2 and train["outside_images"] == {"IMG_1": 2}
     assert (train["greyscale"], train["resized"], train["exif_turned"]) == (1, 2, 0)
     assert test["points"] == 3 and test["unreadable"] == []
     assert json.loads((out / "sha" / "report.json").read_text()) == report
@@ -96,7 +96,7 @@ def test_exif_is_in_the_report(root: Path, out: Path):
     exif = Image.Exif()
     exif[274] = 6
     for name, point in (("IMG_1", [30, 2]), ("IMG_2", [2, 30])):
-        Image.fromarray(fake.picture(7)).save(images(root) / f"{name}.jpg", exif=exif)
+        Image.fromarray(fake.image(7)).save(images(root) / f"{name}.jpg", exif=exif)
         truth = images(root).parent / "ground-truth" / f"GT_{name}.mat"
         fake.save_shanghaitech_mat(truth, [point])
     train = run(root, out)["splits"]["train"]
@@ -116,7 +116,7 @@ def test_only_what_changed_is_done_again(root: Path, out: Path, made: list[str])
     made.clear()
     truth = images(root).parent / "ground-truth" / "GT_IMG_2.mat"
     fake.save_shanghaitech_mat(truth, [[5, 5]])
-    fake.save_picture(images(root) / "IMG_4.jpg", 77)
+    fake.save_image(images(root) / "IMG_4.jpg", 77)
     fake.save_shanghaitech_mat(truth.with_name("GT_IMG_4.mat"), [])
     (images(root) / "IMG_3.jpg").unlink()
     after = open_split(root, out)
@@ -172,7 +172,7 @@ def break_two(root: Path) -> None:
 
 def test_all_unreadable_files_are_named(root: Path, out: Path, made: list[str]):
     break_two(root)
-    with pytest.raises(ValueError, match="2 of 3 pictures cannot be used") as caught:
+    with pytest.raises(ValueError, match="2 of 3 images cannot be used") as caught:
         run(root, out)
     assert "IMG_1.jpg" in str(caught.value) and "IMG_2.jpg" in str(caught.value)
     assert "--skip-bad" in str(caught.value)
@@ -184,14 +184,14 @@ def test_all_unreadable_files_are_named(root: Path, out: Path, made: list[str]):
 def test_skip_bad_leaves_them_out_and_says_so(root: Path, out: Path):
     break_two(root)
     report = run(root, out, skip_bad=True)
-    assert report["splits"]["train"]["pictures"] == 1
+    assert report["splits"]["train"]["images"] == 1
     assert [bad["name"] for bad in report["splits"]["train"]["unreadable"]] == ["IMG_1", "IMG_2"]
     assert "left out of train: " in format_report(report)
     assert open_split(root, out).names == ["IMG_3"]  # known: stays out
     with pytest.raises(ValueError, match="cannot be used"):
         run(root, out)
-    fake.save_picture(images(root) / "IMG_1.jpg", 1)
-    fake.save_picture(images(root) / "IMG_2.jpg", 2)
+    fake.save_image(images(root) / "IMG_1.jpg", 1)
+    fake.save_image(images(root) / "IMG_2.jpg", 2)
     assert run(root, out)["splits"]["train"]["unreadable"] == []
 
 
@@ -205,16 +205,16 @@ def test_a_mat_of_another_kind_is_a_bad_file(root: Path, out: Path, split: str):
         run(root, out)
 
 
-def test_an_absurd_picture_is_refused_before_it_is_decoded(root: Path, out: Path):
-    fake.save_picture(images(root) / "IMG_1.png", 0, 1, 30000)
+def test_an_absurd_image_is_refused_before_it_is_decoded(root: Path, out: Path):
+    fake.save_image(images(root) / "IMG_1.png", 0, 1, 30000)
     (images(root) / "IMG_1.jpg").unlink()
-    with pytest.raises(ValueError, match=r"IMG_1\.png: a picture of 30000 x 1 would be"):
+    with pytest.raises(ValueError, match=r"IMG_1\.png: an image of 30000 x 1 would be"):
         run(root, out)
 
 
 @pytest.mark.parametrize(("height", "width"), [(20, 20), (30, 1), (1, 1)])
-def test_tiny_pictures(root: Path, out: Path, height: int, width: int):
-    fake.save_picture(images(root) / "IMG_1.png", 0, height, width)
+def test_tiny_images(root: Path, out: Path, height: int, width: int):
+    fake.save_image(images(root) / "IMG_1.png", 0, height, width)
     (images(root) / "IMG_1.jpg").unlink()
     truth = images(root).parent / "ground-truth" / "GT_IMG_1.mat"
     fake.save_shanghaitech_mat(truth, [[width - 0.001, height - 0.001]])
@@ -222,7 +222,7 @@ def test_tiny_pictures(root: Path, out: Path, height: int, width: int):
     assert min(split.sizes[0]) == 448 and split.counts[0] == 1
 
 
-def test_a_picture_of_nobody(root: Path, out: Path):
+def test_a_image_of_nobody(root: Path, out: Path):
     fake.save_shanghaitech_mat(images(root).parent / "ground-truth/GT_IMG_2.mat", [])
     split = open_split(root, out)
     assert split.counts.tolist() == [1, 0, 3] and split[1].points.shape == (0, 2)
@@ -231,22 +231,22 @@ def test_a_picture_of_nobody(root: Path, out: Path):
 def test_no_space_on_the_disk(root: Path, out: Path, monkeypatch: pytest.MonkeyPatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(9, 9, 1000))
-    with pytest.raises(OSError, match=r"3 pictures, 0.00 GB to be written .*EBC_PREPARED"):
+    with pytest.raises(OSError, match=r"3 images, 0.00 GB to be written .*EBC_PREPARED"):
         run(root, out)
 
 
 def test_the_space_needed_is_said(root: Path, out: Path, capfd: pytest.CaptureFixture):
     prepare("sha", ["train"], root=root, out=out)
     printed = capfd.readouterr()
-    assert "sha train: 3 pictures, 0.00 GB ->" in printed.err and printed.out == ""
+    assert "sha train: 3 images, 0.00 GB ->" in printed.err and printed.out == ""
     prepare("sha", ["train"], root=root, out=out)
     assert capfd.readouterr().err == ""
 
 
 def test_near_duplicates_within_and_across(root: Path, out: Path):
-    picture = Image.fromarray(fake.picture(10, 300, 400))
-    picture.save(images(root) / "IMG_1.jpg", quality=95)
-    picture.resize((200, 150)).convert("L").save(images(root) / "IMG_3.jpg", quality=60)
+    image = Image.fromarray(fake.image(10, 300, 400))
+    image.save(images(root) / "IMG_1.jpg", quality=95)
+    image.resize((200, 150)).convert("L").save(images(root) / "IMG_3.jpg", quality=60)
     shutil.copy(images(root) / "IMG_1.jpg", images(root, "test") / "IMG_2.jpg")
     pairs = run(root, out)["near_duplicates"]
     found = {
@@ -259,12 +259,12 @@ def test_near_duplicates_within_and_across(root: Path, out: Path):
     assert set(found) == {(one, three), (two, one), (two, three)}
     assert found[two, one]["identical"] and not found[one, three]["identical"]
     train, test = (prepared("sha", split, root=root, out=out) for split in ("train", "test"))
-    assert shared_pictures(test, train) == {"IMG_2": "IMG_1"}, "the nearest"
-    assert shared_pictures(train, test) == {"IMG_1": "IMG_2", "IMG_3": "IMG_2"}
+    assert shared_images(test, train) == {"IMG_2": "IMG_1"}, "the nearest"
+    assert shared_images(train, test) == {"IMG_1": "IMG_2", "IMG_3": "IMG_2"}
 
 
 def test_hashes_are_compared_over_all_pairs():
-    hashes = [picture_hash(fake.picture(seed, 100, 130)) for seed in range(30)]
+    hashes = [image_hash(fake.image(seed, 100, 130)) for seed in range(30)]
     assert near_pairs(hashes) == []
     pairs = near_pairs([*hashes, hashes[4]])
     assert pairs == [(4, 30, 0)]
@@ -292,14 +292,14 @@ def test_synthetic_is_prepared_like_the_others(out: Path, monkeypatch: pytest.Mo
     drawn, kept = real("val", size=3), prepared("synthetic", "val", out=out, progress=False)
     for one, other in zip(drawn, kept, strict=True):
         assert one.name == other.name
-        assert np.array_equal(one.picture, other.picture)
+        assert np.array_equal(one.image, other.image)
         assert np.array_equal(one.points, other.points)
 
 
 def test_crops_are_copies_of_the_part(root: Path, out: Path):
     split = open_split(root, out)
     crop = split.crop(1, 10, 20, 30, 40)
-    assert np.array_equal(crop, split[1].picture[10:40, 20:60])
+    assert np.array_equal(crop, split[1].image[10:40, 20:60])
     assert crop.flags["C_CONTIGUOUS"] and crop.flags["WRITEABLE"] and type(crop) is np.ndarray
     assert split.crop(-1, 0, 0, 448, 597).shape == (448, 597, 3)
     for box in [(-1, 0, 5, 5), (0, 590, 5, 8), (0, 0, 449, 5), (0, 0, 0, 5), (3, 3, 5, -1)]:
@@ -307,11 +307,11 @@ def test_crops_are_copies_of_the_part(root: Path, out: Path):
             split.crop(1, *box)
 
 
-def test_pictures_are_read_only_maps(root: Path, out: Path):
-    picture = open_split(root, out)[0].picture
-    assert isinstance(picture, np.memmap)
+def test_images_are_read_only_maps(root: Path, out: Path):
+    image = open_split(root, out)[0].image
+    assert isinstance(image, np.memmap)
     with pytest.raises(ValueError, match="read-only"):
-        picture[0, 0] = 0
+        image[0, 0] = 0
 
 
 def test_a_split_can_be_pickled_and_leaves_no_file_open(root: Path, out: Path):
@@ -373,16 +373,16 @@ def test_the_digest_is_of_sources_and_points(root: Path, out: Path):
 def test_problems_of_one_kind_are_one_line(tmp_path: Path):
     folder = tmp_path / "square"
     for number in range(40):
-        fake.save_picture(folder / "train" / f"{number}.jpg", number, 8, 8)
+        fake.save_image(folder / "train" / f"{number}.jpg", number, 8, 8)
         (folder / "train" / f"{number}.csv").write_text(f"x,y\n{number},left\n")
     (folder / "train/3.jpg").write_bytes(b"<html>")
-    fake.save_picture(folder / "test/a.jpg")
+    fake.save_image(folder / "test/a.jpg")
     (folder / "test/a.csv").write_text("x,y\n1,1\n")
-    with pytest.raises(ValueError, match="40 of 40 pictures cannot be used") as caught:
+    with pytest.raises(ValueError, match="40 of 40 images cannot be used") as caught:
         prepare("square", root=tmp_path, out=tmp_path / "out", progress=False)
     lines = str(caught.value).splitlines()
     assert len(lines) == 4 and "39 times, as " in lines[1] and lines[1].endswith("37 more.")
-    assert "0.csv, line 2, column y: 'left'" in lines[1] and "3.jpg: this is no picture" in lines[2]
+    assert "0.csv, line 2, column y: 'left'" in lines[1] and "3.jpg: this is no image" in lines[2]
     assert "`ebc prepare square --skip-bad`" in lines[3]
 
 

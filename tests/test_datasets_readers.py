@@ -22,7 +22,7 @@ def test_shanghaitech_in_every_spelling(tmp_path: Path, part: str, truths: str, 
     train = read("sha", "train", root=tmp_path)
     assert train.names == ["IMG_1", "IMG_2", "IMG_3"]
     assert [len(sample.points) for sample in train] == [1, 2, 3]
-    assert train[0].picture.shape == (24, 32, 3) and train[0].points.tolist() == [[1.5, 2.5]]
+    assert train[0].image.shape == (24, 32, 3) and train[0].points.tolist() == [[1.5, 2.5]]
     assert len(read("sha", "test", root=tmp_path)) == 2
 
 
@@ -53,7 +53,7 @@ def test_nwpu_test_has_no_labels(tmp_path: Path):
     fake.nwpu(tmp_path)
     test = read("nwpu", "test", root=tmp_path)
     assert not test.is_labelled and test[0].points.shape == (0, 2)
-    assert test[0].picture.shape == (24, 32, 3)
+    assert test[0].image.shape == (24, 32, 3)
 
 
 @pytest.mark.parametrize("above", ["jhu_crowd_v2.0", "jhu"])
@@ -66,7 +66,7 @@ def test_jhu(tmp_path: Path, above: str):
 def test_synthetic_is_a_split_like_the_others():
     split = read("synthetic", "val")
     sample = split[0]
-    assert sample.name == split.names[0] and sample.picture.dtype == np.uint8
+    assert sample.name == split.names[0] and sample.image.dtype == np.uint8
     assert sample.points.shape == (len(sample.points), 2)
 
 
@@ -81,7 +81,7 @@ def test_a_split_is_a_sequence_and_can_be_pickled(tmp_path: Path):
 
 def test_names_are_in_natural_order_and_hidden_files_are_not_read(tmp_path: Path):
     images = fake.shanghaitech(tmp_path) / "train_data" / "images"
-    fake.save_picture(images / "IMG_10.jpg")
+    fake.save_image(images / "IMG_10.jpg")
     (images / "._IMG_1.jpg").write_bytes(b"\0\5\x16\7")
     assert read("sha", "train", root=tmp_path).names == ["IMG_1", "IMG_2", "IMG_3", "IMG_10"]
 
@@ -98,7 +98,7 @@ def test_an_annotation_that_is_missing_is_named(tmp_path: Path):
 def test_an_incomplete_data_set_is_remarked(tmp_path: Path):
     fake.shanghaitech(tmp_path)
     assert read("sha", "train", root=tmp_path).notes == [
-        "train: 3 pictures are there, 300 were published"
+        "train: 3 images are there, 300 were published"
     ]
 
 
@@ -109,8 +109,8 @@ def test_points_outside_are_left_out(tmp_path: Path):
 
 
 @pytest.mark.parametrize("along", [False, True])
-def test_a_picture_turned_by_exif_and_its_points(tmp_path: Path, along: bool):
-    """Annotated upright the points stay; annotated on the stored picture they are turned along."""
+def test_a_image_turned_by_exif_and_its_points(tmp_path: Path, along: bool):
+    """Annotated upright the points stay; annotated on the stored image they are turned along."""
     stored = np.zeros((20, 40, 3), np.uint8)
     stored[4, 35] = 255  # upright (turned clockwise by 90°) it lies in row 35, column 15
     exif = Image.Exif()
@@ -121,9 +121,9 @@ def test_a_picture_turned_by_exif_and_its_points(tmp_path: Path, along: bool):
     points = [[35.5, 4.5], [39.0, 0.0]] if along else [[15.5, 35.5], [5.0, 39.0]]
     fake.save_shanghaitech_mat(folder / "train_data/ground-truth/GT_IMG_1.mat", points)
     sample = read("sha", "train", root=tmp_path)[0]
-    assert sample.picture.shape == (40, 20, 3)
+    assert sample.image.shape == (40, 20, 3)
     (x, y), other = sample.points
-    assert sample.picture[int(y), int(x)].tolist() == [255, 255, 255]
+    assert sample.image[int(y), int(x)].tolist() == [255, 255, 255]
     assert (other < (20, 40)).all()
 
 

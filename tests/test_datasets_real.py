@@ -8,34 +8,34 @@ import numpy as np
 import pytest
 
 from ebclib.data import prepare, prepared, read
-from ebclib.data.duplicates import near_pairs, picture_hash
-from ebclib.data.pictures import picture_header
+from ebclib.data.duplicates import image_hash, near_pairs
+from ebclib.data.images import image_header
 from ebclib.data.scaling import inside
 
-# train and test picture of ShanghaiTech A that show the same
+# train and test image of ShanghaiTech A that show the same
 SAME = {(60, 40), (139, 82), (121, 98), (2, 173), (154, 181), (97, 142)}
 
 
 @pytest.mark.parametrize(
-    ("name", "pictures", "points"),
+    ("name", "images", "points"),
     [
         ("sha", {"train": 300, "test": 182}, 241_275),
         ("shb", {"train": 400, "test": 316}, 88_272),
     ],
 )
-def test_totals(ebc_data: Path, name: str, pictures: dict[str, int], points: int):
+def test_totals(ebc_data: Path, name: str, images: dict[str, int], points: int):
     found = 0
-    for split, number in pictures.items():
+    for split, number in images.items():
         source = read(name, split, root=ebc_data)
         assert len(source) == number and source.notes == []
         for entry in source.entries:
-            found += int(inside(entry.points(), picture_header(entry.picture)[0]).sum())
+            found += int(inside(entry.points(), image_header(entry.image)[0]).sum())
     assert found == points
 
 
-def test_pictures_in_both_splits_are_found_and_no_others(ebc_data: Path):
+def test_images_in_both_splits_are_found_and_no_others(ebc_data: Path):
     train, test = (read("sha", split, root=ebc_data) for split in ("train", "test"))
-    hashes = [picture_hash(sample.picture) for split in (train, test) for sample in split]
+    hashes = [image_hash(sample.image) for split in (train, test) for sample in split]
     number = [int(name.removeprefix("IMG_")) for name in train.names + test.names]
     pairs = [
         (number[p.first], number[p.second], p.second >= len(train) > p.first)
@@ -48,7 +48,7 @@ def test_pictures_in_both_splits_are_found_and_no_others(ebc_data: Path):
 
 
 def test_a_small_part_is_prepared(ebc_data: Path, tmp_path: Path):
-    """Twelve pictures of sha, linked into a data root of their own."""
+    """Twelve images of sha, linked into a data root of their own."""
     for split in ("train", "test"):
         source = ebc_data / "ShanghaiTech" / "part_A" / f"{split}_data"
         for kind in ("images", "ground-truth"):

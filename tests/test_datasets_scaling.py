@@ -1,4 +1,4 @@
-"""Sizes and points of prepared pictures: nobody is lost."""
+"""Sizes and points of prepared images: nobody is lost."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_some_points_outside_are_a_remark_and_many_are_none():
     assert "80 of 400 points (20%)" in text and is_certain
 
 
-def test_points_of_a_stored_picture_are_not_swapped():
+def test_points_of_a_stored_image_are_not_swapped():
     points = grid(40, 300, 200)
     assert (
         frame_of(points, (300, 200), 6) == (200, 300) and frame_of(points, (300, 200), 1)[0] == 300

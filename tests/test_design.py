@@ -10,8 +10,8 @@ from ebclib.studies import design
 
 
 @pytest.fixture
-def pictures():
-    """Two pictures of 2 × 3 blocks of 8 px: five people in one block, one in another; and nobody."""
+def images():
+    """Two images of 2 × 3 blocks of 8 px: five people in one block, one in another; and nobody."""
     crowded = np.array([[1.0, 1], [2, 1], [3, 1], [4, 1], [5, 1], [20, 12]])
     return SimpleNamespace(
         points=[crowded, np.zeros((0, 2))],
@@ -21,27 +21,27 @@ def pictures():
     )
 
 
-def test_counts_are_whole_or_smoothed(pictures):
-    first, second = design.split_counts(pictures, 8)
+def test_counts_are_whole_or_smoothed(images):
+    first, second = design.split_counts(images, 8)
     assert first.tolist() == [[5, 0, 0], [0, 0, 1]] and second.sum() == 0
-    smoothed = design.split_counts(pictures, 8, 2.0)[0]
+    smoothed = design.split_counts(images, 8, 2.0)[0]
     assert smoothed.sum() == pytest.approx(6) and (smoothed > 0).all()
     assert design.joined([first, second]).shape == (12,)
 
 
-def test_a_perfect_classifier_is_wrong_by_what_its_bins_stand_for(pictures):
-    counts = design.split_counts(pictures, 8)
+def test_a_perfect_classifier_is_wrong_by_what_its_bins_stand_for(images):
+    counts = design.split_counts(images, 8)
     bins = coarse(4)  # {0} {1,2} [3, ∞)
-    assert design.perfect_errors(counts, bins, bins.middles(), pictures.counts).tolist() == [
+    assert design.perfect_errors(counts, bins, bins.middles(), images.counts).tolist() == [
         -1.5,
         0,
     ]
     means = bins.means(design.joined(counts))
-    assert design.perfect_errors(counts, bins, means, pictures.counts).tolist() == [0, 0]
+    assert design.perfect_errors(counts, bins, means, images.counts).tolist() == [0, 0]
 
 
-def test_label_correction_counts_blocks_and_people_above_m(pictures):
-    table = design.correction(pictures, (8, 16), (4, 8, 16)).set_index(["r", "s"])
+def test_label_correction_counts_blocks_and_people_above_m(images):
+    table = design.correction(images, (8, 16), (4, 8, 16)).set_index(["r", "s"])
     assert table.index.tolist() == [(8, 4), (8, 8), (16, 4), (16, 8), (16, 16)]
     assert table.loc[(8, 4), ["m", "largest", "blocks", "people"]].tolist() == [4, 5, 1, 1]
     assert table.loc[(8, 8), ["m", "blocks", "people"]].tolist() == [1, 1, 4]
@@ -49,15 +49,15 @@ def test_label_correction_counts_blocks_and_people_above_m(pictures):
     assert table.loc[(16, 4), "people"] == 0
 
 
-def test_a_narrow_kernel_changes_nothing_and_a_wide_one_nearly_everything(pictures):
-    table = design.kernels(pictures, 8, interval(4, 8), [1e-3, 100.0])
+def test_a_narrow_kernel_changes_nothing_and_a_wide_one_nearly_everything(images):
+    table = design.kernels(images, 8, interval(4, 8), [1e-3, 100.0])
     assert table.loc[0, ["moved", "changed", "count_in_empty_blocks"]].tolist() == pytest.approx(
         [0, 0, 0]
     )
     assert table.loc[1, "moved"] == pytest.approx(4 / 6, abs=1e-3)  # 1 each: 4 of 5 have left
     assert table.loc[1, "count_in_empty_blocks"] == pytest.approx(
         4 / 10
-    )  # the empty picture stays empty
+    )  # the empty image stays empty
 
 
 def test_counts_near_a_border():
@@ -66,25 +66,25 @@ def test_counts_near_a_border():
     assert near.tolist() == [False, True, False, True, True, False]
 
 
-def test_shaking_points_changes_classes_the_more_the_harder(pictures):
+def test_shaking_points_changes_classes_the_more_the_harder(images):
     def changed(shake_px, sigma_px=None):
         bins = interval(4) if sigma_px else fine(4)
         rng = np.random.default_rng(0)
-        return design.changed_by_shaking(pictures, 8, bins, shake_px, rng, sigma_px)
+        return design.changed_by_shaking(images, 8, bins, shake_px, rng, sigma_px)
 
     assert changed(1e-9) == 0 and changed(1e-9, 2.0) == 0
     assert changed(30.0) > 0.5 and 0 < changed(3.0, 2.0) <= 1
 
 
-def test_the_fullest_block_and_a_patch_around_it(pictures):
-    assert design.fullest_block(pictures, 8) == (0, 0, 0, 5)
+def test_the_fullest_block_and_a_patch_around_it(images):
+    assert design.fullest_block(images, 8) == (0, 0, 0, 5)
     assert design.patch_of_blocks((16, 24), 0, 0, 8, 2) == (0, 0)
     assert design.patch_of_blocks((16, 24), 1, 2, 8, 2) == (0, 1)
     with pytest.raises(ValueError, match="no 3×3 blocks of 8 px"):
         design.patch_of_blocks((16, 24), 0, 0, 8, 3)
 
 
-def test_the_fullest_block_lies_whole_inside_its_picture():
+def test_the_fullest_block_lies_whole_inside_its_image():
     cut_off = SimpleNamespace(points=[np.array([[9.0, 1], [9, 2], [1, 1]])], sizes=[(8, 12)])
     assert design.fullest_block(cut_off, 8) == (0, 0, 0, 1)
 

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from ebclib import data
 from ebclib.data.augmentation import RELEASED
 from ebclib.data.crops import EpochSampler, TrainingCrops, collate
-from ebclib.data.device_crops import DeviceCrops, ResidentPictures
+from ebclib.data.device_crops import DeviceCrops, ResidentImages
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -32,20 +32,20 @@ def test_batches_are_those_of_the_data_loader(split, device, smoothing_px, threa
     assert len(mine) == len(theirs) == 2
     for batch, expected in zip(mine, theirs, strict=True):
         assert batch.draws == expected.draws
-        assert batch.picture.dtype == torch.uint8 and batch.picture.device.type == device
-        assert (batch.picture.cpu().int() - expected.picture.int()).abs().max() <= 2
+        assert batch.image.dtype == torch.uint8 and batch.image.device.type == device
+        assert (batch.image.cpu().int() - expected.image.int()).abs().max() <= 2
         for name in ("counts", "labels"):
             assert torch.equal(getattr(batch, name).cpu(), getattr(expected, name))
         for found, wanted in zip(batch.points, expected.points, strict=True):
             assert torch.equal(found.cpu(), wanted)
 
 
-def test_pictures_that_do_not_fit_are_read_from_disk(split):
+def test_images_that_do_not_fit_are_read_from_disk(split):
     crops = TrainingCrops(split, range(4), 64, 8)
     sizes = [math.prod(split.sizes[k]) * 3 for k in range(4)]
-    part = ResidentPictures(split, range(4), budget_bytes=sum(sizes[:2]))
+    part = ResidentImages(split, range(4), budget_bytes=sum(sizes[:2]))
     assert not part.is_complete and part.resident_bytes <= sum(sizes[:2])
-    whole = ResidentPictures(split, range(4))
+    whole = ResidentImages(split, range(4))
     assert whole.is_complete and whole.resident_bytes == sum(sizes)
     for draw in range(8):
         assert np.array_equal(part.cut(crops.place(draw)), whole.cut(crops.place(draw)))

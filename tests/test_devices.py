@@ -93,7 +93,7 @@ def test_two_processes_give_the_weights_of_one(alone):
     assert run.provenance["processes"] == 2 and alone.provenance["processes"] == 1
     assert run.predictions["image"].tolist() == alone.predictions["image"].tolist()
     assert np.allclose(run.predictions["count"], alone.predictions["count"], rtol=1e-3)
-    assert len(re.findall(r"drawn test, 5 pictures: MAE", text)) == 1, "one process speaks"
+    assert len(re.findall(r"drawn test, 5 images: MAE", text)) == 1, "one process speaks"
     assert "Training together" in text and text.count("Training together: 100%") >= 1
 
 
@@ -139,9 +139,9 @@ def test_the_gradient_of_the_batch_is_the_mean_of_its_shares_whoever_is_in_them(
     generator = torch.Generator().manual_seed(0)
     points = [torch.rand(n, 2, generator=generator) * 32 for n in (7, 12, 0, 1)]
     counts = torch.zeros(4, 4, 4, dtype=torch.long)
-    for picture, some in zip(counts, points, strict=True):
+    for image, some in zip(counts, points, strict=True):
         for x, y in (some // 8).long():
-            picture[y, x] += 1
+            image[y, x] += 1
     start = torch.randn(4, 3, 4, 4, generator=generator)
     values = torch.tensor([0.0, 1.0, 2.5]).view(-1, 1, 1)
 
@@ -159,18 +159,17 @@ def test_the_gradient_of_the_batch_is_the_mean_of_its_shares_whoever_is_in_them(
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
-def test_processes_share_pictures_in_order_and_each_exactly_once(count, monkeypatch):
-    """Five pictures, also among more processes than there are pictures."""
+def test_processes_share_images_in_order_and_each_exactly_once(count, monkeypatch):
+    """Five images, also among more processes than there are images."""
 
     class Network(torch.nn.Module):
         representatives = torch.zeros(1)
 
     maps = SimpleNamespace(density=torch.ones(2), variance=torch.ones(2))
     monkeypatch.setattr(evaluation, "predict_map", lambda *_: maps)
-    picture = np.zeros((8, 8, 3), np.uint8)
+    image = np.zeros((8, 8, 3), np.uint8)
     split = [
-        SimpleNamespace(name=name, points=[0] * i, picture=picture)
-        for i, name in enumerate("abcde")
+        SimpleNamespace(name=name, points=[0] * i, image=image) for i, name in enumerate("abcde")
     ]
     states = [SimpleNamespace(process_index=i, num_processes=count) for i in range(count)]
     rows = []

@@ -36,7 +36,7 @@ def brightness_model(head, values=()):
 
 
 def white(blocks, name, points=None):
-    """A picture of blocks that are white where ``blocks`` is 1; one person in each unless given."""
+    """An image of blocks that are white where ``blocks`` is 1; one person in each unless given."""
     blocks = np.asarray(blocks)
     pixels = np.kron(blocks * 255, np.ones((8, 8))).astype(np.uint8)
     if points is None:
@@ -56,16 +56,16 @@ def found(request):
     return studies.diagnose(model, SPLIT, fine(1))
 
 
-def test_pictures_and_blocks_say_who_is_missed_and_who_is_made_up(found):
-    pictures = found.pictures.set_index("image")
-    assert pictures["points"].tolist() == [3, 1, 3]
-    assert pictures["count"].tolist() == pytest.approx([3, 1, 1], abs=1e-4)
-    assert pictures["count_in_empty_blocks"].tolist() == pytest.approx([0, 1, 0], abs=1e-4)
-    assert pictures["absolute"].tolist() == pytest.approx([0, 2, 2], abs=1e-4)
-    assert np.isnan(pictures.loc["beside", "spacing"]), "somebody alone is no distance from anybody"
+def test_images_and_blocks_say_who_is_missed_and_who_is_made_up(found):
+    images = found.images.set_index("image")
+    assert images["points"].tolist() == [3, 1, 3]
+    assert images["count"].tolist() == pytest.approx([3, 1, 1], abs=1e-4)
+    assert images["count_in_empty_blocks"].tolist() == pytest.approx([0, 1, 0], abs=1e-4)
+    assert images["absolute"].tolist() == pytest.approx([0, 2, 2], abs=1e-4)
+    assert np.isnan(images.loc["beside", "spacing"]), "somebody alone is no distance from anybody"
     sums = found.blocks.groupby("image", sort=False)[["blocks", "people", "predicted"]].sum()
     assert sums["blocks"].tolist() == [12, 4, 4] and sums["people"].tolist() == [3, 1, 3]
-    assert np.allclose(sums["predicted"], pictures["count"])
+    assert np.allclose(sums["predicted"], images["count"])
 
 
 def test_an_error_of_place_is_gone_in_a_larger_window_and_a_missed_person_is_not(found):
@@ -75,7 +75,7 @@ def test_an_error_of_place_is_gone_in_a_larger_window_and_a_missed_person_is_not
     table = studies.by_window(found.windows)
     assert table.index.tolist() == [8, 16, 32]
     assert table["error"].tolist() == pytest.approx([4 / 3, 2 / 3, 2 / 3], abs=1e-4)
-    mae = (found.pictures["count"] - found.pictures["points"]).abs().mean()
+    mae = (found.images["count"] - found.images["points"]).abs().mean()
     assert table["error"].iloc[-1] == pytest.approx(mae)
 
 
@@ -87,7 +87,7 @@ def test_groups_of_blocks_hold_everybody(found):
     assert ranges["per_block"].tolist() == pytest.approx([1 / 14, 4 / 5, 0], abs=1e-4)
     assert np.isnan(ranges["relative"].iloc[0]) and ranges["relative"].iloc[2] == pytest.approx(-1)
     spacing = studies.by_spacing(found.blocks)
-    assert spacing["blocks"].sum() == 16, "all but those of the picture with one person"
+    assert spacing["blocks"].sum() == 16, "all but those of the image with one person"
     assert (spacing["relative_low"] <= spacing["relative"]).all()
 
 
@@ -118,7 +118,7 @@ def test_interval_bins_are_classes_of_smoothed_counts():
 
 def test_what_cannot_be_compared_is_refused():
     model = brightness_model("linear", [0, 1])
-    with pytest.raises(ValueError, match="no labels or no pictures"):
+    with pytest.raises(ValueError, match="no labels or no images"):
         studies.diagnose(model, [], fine(1))
     with pytest.raises(ValueError, match=r"2 bins; got \{0\} \{1\} \{2\}"):
         studies.diagnose(model, SPLIT, fine(3))
@@ -164,7 +164,7 @@ def test_a_calibrated_model_has_no_calibration_error_and_a_boaster_the_known_one
 
 
 @pytest.mark.parametrize("cells", [10, 15, 20])
-def test_the_calibration_error_is_torchmetrics_and_adds_up_over_pictures(cells):
+def test_the_calibration_error_is_torchmetrics_and_adds_up_over_images(cells):
     rng = np.random.default_rng(1)
     p, truth = rng.dirichlet([1.0] * 4, 3000).T, rng.integers(0, 4, 3000)
     parts = [studies.reliability_sums(p[:, s], truth[s]) for s in (slice(1000), slice(1000, None))]
@@ -199,7 +199,7 @@ def test_numbers_that_are_no_probabilities_are_refused():
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1))
-def test_a_larger_window_errs_no_more_and_the_whole_by_the_picture_s_error(h, w, seed):
+def test_a_larger_window_errs_no_more_and_the_whole_by_the_image_s_error(h, w, seed):
     error = np.random.default_rng(seed).normal(size=(h, w))
     table = studies.window_errors(error, 8)
     assert (np.diff(table["absolute"]) <= 1e-9).all()
@@ -219,9 +219,9 @@ PREDICTIONS = pd.DataFrame(
 )
 
 
-def test_groups_of_pictures_by_hand():
+def test_groups_of_images_by_hand():
     table = studies.by_people(PREDICTIONS, groups=2)
-    assert table.index.tolist() == ["0–10", "100–200"] and table["pictures"].tolist() == [2, 2]
+    assert table.index.tolist() == ["0–10", "100–200"] and table["images"].tolist() == [2, 2]
     assert table["people"].tolist() == [5, 150]
     assert table["mae"].tolist() == [2, 30] and table["bias"].tolist() == [0, -30]
     assert table["relative"].tolist() == pytest.approx([0.4, 0.2])
@@ -239,7 +239,7 @@ def test_groups_of_pictures_by_hand():
 
 
 def test_bootstrap_intervals_hold_the_mean_as_often_as_they_say():
-    """95 % intervals of the MAE of 40 pictures, whose expectation is known."""
+    """95 % intervals of the MAE of 40 images, whose expectation is known."""
     rng = np.random.default_rng(3)
     held = 0
     for seed in range(100):
@@ -256,29 +256,29 @@ def test_ranges_of_block_counts_double():
 
 
 @given(st.lists(st.integers(0, 3000), min_size=2, max_size=60), st.integers(2, 8))
-def test_pictures_go_from_the_sparsest_to_the_most_congested_without_repeating(counts, number):
-    chosen = studies.pick_pictures([str(k) for k in range(len(counts))], counts, number)
+def test_images_go_from_the_sparsest_to_the_most_congested_without_repeating(counts, number):
+    chosen = studies.pick_images([str(k) for k in range(len(counts))], counts, number)
     people = [counts[k] for k in chosen]
     assert len(set(chosen)) == len(chosen) == min(number, len(counts))
     assert people == sorted(people)
     assert people[0] == min(counts) and people[-1] == max(counts)
 
 
-def test_pictures_are_found_by_name():
-    assert studies.pick_pictures(["IMG_1", "IMG_2"], [5, 3], wanted=["IMG_2", "IMG_1"]) == [1, 0]
+def test_images_are_found_by_name():
+    assert studies.pick_images(["IMG_1", "IMG_2"], [5, 3], wanted=["IMG_2", "IMG_1"]) == [1, 0]
     with pytest.raises(ValueError, match="Did you mean 'IMG_2'"):
-        studies.pick_pictures(["IMG_1", "IMG_2"], [5, 3], wanted=["IMG_22"])
+        studies.pick_images(["IMG_1", "IMG_2"], [5, 3], wanted=["IMG_22"])
     with pytest.raises(ValueError, match="at least 2"):
-        studies.pick_pictures(["IMG_1", "IMG_2"], [5, 3], number=1)
+        studies.pick_images(["IMG_1", "IMG_2"], [5, 3], number=1)
 
 
-def test_runs_of_other_pictures_are_not_put_beside_each_other(make_run):
+def test_runs_of_other_images_are_not_put_beside_each_other(make_run):
     for name, found in (("a", PREDICTIONS), ("b", PREDICTIONS), ("c", PREDICTIONS.iloc[::-1])):
         make_run(name)
         write_csv(results_root() / "runs" / name / "predictions.csv", found)
     a, b, c = (open_run(name) for name in "abc")
     assert list(studies.predictions_of([a, b])) == ["a", "b"]
-    with pytest.raises(ValueError, match="'c' was measured on other pictures than 'a'"):
+    with pytest.raises(ValueError, match="'c' was measured on other images than 'a'"):
         studies.predictions_of([a, c])
 
 
@@ -288,7 +288,7 @@ def test_what_is_left_out_is_named_and_counted():
     )
     table = studies.errors_without(predictions, {"copies": ["a", "b"], "nothing": []})
     assert table.index.tolist() == ["all", "without copies", "without nothing"]
-    assert table["pictures"].tolist() == [4, 2, 4]
+    assert table["images"].tolist() == [4, 2, 4]
     assert table["mae"].tolist() == pytest.approx([4.5, 6, 4.5])
     assert table["rmse"].tolist() == pytest.approx([29**0.5, 40**0.5, 29**0.5])
     assert table["bias"].tolist() == pytest.approx([0.5, -2, 0.5])
@@ -298,7 +298,7 @@ def test_what_is_left_out_is_named_and_counted():
         studies.errors_without(predictions, {"everything": list("abcd")})
 
 
-def test_the_annotation_of_another_picture_is_doubted_first():
+def test_the_annotation_of_another_image_is_doubted_first():
     """It has as many people as the model sees, elsewhere; the crowd is miscounted, but in its place."""
     left = np.kron([[1, 0]], np.ones((8, 8)))  # white in its left 64 px
     crowd = white(left, "crowd", np.tile([[4.0, 4.0]], (90, 1)))
@@ -317,7 +317,7 @@ def test_the_annotation_of_another_picture_is_doubted_first():
     assert by_block["crowd"] == pytest.approx((89 + 63) / 154, abs=1e-5)
 
 
-def test_somebody_made_up_in_an_empty_picture_is_no_reason_to_doubt_it():
+def test_somebody_made_up_in_an_empty_image_is_no_reason_to_doubt_it():
     crowd = white(np.ones((8, 8)), "crowd", np.tile([[4.0, 4.0]], (160, 1)))
     ghost = white([[0, 1], [0, 0]], "ghost", np.empty((0, 2)))
     found = studies.diagnose(brightness_model("regression"), [ghost, crowd], None)

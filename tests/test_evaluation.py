@@ -26,7 +26,7 @@ def test_errors_keep_large_counts_exact():
 
 
 class OneSplit(list):
-    """Two pictures of different sizes in memory."""
+    """Two images of different sizes in memory."""
 
     names: tuple = ("a", "b")
 
@@ -44,7 +44,7 @@ def always_one():
     return model
 
 
-def test_predictions_of_whole_pictures(always_one):
+def test_predictions_of_whole_images(always_one):
     split = OneSplit(
         Sample(np.zeros((h, w, 3), np.uint8), np.zeros((n, 2)), name)
         for h, w, n, name in ((16, 24, 3, "a"), (17, 8, 0, "b"))
@@ -60,10 +60,10 @@ def test_predictions_of_whole_pictures(always_one):
 
 
 def test_conformal_intervals_hold_what_they_promise():
-    """Exchangeable errors: intervals of 90 % hold 90 % of new pictures, within sampling error."""
+    """Exchangeable errors: intervals of 90 % hold 90 % of new images, within sampling error."""
     rng = np.random.default_rng(0)
 
-    def pictures(n):
+    def images(n):
         deviation = rng.uniform(1, 20, n)
         count = rng.uniform(50, 500, n)
         points = count + rng.standard_t(3, n) * (deviation + 1) * 2.5
@@ -71,8 +71,8 @@ def test_conformal_intervals_hold_what_they_promise():
             {"image": "x", "points": points, "count": count, "deviation": deviation}
         )
 
-    factor = evaluation.conformal_factor(pictures(2000))
-    found = evaluation.with_intervals(pictures(4000), factor)
+    factor = evaluation.conformal_factor(images(2000))
+    found = evaluation.with_intervals(images(4000), factor)
     assert found.columns.tolist() == ["image", "points", "count", "lower", "upper"]
     assert found["points"].between(found["lower"], found["upper"]).mean() == pytest.approx(
         0.9, abs=0.02
@@ -80,7 +80,7 @@ def test_conformal_intervals_hold_what_they_promise():
     assert (found["lower"] >= 0).all()
 
 
-def test_too_few_held_out_pictures_promise_nothing():
+def test_too_few_held_out_images_promise_nothing():
     few = pd.DataFrame(
         {"image": "x", "points": [1.0] * 8, "count": [2.0] * 8, "deviation": [1.0] * 8}
     )
@@ -102,7 +102,7 @@ def test_the_summary_compares_with_the_mean_predictor():
     assert summary["inside_interval"] == 0.5 and summary["images"] == 2
 
 
-def test_positions_are_matched_picture_by_picture_and_summed():
+def test_positions_are_matched_image_by_image_and_summed():
     found = pd.DataFrame(
         {"image": ["a", "b"], "positions": [np.array([[0.0, 0]]), np.array([[0.0, 0], [50, 0]])]}
     )

@@ -132,17 +132,17 @@ def test_published_numbers_stand_beside_runs_of_the_same_kind(plan, tmp_path):
     assert source["drawn", "RMSE, paper"].str.startswith("Table I (").all()
 
 
-def test_a_classifier_is_compared_with_regression_picture_by_picture(plan):
+def test_a_classifier_is_compared_with_regression_image_by_image(plan):
     table = plan.tables["table1"]
     for cell, error in zip(table.cells, (4, 6, 3, 3), strict=True):
         finish(cell, error)
     (pair,) = studies.against_regression(table, resamples=99).to_dict("records")
     assert (pair["regression"], pair["classifier"], pair["seeds"]) == (*table.rows, "2 / 2")
     assert pair["before"] == 5 and pair["improvement"] == 40
-    assert pair["difference"] == pair["lower"] == pair["upper"] == 2 and pair["pictures"] == 3
+    assert pair["difference"] == pair["lower"] == pair["upper"] == 2 and pair["images"] == 3
     frame = table.cells[0].run.predictions
     write_csv(table.cells[0].run.path / "predictions.csv", frame.iloc[:2])
-    with pytest.raises(ValueError, match="did not count the same pictures"):
+    with pytest.raises(ValueError, match="did not count the same images"):
         studies.against_regression(table)
 
 
@@ -188,10 +188,10 @@ def test_what_is_done_depends_on_parameters_code_and_weights(plan, tmp_path):
     assert begins_anew(cell, plan)
 
 
-def test_costs_grow_with_pictures_and_pixels(plan):
+def test_costs_grow_with_images_and_pixels(plan):
     table = studies.costs(plan, teraflops=1.0)
     assert len(table) == 7 and not table["finished"].any()
-    assert (table["crops"] == 115).all()  # 128 pictures less a tenth, one epoch
+    assert (table["crops"] == 115).all()  # 128 images less a tenth, one epoch
     linear = table["petaflop"].filter(like="-linear-").iloc[0]
     assert table["hours"].filter(like="-linear-").iloc[0] == pytest.approx(linear * 1e3 / 3600)
     text = studies.format_costs(table)
@@ -250,12 +250,14 @@ def test_a_claim_is_shown_reversed_or_undecided():
     assert studies.verdict(low[:1], high) == "undecided: one seed"
 
 
-def test_the_recorded_demo_shows_what_is_stable_and_no_more():
+def test_the_recorded_demo_shows_what_is_stable_and_no_more(demo_runs):
     """EBC against regression over three seeds; what the paper's tables say is told as it came out."""
-    root = Path(__file__).parents[1] / "results" / "runs"
     table = studies.load("demo").tables["table1"]
     maes = {
-        row: [json.loads((root / c.config.name / "metrics.json").read_text())["mae"] for c in cells]
+        row: [
+            json.loads((demo_runs / c.config.name / "metrics.json").read_text())["mae"]
+            for c in cells
+        ]
         for row in ("clip_lite, regression", "clip_lite, EBC")
         if (cells := table.at(row, "synthetic_small"))
     }

@@ -9,7 +9,7 @@ from ebclib.studies.explorer import Explorer, bins_table
 
 
 @pytest.fixture
-def pictures(drawn, monkeypatch):
+def images(drawn, monkeypatch):
     monkeypatch.setenv("EBC_DATA", str(drawn))
     return data.prepared("drawn", "train", progress=False)
 
@@ -20,8 +20,8 @@ def test_the_table_has_a_row_a_class():
     assert table["mean"].tolist() == [0, 1, 3, 9] and table["middle"].tolist() == [0, 1, 2.5, 4]
 
 
-def test_moving_the_controls_changes_the_table(pictures):
-    explorer = Explorer(pictures, 16, policy="coarse")
+def test_moving_the_controls_changes_the_table(images):
+    explorer = Explorer(images, 16, policy="coarse")
     blocks = explorer.table["blocks"].sum()
     assert explorer.m.value == 16 and len(explorer.table) == 9
     explorer.m.value = 8
@@ -38,16 +38,16 @@ def test_moving_the_controls_changes_the_table(pictures):
     assert "There are 2 ducks." in explorer.view.value
 
 
-def test_only_the_intervals_slider_hides(pictures):
-    explorer = Explorer(pictures, policy="dynamic")
+def test_only_the_intervals_slider_hides(images):
+    explorer = Explorer(images, policy="dynamic")
     assert explorer.intervals.layout.visibility == "hidden"
     assert explorer.size.layout.visibility is None
     explorer.policy.value = "interval"
     assert explorer.intervals.layout.visibility == "visible"
 
 
-def test_an_m_beyond_the_block_is_said_and_a_noun_cannot_inject_markup(pictures):
-    explorer = Explorer(pictures, 8, max_count=20, noun="<b>", plural="<i>")
+def test_an_m_beyond_the_block_is_said_and_a_noun_cannot_inject_markup(images):
+    explorer = Explorer(images, 8, max_count=20, noun="<b>", plural="<i>")
     assert "m = 20 is above what 8 px can show, 4." in explorer.view.value
     assert "<b>" not in explorer.view.value and "&lt;i&gt;" in explorer.view.value
     assert "JupyterLab" in repr(explorer)

@@ -3,6 +3,7 @@ import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -16,7 +17,7 @@ from timm.layers import Conv2dSame
 from torch import nn
 
 from ebclib.__main__ import main
-from ebclib.config import make_config, results_root
+from ebclib.config import make_config, project_root, results_root
 from ebclib.counting import CrowdCounter
 from ebclib.counting.export import METADATA, SNIPPET, export_run, write_onnx
 from ebclib.encoders import build_encoder
@@ -60,26 +61,26 @@ def exported(request, tmp_path_factory):
     return model, write_onnx(model, path, {"noun": '["car", "cars"]'})
 
 
-def pictures(*shape):
+def images(*shape):
     return np.random.default_rng(sum(shape)).integers(0, 256, (*shape, 3), np.uint8)
 
 
-def counted(path, picture):
+def counted(path, image):
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return session.run(["density", "variance"], {"picture": picture})
+    return session.run(["density", "variance"], {"image": image})
 
 
-def expected(model, picture):
+def expected(model, image):
     with torch.inference_mode():
-        logits = model(torch.from_numpy(picture).permute(0, 3, 1, 2))
+        logits = model(torch.from_numpy(image).permute(0, 3, 1, 2))
         return model.density(logits).numpy(), model.variance(logits).numpy()
 
 
 @pytest.mark.parametrize("shape", SIZES)
 def test_the_file_says_what_the_model_says_of_any_size_and_batch(exported, shape):
     model, path = exported
-    picture = pictures(*shape)
-    for found, wanted in zip(counted(path, picture), expected(model, picture), strict=True):
+    image = images(*shape)
+    for found, wanted in zip(counted(path, image), expected(model, image), strict=True):
         h, w = (math.ceil(side / model.block_size_px) for side in shape[1:])
         assert found.shape == (shape[0], 1, h, w) and found.dtype == np.float32
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
@@ -87,7 +88,7 @@ def test_the_file_says_what_the_model_says_of_any_size_and_batch(exported, shape
 
 
 def test_the_test_s_models_see_people_and_not_the_same_everywhere(exported):
-    density, _ = expected(exported[0], pictures(1, 97, 131))
+    density, _ = expected(exported[0], images(1, 97, 131))
     assert density.sum() > 1 and density.std() > 0.01
 
 
@@ -96,20 +97,20 @@ import sys
 sys.modules["torch"] = sys.modules["ebclib"] = None  # importing either fails
 import numpy as np, onnxruntime
 session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
-density, variance = session.run(None, {"picture": np.load(sys.argv[2])})
+density, variance = session.run(None, {"image": np.load(sys.argv[2])})
 print(float(density.sum()))
 """
 
 
 def test_the_file_runs_without_torch(exported, tmp_path):
     model, path = exported
-    picture = pictures(1, 97, 131)
-    np.save(tmp_path / "picture.npy", picture)
-    words = [sys.executable, "-c", WITHOUT_TORCH, str(path), str(tmp_path / "picture.npy")]
+    image = images(1, 97, 131)
+    np.save(tmp_path / "image.npy", image)
+    words = [sys.executable, "-c", WITHOUT_TORCH, str(path), str(tmp_path / "image.npy")]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(words, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) == pytest.approx(expected(model, picture)[0].sum(), rel=1e-3)
+    assert float(done.stdout) == pytest.approx(expected(model, image)[0].sum(), rel=1e-3)
 
 
 def test_the_file_says_what_it_is_and_nothing_of_where_it_was_written(exported):
@@ -139,9 +140,9 @@ def test_a_vit_takes_its_windows(tmp_path):
     nn.init.normal_(model.head.classify.weight, std=1)
     path = write_onnx(model, tmp_path / "vit.onnx")
     for batch in (1, 3):
-        picture = pictures(batch, 48, 48)
+        image = images(batch, 48, 48)
         np.testing.assert_allclose(
-            counted(path, picture)[0], expected(model, picture)[0], rtol=1e-3, atol=1e-4
+            counted(path, image)[0], expected(model, image)[0], rtol=1e-3, atol=1e-4
         )
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     assert session.get_modelmeta().custom_metadata_map["window_px"] == "48"
@@ -170,8 +171,8 @@ def test_half_the_bits_say_nearly_the_same(tmp_path):
     model = small_model("linear", 8)
     path = write_onnx(model, tmp_path / "half.onnx", half=True)
     assert "float16" in weight_types(path)
-    picture = pictures(2, 90, 130)
-    for found, wanted in zip(counted(path, picture), expected(model, picture), strict=True):
+    image = images(2, 90, 130)
+    for found, wanted in zip(counted(path, image), expected(model, image), strict=True):
         assert found.dtype == np.float32 and found.sum() == pytest.approx(wanted.sum(), rel=1e-2)
 
 
@@ -199,10 +200,8 @@ def test_ebc_export_writes_a_run_s_model(tiny, tmp_path, capsys):
     model, path = tiny, tmp_path / "crowd.onnx"
     assert main(["export", "tiny", "--out", str(path)]) == 0
     assert str(path) in capsys.readouterr().out
-    picture = pictures(1, 50, 70)
-    assert counted(path, picture)[0].sum() == pytest.approx(
-        expected(model, picture)[0].sum(), rel=1e-3
-    )
+    image = images(1, 50, 70)
+    assert counted(path, image)[0].sum() == pytest.approx(expected(model, image)[0].sum(), rel=1e-3)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     facts = session.get_modelmeta().custom_metadata_map
     assert facts["run"] == "tiny" and float(facts["interval_factor"]) == 1.25
@@ -214,19 +213,20 @@ def test_ebc_export_writes_a_run_s_model(tiny, tmp_path, capsys):
 
 
 def test_the_snippet_counts_as_ebc_count_does(tiny, tmp_path):
-    """Small, turned, transparent, of 16 bits, and large: without torch and ebclib."""
+    """Small, turned, transparent, of 16 bits, and large: without torch and ebclib. README shows it."""
+    assert SNIPPET in (project_root(Path(__file__).parent) / "README.md").read_text()
     export_run(open_run("tiny"), tmp_path / "crowd.onnx")
     exif = Image.Exif()
     exif[274] = 6
-    alpha = np.dstack([pictures(60, 90), np.arange(5400).reshape(60, 90) % 256]).astype(np.uint8)
+    alpha = np.dstack([images(60, 90), np.arange(5400).reshape(60, 90) % 256]).astype(np.uint8)
     deep = np.random.default_rng(0).integers(0, 2**16, (480, 500), np.uint16)
     given = {
-        "small": (Image.fromarray(pictures(48, 64)), {}),
-        "turned": (Image.fromarray(pictures(60, 90)), {"exif": exif}),
+        "small": (Image.fromarray(images(48, 64)), {}),
+        "turned": (Image.fromarray(images(60, 90)), {"exif": exif}),
         "transparent": (Image.fromarray(alpha), {}),
         "16 bits": (Image.fromarray(deep), {}),
-        "grey": (Image.fromarray(pictures(460, 470)[..., 0]), {}),
-        "large": (Image.fromarray(pictures(640, 2500)), {}),
+        "grey": (Image.fromarray(images(460, 470)[..., 0]), {}),
+        "large": (Image.fromarray(images(640, 2500)), {}),
     }
     counter, kinds, lines = CrowdCounter(open_run("tiny")), [], []
     for name, (image, more) in given.items():

@@ -7,7 +7,7 @@ from ebclib.studies.inspection import costs, outline, steps, table_of_models
 
 def test_a_model_s_steps_have_the_shapes_and_sizes_of_the_real_one():
     made = steps(outline("csrnet", head="regression"), 448, 640)
-    assert made.index.tolist() == ["picture", "encoder", "decoder", "head", "density"]
+    assert made.index.tolist() == ["image", "encoder", "decoder", "head", "density"]
     shapes = [(3, 448, 640), (512, 56, 80), (64, 56, 80), (1, 56, 80), (1, 56, 80)]
     assert made["shape"].tolist() == shapes
     assert made["parameters"].sum() == 16_263_489

@@ -170,7 +170,7 @@ def near(found, recorded):
 
 
 CASES = [
-    "three points, one picture",
+    "three points, one image",
     "uniform density, two pairs of points share a pixel",
     "six in one block: class capped, target not",
     "nobody",
@@ -223,7 +223,7 @@ def test_dace_with_dmcount_is_the_sum_of_its_parts():
     ("kind", "expected"), [("l1", 4.5 / 2), ("l2", 16.25 / 2), ("mse", 16.25 / 4)]
 )
 def test_losses_on_blocks_by_hand(kind, expected):
-    """Two pictures of two blocks; errors of ½ and 0 in the one, 4 and 0 in the other."""
+    """Two images of two blocks; errors of ½ and 0 in the one, 4 and 0 in the other."""
     density = torch.tensor([[[[0.5, 1.0]]], [[[4.0, 2.0]]]])
     target = torch.tensor([[[0.0, 1.0]], [[0.0, 2.0]]])
     assert CountLoss(kind)(density, target).item() == pytest.approx(expected)

@@ -1,4 +1,4 @@
-"""A run's weights on other data than its own, and on pictures that nobody has labelled."""
+"""A run's weights on other data than its own, and on images that nobody has labelled."""
 
 import json
 import re
@@ -40,11 +40,11 @@ def run(drawn, tmp_path, monkeypatch):
 
 @pytest.fixture
 def square(tmp_path):
-    """A folder elsewhere: three pictures in one heap, not divided into training and test."""
+    """A folder elsewhere: three images in one heap, not divided into training and test."""
     folder = tmp_path / "elsewhere" / "square"
     rows = ["image,x,y"]
     for number, people in enumerate((1, 2, 4)):
-        fake.save_picture(folder / f"{number}.png", seed=number)
+        fake.save_image(folder / f"{number}.png", seed=number)
         rows += [f"{number}.png,{3 + 4 * k},{5 + k}" for k in range(people)]
     (folder / "points.csv").write_text("\n".join(rows))
     return folder
@@ -62,7 +62,7 @@ def test_another_folder_is_measured_whole_and_beside_the_run_s_own_files(run, sq
     before = (run.path / "metrics.json").read_bytes()
     assert main(["evaluate", "tiny", str(square), "--positions-px", "10"]) == 0
     said = capsys.readouterr().out
-    assert "square all, 3 images: MAE" in said and "scaled on 9 held-out pictures of drawn" in said
+    assert "square all, 3 images: MAE" in said and "scaled on 9 validation images of drawn" in said
     assert (run.path / "metrics.json").read_bytes() == before
     suffix = training.metrics_suffix(run, data=square)
     assert re.fullmatch(r"-square-[0-9a-f]{6}-all", suffix)
@@ -124,9 +124,9 @@ def test_the_run_s_own_data_by_name_or_path_is_its_own(run, drawn):
 
 
 def test_the_benchmark_s_form_of_counts(run, tmp_path, monkeypatch, capsys):
-    """NWPU-Crowd: a line a test picture, `id count` with four decimals; no points are read."""
+    """NWPU-Crowd: a line a test image, `id count` with four decimals; no points are read."""
     folder = fake.nwpu(tmp_path)
-    fake.save_picture(folder / "images_part5" / "3610.jpg", seed=9, height=30, width=20)
+    fake.save_image(folder / "images_part5" / "3610.jpg", seed=9, height=30, width=20)
     (folder / "test.txt").write_text("3610 0 1\n0004\n")
     monkeypatch.setenv("EBC_DATA", str(tmp_path))
     assert main(["submit", "tiny", "--dataset", "nwpu"]) == 0
@@ -140,7 +140,7 @@ def test_the_benchmark_s_form_of_counts(run, tmp_path, monkeypatch, capsys):
     assert counts == pytest.approx(found["count"].tolist(), abs=1e-3) and min(counts) > 0
 
 
-def test_the_benchmark_s_form_of_positions_is_in_the_published_picture_s_pixels(
+def test_the_benchmark_s_form_of_positions_is_in_the_published_image_s_pixels(
     run, tmp_path, monkeypatch
 ):
     fake.nwpu(tmp_path)

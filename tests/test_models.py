@@ -28,10 +28,10 @@ def model(request, encoder):
 
 
 @pytest.mark.parametrize("size", [(448, 448), (20, 20), (1, 1), (449, 300), (77, 501)])
-def test_every_block_of_any_picture_gets_an_answer(model, size):
-    picture = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
+def test_every_block_of_any_image_gets_an_answer(model, size):
+    pixels = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
     with torch.inference_mode():
-        logits = model.eval()(picture)
+        logits = model.eval()(pixels)
     h, w = math.ceil(size[0] / 8), math.ceil(size[1] / 8)
     assert logits.shape == (2, 3, h, w) and logits.dtype == torch.float32
     assert torch.isfinite(logits).all()
@@ -42,7 +42,7 @@ def test_every_block_of_any_picture_gets_an_answer(model, size):
 @given(st.integers(1, 90), st.integers(1, 90), st.sampled_from([8, 16, 32]))
 @settings(max_examples=30, deadline=None)
 def test_a_model_sure_of_one_person_a_block_counts_every_block(height, width, block_size_px):
-    """Eq. 1 on a network that always says bin 1: the picture's count is its number of blocks."""
+    """Eq. 1 on a network that always says bin 1: the image's count is its number of blocks."""
     stride = nn.Conv2d(3, 4, 16, 16)
     encoder = Encoder(image=stride, channels=4, stride_px=16, mean=(0.5,) * 3, std=(0.5,) * 3)
     model = BlockwiseModel(encoder, [0, 1, 2], block_size_px, "linear")
@@ -123,13 +123,13 @@ def test_every_model_answers_for_every_block_and_learns_four_crops_by_heart(name
 
 def four_crops(model, rate, steps=60):
     """The losses of training on four crops of three classes, until they are known by heart."""
-    picture = F.interpolate(torch.rand(4, 3, 4, 4), (56, 56), mode="bilinear")
+    pixels = F.interpolate(torch.rand(4, 3, 4, 4), (56, 56), mode="bilinear")
     classes = torch.tensor([0, 1, 2, 1]).view(4, 1, 1).expand(4, 7, 7)
     learning = {n: p for n, p in model.named_parameters() if p.requires_grad}
     optimizer = torch.optim.Adam(learning.values(), rate)
     first = math.inf
     for step in range(steps):
-        logits = model(picture)
+        logits = model(pixels)
         loss = dace(logits, model.density(logits), classes, classes, 0).total
         optimizer.zero_grad()
         loss.backward()
@@ -195,12 +195,12 @@ def test_a_residual_block_stands_on_the_grid_of_blocks_before_the_projection(
     seen = []
     block.register_forward_hook(lambda _, given, made: seen.extend((given[0], made)))
     model.head.project.register_forward_hook(lambda _, given, made: seen.append(given[0]))
-    picture = torch.rand(1, 3, 64, 96)
-    logits = model(picture)
+    pixels = torch.rand(1, 3, 64, 96)
+    logits = model(pixels)
     h, w = 64 // block_size_px, 96 // block_size_px
     assert logits.shape == (1, 2, h, w) and seen[0].shape == seen[1].shape == (1, 8, h, w)
     assert seen[2] is seen[1], "the projection follows at once"
-    features = image((picture - 0.5) / 0.2)
+    features = image((pixels - 0.5) / 0.2)
     assert torch.allclose(seen[0], resize(features, 16 / block_size_px), atol=1e-6)
 
 

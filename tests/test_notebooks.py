@@ -257,7 +257,7 @@ def test_notebook_07_with_a_regression_model_beside_a_classifier(drawn, tmp_path
     papermill.execute_notebook(
         project_root() / "notebooks" / "07_visualization.ipynb",
         tmp_path / "out.ipynb",
-        {"run": "own", "other_run": "other", "pictures": 3, "groups": 2},
+        {"run": "own", "other_run": "other", "images": 3, "groups": 2},
         progress_bar=False,
     )
     assert "has no bins" in (tmp_path / "out.ipynb").read_text()
@@ -290,7 +290,7 @@ def test_notebook_09_with_another_model_and_small_crops(tmp_path):
         "batch_size": 2,
         "steps": 1,
         "people": 20,
-        "pictures": 4,
+        "images": 4,
         "most_people": 10,
         "compared_people": [20],
         "compared_batch": 1,
@@ -309,20 +309,20 @@ def test_notebook_09_with_another_model_and_small_crops(tmp_path):
     assert (figures / "performance" / "here" / "09_crops.png").is_file()
 
 
-def test_notebook_08_counts_a_folder_with_a_broken_picture_in_it(drawn, tmp_path, monkeypatch):
-    """Other parameters than the stored ones: somebody's pictures and run, a polygon, a place to keep."""
+def test_notebook_08_counts_a_folder_with_a_broken_image_in_it(drawn, tmp_path, monkeypatch):
+    """Other parameters than the stored ones: somebody's images and run, a polygon, a place to keep."""
     monkeypatch.setenv("EBC_DATA", str(drawn))
     small = {"crop_px": 64, "batch_size": 4, "epochs": 1, "name": "own"}
     model = {"model": "mobilenetv2", "pretrained": "none"}
     training.train(make_config("drawn", "two_cores_20min", **small, **model), progress=False)
-    pictures = tmp_path / "pictures"
-    shutil.copytree(drawn / "drawn" / "test", pictures)
-    (pictures / "letter.jpg").write_text("Dear Sir or Madam")
+    images = tmp_path / "images"
+    shutil.copytree(drawn / "drawn" / "test", images)
+    (images / "letter.jpg").write_text("Dear Sir or Madam")
     ring = [[0, 0], [200, 0], [200, 200], [0, 200], [0, 0]]
     corner = {"geometry": {"type": "Polygon", "coordinates": [ring]}, "id": "corner"}
     (tmp_path / "regions.geojson").write_text(json.dumps({"features": [corner]}))
     given = {
-        "folder": str(pictures),
+        "folder": str(images),
         "run": "own",
         "regions": str(tmp_path / "regions.geojson"),
         "out": str(tmp_path / "counts"),

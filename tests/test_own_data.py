@@ -1,4 +1,4 @@
-"""Somebody's own pictures, by the README's text alone: dark discs to count, bars not to."""
+"""Somebody's own images, by the README's text alone: dark discs to count, bars not to."""
 
 import json
 import re
@@ -23,7 +23,7 @@ COMMANDS = [
     for block in re.findall(r"```bash\n(.*?)```", SECTION, flags=re.DOTALL)
     for line in block.splitlines()
 ]
-QUICK = {  # a small network from nothing, on small pictures: seconds, not minutes
+QUICK = {  # a small network from nothing, on small images: seconds, not minutes
     "model": "timm:test_resnet",
     "pretrained": "none",
     "head": "linear",
@@ -58,7 +58,7 @@ def here(birds, monkeypatch):
 
 
 def test_the_readme_s_commands_count_discs_and_no_bars(here, capsys):
-    """Five times better than always saying the training mean; of pictures of bars it says about nobody."""
+    """Five times better than always saying the training mean; of images of bars it says about nobody."""
     assert main(command("ebc", "prepare", "birds")[1:]) == 0
     said = capsys.readouterr().out
     assert "24" in said and "What suits birds" in said
@@ -80,7 +80,7 @@ def test_prepare_says_what_suits_and_how_to_train(here, capsys):
         "half of the birds have another within 23 px",
         "Bins fine, m = 2: {0} {1} [2, ∞)",
         "There is no bird. There is one bird. There are more than two birds.",
-        "epochs of 22 pictures: about 2000 steps",
+        "epochs of 22 images: about 2000 steps",
     ):
         assert part in said
     shell, paper = (line.strip() for line in said.splitlines()[-2:])

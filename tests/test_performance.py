@@ -74,12 +74,12 @@ def test_both_ways_show_the_same_crops(jpegs):
     usual = JpegCrops(folder, crops)
     assert len(usual) == 4
     for draw in range(4):
-        picture, points = usual[draw]
-        assert (picture.int() - crops[draw].picture.int()).abs().float().mean() < 2
+        image, points = usual[draw]
+        assert (image.int() - crops[draw].image.int()).abs().float().mean() < 2
         assert torch.equal(points.float(), crops[draw].points)
 
 
-def test_pictures_that_preparation_enlarges_are_refused(tmp_path):
+def test_images_that_preparation_enlarges_are_refused(tmp_path):
     with pytest.raises(ValueError, match="sides of 448 or more"):
         draw_jpegs(tmp_path, 1, 96, 128)
 
@@ -92,11 +92,11 @@ def test_ways_to_crops_are_compared(jpegs):
 
 def test_precisions_are_compared_and_the_device_s_share_is_of_its_matrices():
     model = step.make_model("clip_lite")
-    picture = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
-    table = step.compare_precisions(model, picture)
+    image = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
+    table = step.compare_precisions(model, image)
     assert isinstance(table, pd.DataFrame) and len(table) == 4
-    used = step.device_share(model, picture, 1e9, "fp32")
-    reached = used["pictures_per_s"] * 6e9 / 1e12
+    used = step.device_share(model, image, 1e9, "fp32")
+    reached = used["images_per_s"] * 6e9 / 1e12
     assert used["network_tera_per_s"] == pytest.approx(reached)
     assert used["share"] == pytest.approx(reached / used["matrix_tera_per_s"])
 

@@ -25,16 +25,16 @@ def test_the_long_tail_is_shares_on_a_logarithmic_axis():
     assert counts.tolist() == [0, 1, 3] and shares.tolist() == [0.9, 0.09, 0.01]
 
 
-def test_picture_counts_name_their_mean_and_median():
-    ax = plots.plot_picture_counts(np.array([0, 10, 50]), people="birds")
+def test_image_counts_name_their_mean_and_median():
+    ax = plots.plot_image_counts(np.array([0, 10, 50]), people="birds")
     assert legend(ax) == ["mean 20", "median 10"]
-    assert ax.get_xlabel() == "Birds in a picture"
+    assert ax.get_xlabel() == "Birds in an image"
 
 
 def test_block_labels_write_every_value_and_hatch_the_wrong_ones():
-    picture = np.zeros((16, 16, 3), np.uint8)
+    image = np.zeros((16, 16, 3), np.uint8)
     values = np.array([[0.25, 1.0], [0.0, 2.0]])
-    ax = plots.plot_block_labels(picture, np.zeros((0, 2)), values, 8, wrong=values == 1)
+    ax = plots.plot_block_labels(image, np.zeros((0, 2)), values, 8, wrong=values == 1)
     assert [t.get_text() for t in ax.texts] == ["0.25", "1.00", "0.00", "2.00"]
     (box,) = ax.patches
     assert box.get_xy() == (8, 0) and box.get_hatch()
@@ -43,7 +43,7 @@ def test_block_labels_write_every_value_and_hatch_the_wrong_ones():
 def test_history_shows_held_out_errors_where_they_were_measured():
     history = pd.DataFrame({"epoch": [1, 2], "loss": [9.0, 4.0], "held_out_mae": [np.nan, 3.0]})
     ax = plots.plot_history(history, mean_predictor=10)
-    assert legend(ax) == ["training loss", "held-out MAE", "mean predictor"]
+    assert legend(ax) == ["training loss", "validation MAE", "mean predictor"]
     (right,) = [other for other in ax.figure.axes if other is not ax]
     assert right.lines[0].get_ydata().tolist() == [3.0]
 
@@ -52,13 +52,13 @@ def test_predictions_show_intervals_only_where_there_are_any():
     frame = pd.DataFrame(
         {"points": [0, 10], "count": [1.0, 9.0], "lower": [0, 5], "upper": [4, 14]}
     )
-    assert legend(plots.plot_predictions(frame)) == ["picture", "exact", "90 % interval"]
-    assert legend(plots.plot_predictions(frame.assign(upper=np.inf))) == ["picture", "exact"]
+    assert legend(plots.plot_predictions(frame)) == ["image", "exact", "90 % interval"]
+    assert legend(plots.plot_predictions(frame.assign(upper=np.inf))) == ["image", "exact"]
 
 
 def test_maps_share_one_scale_and_state_their_counts():
-    picture = np.zeros((20, 30, 3), np.uint8)
-    axes = plots.plot_maps(picture, np.array([[1.0, 1.0], [2.0, 2.0]]), np.full((3, 4), 0.25), 8)
+    image = np.zeros((20, 30, 3), np.uint8)
+    axes = plots.plot_maps(image, np.array([[1.0, 1.0], [2.0, 2.0]]), np.full((3, 4), 0.25), 8)
     assert [ax.get_title() for ax in axes] == [
         "Image",
         "Annotated: 2 (smoothed)",
@@ -121,7 +121,7 @@ def test_kernels_and_borders_name_what_they_show():
 
 
 def test_a_figure_is_saved_where_figures_are():
-    figure = plots.plot_picture_counts(np.array([1, 2])).figure
+    figure = plots.plot_image_counts(np.array([1, 2])).figure
     plots.save(figure, "counts", "drawn")
     assert [path.name for path in (results_root() / "figures" / "drawn").iterdir()] == [
         "counts.png"

@@ -22,13 +22,13 @@ def sample(n, height, width):
 def test_the_gallery_has_one_scale_and_states_its_counts():
     samples = [sample(0, 16, 24), sample(40, 30, 20)]  # sides that blocks do not divide, and nobody
     figure = plots.plot_gallery(samples, [np.zeros((2, 3)), np.full((4, 3), 2.0)], 8)
-    pictures, truths, maps = np.array(figure.axes[:6]).reshape(3, 2)
+    images, truths, maps = np.array(figure.axes[:6]).reshape(3, 2)
     assert [ax.get_title() for ax in truths] == ["0", "40"]
     assert [ax.get_title() for ax in maps] == ["0.0", "24.0"]
     norms = {ax.images[0].norm for ax in (*truths, *maps)}
     assert len(norms) == 1 and norms.pop().vmax >= 2
     assert figure.axes[6].get_ylabel() == "People per block"
-    assert maps[1].get_xlim() == (0, 20) and pictures[0].get_ylabel() == "Image"
+    assert maps[1].get_xlim() == (0, 20) and images[0].get_ylabel() == "Image"
 
 
 def test_signed_errors_and_groups_of_two_runs_are_told_apart():

@@ -59,10 +59,10 @@ def test_matches_are_one_to_one_symmetric_and_the_most(found, annotated, distanc
     assert here.hits == best
 
 
-def test_pictures_are_summed_not_averaged():
-    pictures = [Matches(98, 2, 2), Matches(0, 0, 100)]
-    assert total(pictures) == Matches(98, 2, 102)
-    assert total(pictures).recall == 0.49
+def test_images_are_summed_not_averaged():
+    images = [Matches(98, 2, 2), Matches(0, 0, 100)]
+    assert total(images) == Matches(98, 2, 102)
+    assert total(images).recall == 0.49
 
 
 def test_thousands_are_matched_and_found_in_seconds():

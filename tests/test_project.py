@@ -32,7 +32,7 @@ REGISTRY_NAME = {
     "seaborn-base": "seaborn",
     "snakemake-minimal": "snakemake",
 }
-# Endings of pictures and annotations of data sets, of archives, and of weights.
+# Endings of images and annotations of data sets, of archives, and of weights.
 NEVER_TRACKED = {
     *(".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".mat", ".h5", ".hdf5", ".npy", ".npz"),
     *(".zip", ".tar", ".gz", ".7z", ".rar"),

@@ -24,10 +24,10 @@ def test_a_recorded_run_opens_and_counts_as_it_did():
     run = open_run(RECORDED)
     expected = json.loads((RECORDED / "counts.json").read_text())
     assert read_info(run.weights).config == run.config
-    picture = torch.from_numpy(np.array(Image.open(RECORDED / "drawn.png"))).permute(2, 0, 1)[None]
+    image = torch.from_numpy(np.array(Image.open(RECORDED / "drawn.png"))).permute(2, 0, 1)[None]
     network = load_model(run)
     with torch.inference_mode():
-        density = network.density(network(picture))
+        density = network.density(network(image))
     assert density.sum().item() == pytest.approx(expected["count"], abs=1e-4)
     rows = density[0, 0].sum(dim=1).tolist()
     assert rows == pytest.approx(expected["people_per_row_of_blocks"], abs=1e-4)
@@ -52,9 +52,9 @@ def measured(name):
     filled = {k: v if k.endswith(skipped) else values(k, v) for k, v in state.items()}
     network.load_state_dict(filled)
     y, x = torch.meshgrid(torch.arange(64), torch.arange(96), indexing="ij")
-    picture = torch.stack([(x * (c + 2) + y * (5 - c) + x // 16 * y * c) % 256 for c in range(3)])
+    image = torch.stack([(x * (c + 2) + y * (5 - c) + x // 16 * y * c) % 256 for c in range(3)])
     with torch.inference_mode():
-        density = network.density(network(picture.to(torch.uint8)[None]))[0, 0]
+        density = network.density(network(image.to(torch.uint8)[None]))[0, 0]
     return [v.item() for v in (density.sum(), density[0, 0], density[-1, -1], density.max())]
 
 

@@ -15,7 +15,7 @@ from ebclib.data.crops import random_box
 
 @pytest.fixture
 def published(ebc_data, tmp_path):
-    """A data root with 24 training pictures of ShanghaiTech B, linked."""
+    """A data root with 24 training images of ShanghaiTech B, linked."""
     source = ebc_data / "ShanghaiTech" / "part_B" / "train_data"
     for kind, pattern in (("images", "IMG_{}.jpg"), ("ground-truth", "GT_IMG_{}.mat")):
         folder = tmp_path / "data" / "part_B" / "train_data" / kind
@@ -34,7 +34,7 @@ def test_a_crop_costs_at_most_a_fifth_of_decoding_its_jpeg(published, tmp_path):
     draws = [(k, random_box(rng, *split.sizes[k], 448, 2.0)) for k in rng.permutation(len(split))]
 
     def from_jpeg(k, box):
-        with Image.open(files[k].picture) as file:
+        with Image.open(files[k].image) as file:
             pixels = np.asarray(file.convert("RGB"))
         return pixels[box.top : box.top + box.side, box.left : box.left + box.side].copy()
 
@@ -55,7 +55,7 @@ def test_a_crop_costs_at_most_a_fifth_of_decoding_its_jpeg(published, tmp_path):
 
 @pytest.fixture(scope="module")
 def jpegs(tmp_path_factory):
-    """Twelve drawn pictures of 768 × 1024 as JPEGs, prepared, and the folder they are in."""
+    """Twelve drawn images of 768 × 1024 as JPEGs, prepared, and the folder they are in."""
     root = tmp_path_factory.mktemp("jpegs")
     return draw_jpegs(root, 12), root / "jpegs" / "train"
 

@@ -27,9 +27,9 @@ def scenes():
 
 @pytest.mark.parametrize("count", [0, 1, 7, 150, 1500])
 def test_draw_gives_exactly_the_count_asked_for(count):
-    picture, points, _ = draw(3, count=count, height=448, width=500)
-    assert picture.shape == (448, 500, 3)
-    assert picture.dtype == np.uint8
+    image, points, _ = draw(3, count=count, height=448, width=500)
+    assert image.shape == (448, 500, 3)
+    assert image.dtype == np.uint8
     assert points.shape == (count, 2)
     assert points.dtype == np.float64
     assert (points >= 0).all()
@@ -50,7 +50,7 @@ def test_draw_depends_on_the_seed_alone():
     draw(12)
     again, by_generator = draw(11, count=30), draw(np.random.default_rng(11), count=30)
     for other in (again, by_generator):
-        np.testing.assert_array_equal(first.picture, other.picture)
+        np.testing.assert_array_equal(first.image, other.image)
         np.testing.assert_array_equal(first.points, other.points)
         assert first.name == other.name
     assert not np.array_equal(first.points, draw(12, count=30).points)
@@ -62,8 +62,8 @@ def test_drawing_leaves_the_global_state_alone():
     np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002
 
 
-def test_usual_pictures_vary_in_shape_and_are_large_enough():
-    shapes = {draw(seed, count=2).picture.shape[:2] for seed in range(24)}
+def test_usual_images_vary_in_shape_and_are_large_enough():
+    shapes = {draw(seed, count=2).image.shape[:2] for seed in range(24)}
     assert min(min(shape) for shape in shapes) >= 448
     assert max(max(shape) for shape in shapes) <= 800
     assert any(height > width for height, width in shapes)
@@ -84,11 +84,11 @@ def test_draw_refuses_what_it_cannot_draw(asked, message):
         draw(0, **asked)
 
 
-def test_a_split_gives_the_same_pictures_in_any_order_and_for_any_size():
+def test_a_split_gives_the_same_images_in_any_order_and_for_any_size():
     whole, few = SyntheticSplit("val", seed=4), SyntheticSplit("val", seed=4, size=3)
     backwards = {index: few[index] for index in (2, 0, 1)}
     for index in range(3):
-        np.testing.assert_array_equal(whole[index].picture, backwards[index].picture)
+        np.testing.assert_array_equal(whole[index].image, backwards[index].image)
         np.testing.assert_array_equal(whole[index].points, backwards[index].points)
         assert whole[index].name == backwards[index].name == f"val_{index:04d}"
 
@@ -108,14 +108,14 @@ def test_a_split_is_a_sequence():
             split[outside]
     copy = pickle.loads(pickle.dumps(split))
     assert copy.names == split.names
-    np.testing.assert_array_equal(copy[1].picture, split[1].picture)
+    np.testing.assert_array_equal(copy[1].image, split[1].image)
     assert len(SyntheticSplit("train", size=0)) == 0
 
 
-def test_splits_and_seeds_share_no_picture():
+def test_splits_and_seeds_share_no_image():
     splits = [SyntheticSplit(name, seed, 4) for name in SPLITS for seed in (0, 1)]
-    pictures = [sample.picture.tobytes() for split in splits for sample in split]
-    assert len(set(pictures)) == len(pictures)
+    images = [sample.image.tobytes() for split in splits for sample in split]
+    assert len(set(images)) == len(images)
 
 
 @pytest.mark.parametrize("series", list(SERIES))
@@ -130,7 +130,7 @@ def test_the_small_series_is_smaller_and_as_long_tailed():
     split = SyntheticSplit("train", series="synthetic_small")
     assert 8 <= np.median(split.counts) <= 16
     assert 100 < split.counts.max() <= SERIES["synthetic_small"].most
-    assert max(split[0].picture.shape) <= 288
+    assert max(split[0].image.shape) <= 288
 
 
 SPLITS = SERIES["synthetic"].splits

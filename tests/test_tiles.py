@@ -1,4 +1,4 @@
-"""Tiles of large pictures: what `predict_map` makes of them, where they lie and how far they look."""
+"""Tiles of large images: what `predict_map` makes of them, where they lie and how far they look."""
 
 import json
 import math
@@ -39,31 +39,31 @@ def noise(height, width, seed=0):
 
 @given(st.integers(1, 400), st.integers(1, 400), st.sampled_from([192, 208, 256, 320]))
 @settings(max_examples=40, deadline=None)
-def test_tiles_of_any_size_say_what_the_whole_picture_says(height, width, tile_px):
-    """Everywhere, the border too, where the whole picture is padded with zeros at every layer."""
-    model, picture = wide_counter(), noise(height, width)
-    whole = predict_map(model, picture, tile_px=None)
-    tiled = predict_map(model, picture, tile_px=tile_px)
+def test_tiles_of_any_size_say_what_the_whole_image_says(height, width, tile_px):
+    """Everywhere, the border too, where the whole image is padded with zeros at every layer."""
+    model, pixels = wide_counter(), noise(height, width)
+    whole = predict_map(model, pixels, tile_px=None)
+    tiled = predict_map(model, pixels, tile_px=tile_px)
     assert tiled.density.shape == (math.ceil(height / 8), math.ceil(width / 8))
     assert torch.allclose(whole.density, tiled.density, atol=1e-5)
     assert torch.allclose(whole.variance, tiled.variance, atol=1e-5)
 
 
 def test_less_margin_than_the_model_reaches_changes_the_map_where_tiles_meet_and_only_there():
-    model, picture = wide_counter(), noise(320, 640)
-    whole = predict_map(model, picture, tile_px=None).density
-    parts = predict_map(model, picture, tile_px=352, margin_px=32).density
+    model, pixels = wide_counter(), noise(320, 640)
+    whole = predict_map(model, pixels, tile_px=None).density
+    parts = predict_map(model, pixels, tile_px=352, margin_px=32).density
     off = (whole - parts).abs().amax(dim=0) > 1e-5
     assert off.any(), "or the test above shows nothing"
     assert not off[: (320 - 80) // 8].any() and not off[(320 + 80) // 8 :].any()
 
 
-def test_quarters_that_overlap_add_up_to_the_picture():
-    model, picture = wide_counter(), noise(512, 480)
-    total = predict_map(model, picture, tile_px=256).density.sum().item()
+def test_quarters_that_overlap_add_up_to_the_image():
+    model, pixels = wide_counter(), noise(512, 480)
+    total = predict_map(model, pixels, tile_px=256).density.sum().item()
     parts = 0.0
     for y, x in ((y, x) for y in spans(512, 352, 80, 16) for x in spans(480, 352, 80, 16)):
-        quarter = predict_map(model, picture[y.seen, x.seen]).density
+        quarter = predict_map(model, pixels[y.seen, x.seen]).density
         i, j = (y.start - y.seen.start) // 8, (x.start - x.seen.start) // 8
         parts += (
             quarter[i : i + (y.stop - y.start) // 8, j : j + (x.stop - x.start) // 8].sum().item()
@@ -80,13 +80,13 @@ def test_the_reach_by_hand():
     model = wide_counter()
     reach = reach_px(model)
     assert reach == 64
-    picture = torch.full((1, 3, 16, 640), 0.5)
+    pixels = torch.full((1, 3, 16, 640), 0.5)
     with torch.inference_mode():
-        calm = model(picture)
-        picture[..., 320 + reach :] = 1
-        assert torch.equal(model(picture)[..., : 320 // 8], calm[..., : 320 // 8])
-        picture[..., 320 + reach - 16 :] = 1
-        assert not torch.equal(model(picture)[..., : 320 // 8], calm[..., : 320 // 8])
+        calm = model(pixels)
+        pixels[..., 320 + reach :] = 1
+        assert torch.equal(model(pixels)[..., : 320 // 8], calm[..., : 320 // 8])
+        pixels[..., 320 + reach - 16 :] = 1
+        assert not torch.equal(model(pixels)[..., : 320 // 8], calm[..., : 320 // 8])
 
 
 def test_a_model_that_sees_everything_says_so_and_is_counted_in_tiles_all_the_same():
@@ -96,9 +96,9 @@ def test_a_model_that_sees_everything_says_so_and_is_counted_in_tiles_all_the_sa
 
     model = wide_counter(Average())
     assert reach_px(model, 1024) is None
-    picture, tile_px = noise(900, 900), 464 + MARGIN_PX  # four tiles
-    with pytest.warns(UserWarning, match="sees the whole picture"):
-        tiled = predict_map(model, picture, tile_px=tile_px)
+    pixels, tile_px = noise(900, 900), 464 + MARGIN_PX  # four tiles
+    with pytest.warns(UserWarning, match="sees the whole image"):
+        tiled = predict_map(model, pixels, tile_px=tile_px)
     assert tiled.density.shape == (113, 113) and torch.isfinite(tiled.density).all()
 
 
@@ -124,18 +124,18 @@ def test_tiles_cover_a_side_once_and_are_no_longer_than_asked_for():
 
 
 def test_tiles_that_are_all_margin_are_refused():
-    picture = noise(600, 600)
+    pixels = noise(600, 600)
     with pytest.raises(ValueError, match="give tile_px of 176 or more"):
-        predict_map(wide_counter(), picture, tile_px=160, margin_px=80)
+        predict_map(wide_counter(), pixels, tile_px=160, margin_px=80)
     with pytest.raises(ValueError, match="margin_px is -1"):
-        predict_map(wide_counter(), picture, tile_px=160, margin_px=-1)
+        predict_map(wide_counter(), pixels, tile_px=160, margin_px=-1)
 
 
-def test_a_picture_may_lie_in_a_file_and_nowhere_else(tmp_path):
-    picture = noise(300, 260)
-    np.save(tmp_path / "picture.npy", picture)
-    mapped = np.load(tmp_path / "picture.npy", mmap_mode="r")
-    tensor = torch.from_numpy(picture).permute(2, 0, 1)
+def test_a_image_may_lie_in_a_file_and_nowhere_else(tmp_path):
+    pixels = noise(300, 260)
+    np.save(tmp_path / "image.npy", pixels)
+    mapped = np.load(tmp_path / "image.npy", mmap_mode="r")
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)
     for sizes in ({}, {"tile_px": 208}, {"window_px": 64, "stride_px": 32}):
         of_file, of_tensor = (
             predict_map(wide_counter(), each, **sizes) for each in (mapped, tensor)
@@ -143,10 +143,10 @@ def test_a_picture_may_lie_in_a_file_and_nowhere_else(tmp_path):
         assert torch.allclose(of_file.density, of_tensor.density, atol=1e-6)
 
 
-def test_pictures_of_other_kinds_are_refused():
-    for picture in (noise(9, 9) / 255, noise(9, 9)[..., 0], torch.from_numpy(noise(9, 9))):
+def test_images_of_other_kinds_are_refused():
+    for pixels in (noise(9, 9) / 255, noise(9, 9)[..., 0], torch.from_numpy(noise(9, 9))):
         with pytest.raises(ValueError, match="give uint8 RGB"):
-            predict_map(wide_counter(), picture)
+            predict_map(wide_counter(), pixels)
 
 
 def test_progress_counts_tiles(capsys):
@@ -176,17 +176,17 @@ torch.manual_seed(0)
 image = nn.Sequential(nn.Conv2d(3, 64, 1), nn.ReLU(), nn.Conv2d(64, 8, 8, 8))
 encoder = Encoder(image=image, channels=8, stride_px=8, mean=(0.5,) * 3, std=(0.5,) * 3)
 model = BlockwiseModel(encoder, [0, 1], 8, "linear").eval()
-picture = np.random.default_rng(0).integers(0, 256, (2000, 3000, 3), np.uint8)
-small = picture[:1000, :1000]
+image = np.random.default_rng(0).integers(0, 256, (2000, 3000, 3), np.uint8)
+small = image[:1000, :1000]
 counts, peaks = [], []
-for part, tile_px in ((small, 512), (picture, 512), (picture, None)):
+for part, tile_px in ((small, 512), (image, 512), (image, None)):
     counts.append(predict_map(model, part, tile_px=tile_px).density.sum().item())
     peaks.append(peak_mb())
 print(json.dumps([counts, peaks]))
 """
 
 
-def test_a_larger_picture_takes_no_more_memory():
+def test_a_larger_image_takes_no_more_memory():
     """6 megapixels against 1, with 256 bytes a pixel in the model; in one piece it takes 1.5 GB more."""
     done = subprocess.run([sys.executable, "-c", PEAKS], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

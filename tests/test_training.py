@@ -21,7 +21,7 @@ SMALL = {"crop_px": 64, "batch_size": 4, "epochs": 2, "evaluate_every": 1, "prec
 
 @pytest.fixture
 def config(drawn, monkeypatch):
-    """Two quick epochs on twelve drawn pictures."""
+    """Two quick epochs on twelve drawn images."""
     monkeypatch.setenv("EBC_DATA", str(drawn))
     return make_config("drawn", "two_cores_20min", **SMALL, name="small")
 
@@ -78,7 +78,7 @@ def test_a_run_leaves_what_the_contract_says(config):
     assert run.metrics["mae"] == pytest.approx(error, rel=1e-4)
     assert run.history["epoch"].tolist() == [1, 2]
     assert {"commit", "versions", "device", "data_sha256"} <= run.provenance.keys()
-    assert run.metrics["interval_factor"] is None, "two held-out pictures promise nothing"
+    assert run.metrics["interval_factor"] is None, "two validation images promise nothing"
     again = training.train(config, resume=True, progress=False)
     assert again.metrics == run.metrics
     with pytest.raises(ValueError, match="seed was 0, now 1"):
@@ -131,7 +131,7 @@ def open_or_new(config):
 
 
 def test_killed_and_resumed_is_as_if_never_stopped(drawn, tmp_path, monkeypatch):
-    """kill -9 between two epochs or inside one; then resume gives the same pictures the same counts."""
+    """kill -9 between two epochs or inside one; then resume gives the same images the same counts."""
     monkeypatch.setenv("EBC_DATA", str(drawn))
     options = {**SMALL, "epochs": 8, "evaluate_every": 2}
 
@@ -203,7 +203,7 @@ def test_the_largest_count_leaves_nobody_above_the_bins(config):
     assert len(table) == len(grid) and table["sentence"].iloc[1] == "There is one person."
 
 
-def test_pictures_in_memory_train_as_those_read_do(config):
+def test_images_in_memory_train_as_those_read_do(config):
     """On a processor the crops are the same to the last bit, and so is the training."""
     losses = []
     for resident in (False, True):

@@ -146,9 +146,7 @@ def test_a_batch_without_a_finite_loss_stops_the_run_is_named_and_kept(monkeypat
     kept = load_file(folder / "epoch0002_step00001.safetensors")
     facts = json.loads((folder / "epoch0002_step00001.json").read_text())
     batch = calls[steps + 1]
-    assert torch.equal(kept["pictures"], batch.picture) and torch.equal(
-        kept["counts"], batch.counts
-    )
+    assert torch.equal(kept["images"], batch.image) and torch.equal(kept["counts"], batch.counts)
     assert kept["people"].tolist() == [len(p) for p in batch.points]
     assert torch.equal(kept["points"], torch.cat(batch.points))
     assert len(facts["images"]) == 4 and all(n.startswith("train_") for n in facts["images"])

@@ -13,7 +13,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 @given(seeds, st.integers(1, 900), st.integers(1, 900))
-def test_a_box_lies_inside_whatever_the_picture(seed, height, width):
+def test_a_box_lies_inside_whatever_the_image(seed, height, width):
     box = random_box(np.random.default_rng(seed), height, width, 448, 2.0)
     assert 1 <= box.side <= min(height, width, 896)
     assert 0 <= box.top <= height - box.side and 0 <= box.left <= width - box.side
@@ -51,8 +51,8 @@ def test_scaling_keeps_a_person_on_the_same_spot():
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("side", [48, 64, 77, 101, 128])
 def test_a_crop_is_shrunk_as_by_torchvision_and_then_mirrored(side, flip):
-    picture = np.random.default_rng(0).integers(0, 256, (150, 150, 3), dtype=np.uint8)
-    pixels, crop = picture[9 : 9 + side, 5 : 5 + side], np.zeros((64, 64, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (150, 150, 3), dtype=np.uint8)
+    pixels, crop = image[9 : 9 + side, 5 : 5 + side], np.zeros((64, 64, 3), np.uint8)
     show(pixels, flip, crop)
     theirs = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
     theirs = vision.resize(theirs, [64, 64], antialias=True)
@@ -61,7 +61,7 @@ def test_a_crop_is_shrunk_as_by_torchvision_and_then_mirrored(side, flip):
     assert (crop.transpose(2, 0, 1).astype(int) - theirs.numpy()).min() >= -1
 
 
-def test_an_epoch_shows_every_picture_once_in_its_own_order():
+def test_an_epoch_shows_every_image_once_in_its_own_order():
     sampler = EpochSampler(10, seed=3)
     orders = []
     for sampler.epoch in (0, 1):
@@ -75,7 +75,7 @@ def test_an_epoch_shows_every_picture_once_in_its_own_order():
 
 @pytest.fixture
 def prepared(tmp_path, monkeypatch):
-    """Six drawn pictures, prepared."""
+    """Six drawn images, prepared."""
     monkeypatch.setattr(synthetic, "SyntheticSplit", _six)
     return data.prepared("synthetic", "train", out=tmp_path, progress=False)
 
@@ -87,8 +87,8 @@ def _six(split, series):
 def test_a_crop_is_what_it_says_and_repeats(prepared):
     crops = TrainingCrops(prepared, [0, 2, 5], crop_px=128, block_size_px=16, seed=7)
     crop = crops[4]
-    assert crop.picture.shape == (3, 128, 128) and crop.picture.dtype == torch.uint8
+    assert crop.image.shape == (3, 128, 128) and crop.image.dtype == torch.uint8
     assert crop.counts.shape == (8, 8) and crop.counts.dtype == torch.int64
     again = TrainingCrops(prepared, [0, 2, 5], crop_px=128, block_size_px=16, seed=7)[4]
-    assert torch.equal(crop.picture, again.picture) and torch.equal(crop.counts, again.counts)
-    assert not torch.equal(crop.picture, crops[1].picture)
+    assert torch.equal(crop.image, again.image) and torch.equal(crop.counts, again.counts)
+    assert not torch.equal(crop.image, crops[1].image)

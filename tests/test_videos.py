@@ -19,17 +19,17 @@ from ebclib.synthetic import SyntheticSplit
 SIZE = (48, 64)  # H, W
 
 
-def write(path: Path, times: list[float], pictures: list[np.ndarray] | None = None) -> Path:
-    """A video whose k-th frame is shown at ``times[k]`` seconds; without pictures a grey of 2 k."""
+def write(path: Path, times: list[float], images: list[np.ndarray] | None = None) -> Path:
+    """A video whose k-th frame is shown at ``times[k]`` seconds; without images a grey of 2 k."""
     milli = Fraction(1, 1000)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=25)
-        stream.height, stream.width = pictures[0].shape[:2] if pictures else SIZE
+        stream.height, stream.width = images[0].shape[:2] if images else SIZE
         stream.pix_fmt, stream.bit_rate = "yuv420p", 4_000_000
         stream.codec_context.time_base = milli
         for number, time in enumerate(times):
             grey = np.full((*SIZE, 3), 2 * number % 256, np.uint8)
-            frame = av.VideoFrame.from_ndarray(pictures[number] if pictures else grey, "rgb24")
+            frame = av.VideoFrame.from_ndarray(images[number] if images else grey, "rgb24")
             frame.pts, frame.time_base = round(time * 1000), milli
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
@@ -45,7 +45,7 @@ def test_a_frame_every_second_at_12_and_a_half_frames_a_second(tmp_path):
     assert seconds(path, 1) == [0, 1.04, 2, 3.04], "the first frame of each second"
     assert seconds(path, 0.4) == [round(0.4 * k, 3) for k in range(10)]
     assert seconds(path, 0) == [round(0.08 * k, 3) for k in range(50)]
-    found = [(picture.shape, picture.mean()) for _, picture in frames(path, 1)]
+    found = [(image.shape, image.mean()) for _, image in frames(path, 1)]
     assert [shape for shape, _ in found] == [(*SIZE, 3)] * 4
     assert [mean for _, mean in found] == pytest.approx([0, 26, 50, 76], abs=2), "those frames"
 
@@ -71,11 +71,11 @@ def test_the_first_frame_is_at_0_wherever_the_file_begins(tmp_path):
         ((0, -1, 1, 0), (1, 0)),
     ],
 )
-def test_pictures_come_upright(tmp_path, matrix, corner):
+def test_images_come_upright(tmp_path, matrix, corner):
     """The matrix of ISO 14496-12's `tkhd` box, as phones write it; the stored top left is bright."""
-    picture = np.zeros((*SIZE, 3), np.uint8)
-    picture[: SIZE[0] // 2, : SIZE[1] // 2] = 255
-    path = write(tmp_path / "a.mp4", [0, 0.1], [picture] * 2)
+    image = np.zeros((*SIZE, 3), np.uint8)
+    image[: SIZE[0] // 2, : SIZE[1] // 2] = 255
+    path = write(tmp_path / "a.mp4", [0, 0.1], [image] * 2)
     data = bytearray(path.read_bytes())
     a, b, c, d = (number << 16 for number in matrix)
     at = data.index(b"tkhd") + 4 + 40
@@ -106,8 +106,8 @@ class Dark:
     def __init__(self, interval: bool = True) -> None:
         self.interval = interval
 
-    def count(self, picture: np.ndarray) -> SimpleNamespace:
-        number = float((picture.mean(axis=2) < 128).mean() * 100)
+    def count(self, image: np.ndarray) -> SimpleNamespace:
+        number = float((image.mean(axis=2) < 128).mean() * 100)
         ends = (0.9 * number, 1.1 * number) if self.interval else (None, None)
         return SimpleNamespace(count=number, lower=ends[0], upper=ends[1])
 
@@ -115,7 +115,7 @@ class Dark:
 @pytest.fixture(scope="module")
 def walk(tmp_path_factory):
     """A drawn crowd that a camera moves along: three seconds of five frames."""
-    crowd = SyntheticSplit("test", size=1)[0].picture
+    crowd = SyntheticSplit("test", size=1)[0].image
     steps = [crowd[40:200, 8 * k : 8 * k + 224] for k in range(15)]
     path = tmp_path_factory.mktemp("videos") / "walk.mp4"
     return write(path, [k / 5 for k in range(15)], [np.ascontiguousarray(s) for s in steps])
@@ -132,7 +132,7 @@ def test_a_video_is_counted_into_a_table_and_a_chart(walk, tmp_path):
     stored = pd.read_csv(out)
     assert stored.columns.tolist() == ["seconds", "count", "lower", "upper"]
     assert stored["seconds"].tolist() == [0, 0.6, 1.2, 1.8, 2.4]
-    direct = [Dark().count(picture).count for _, picture in frames(walk, 0.6)]
+    direct = [Dark().count(image).count for _, image in frames(walk, 0.6)]
     assert stored["count"].tolist() == pytest.approx(direct, rel=1e-5)
     assert len(set(direct)) == 5, "the crowd moves"
     assert stored["upper"].tolist() == pytest.approx((1.1 * counts["count"]).tolist(), rel=1e-5)
@@ -148,11 +148,11 @@ def test_rows_are_on_the_disk_as_they_are_counted(walk, tmp_path):
     lengths = []
 
     class Looking(Dark):
-        def count(self, picture):
+        def count(self, image):
             lengths.append(len(part.read_text().splitlines()))
             if len(lengths) == 3:
                 raise KeyboardInterrupt
-            return super().count(picture)
+            return super().count(image)
 
     with pytest.raises(KeyboardInterrupt):
         count_video(Looking(), walk, tmp_path / "walk.csv", every_s=0, progress=False)
@@ -174,7 +174,7 @@ def test_what_is_no_video_is_said_so(walk, tmp_path):
         sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), "s16", "mono")
         sound.sample_rate = 8000
         container.mux(stream.encode(sound))
-    with pytest.raises(ValueError, match="no pictures to count in"):
+    with pytest.raises(ValueError, match="no images to count in"):
         list(frames(tmp_path / "sound.wav"))
 
 

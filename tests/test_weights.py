@@ -69,14 +69,14 @@ def test_openai_s_format_loads_to_the_last_key_and_features_pool_as_clip_s_own(p
     assert weights.is_openai and weights.tensors.keys() == clip.state_dict().keys()
     own = build_towers(VARIANTS[name], str(path)).eval()
     load_clip(own, weights)
-    picture = torch.rand(2, 3, 224, 224)
+    image = torch.rand(2, 3, 224, 224)
     with torch.inference_mode():
-        expected = clip.encode_image(picture)
+        expected = clip.encode_image(image)
         if name == "clip_rn50":
-            pooled = clip.visual.attnpool(DenseResNet(own.visual).eval()(picture))
+            pooled = clip.visual.attnpool(DenseResNet(own.visual).eval()(image))
         else:
             projection = clip.visual.proj
-            pooled = DenseViT(own.visual).eval().tokens(picture)[:, 0] @ projection
+            pooled = DenseViT(own.visual).eval().tokens(image)[:, 0] @ projection
     assert torch.allclose(pooled, expected, rtol=1e-4, atol=1e-5)
 
 

@@ -29,12 +29,12 @@ def brightness_counter(block_size_px=8, window_px=None):
     st.sampled_from([(32, 32), (32, 8), (64, 24), (128, 128)]),
 )
 @settings(max_examples=40, deadline=None)
-def test_windows_of_any_size_and_stride_say_what_the_whole_picture_says(height, width, window):
+def test_windows_of_any_size_and_stride_say_what_the_whole_image_says(height, width, window):
     """Inside; where a block reaches over the border, the canvas is black in both."""
     model = brightness_counter()
-    picture = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
-    whole = predict_map(model, picture)
-    parts = predict_map(model, picture, window_px=window[0], stride_px=window[1])
+    pixels = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
+    whole = predict_map(model, pixels)
+    parts = predict_map(model, pixels, window_px=window[0], stride_px=window[1])
     assert parts.density.shape == (math.ceil(height / 8), math.ceil(width / 8))
     assert torch.allclose(whole.density, parts.density, atol=1e-5)
     assert torch.allclose(whole.variance, parts.variance, atol=1e-5)
@@ -44,9 +44,9 @@ def test_blocks_that_several_windows_see_get_the_mean_of_what_they_say():
     class Numbered(BlockwiseModel):
         calls = 0
 
-        def forward(self, picture):
-            Numbered.calls += len(picture)
-            people = torch.arange(Numbered.calls - len(picture), Numbered.calls).float() + 1
+        def forward(self, pixels):
+            Numbered.calls += len(pixels)
+            people = torch.arange(Numbered.calls - len(pixels), Numbered.calls).float() + 1
             return people.expm1().log().view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
 
     model = brightness_counter(8, 16)
@@ -66,10 +66,10 @@ def test_the_last_window_moves_inside_and_none_is_left_out():
 
 
 def test_windows_that_do_not_fall_on_blocks_are_refused():
-    picture = torch.zeros(3, 64, 64, dtype=torch.uint8)
+    pixels = torch.zeros(3, 64, 64, dtype=torch.uint8)
     for window, stride in ((30, None), (32, 12), (32, 40)):
         with pytest.raises(ValueError, match="multiples of the block's 8 px"):
-            predict_map(brightness_counter(), picture, window_px=window, stride_px=stride)
+            predict_map(brightness_counter(), pixels, window_px=window, stride_px=stride)
 
 
 @pytest.mark.parametrize("window_px", [None, 32])
@@ -79,12 +79,12 @@ def test_probabilities_come_with_the_maps_if_asked_for(window_px):
     image = nn.Conv2d(3, 4, 8, 8)
     encoder = Encoder(image=image, channels=4, stride_px=8, mean=(0.5,) * 3, std=(0.5,) * 3)
     model = BlockwiseModel(encoder, [0, 1, 2.5], 8, "linear", window_px=window_px).eval()
-    picture = torch.randint(0, 256, (3, 50, 75), dtype=torch.uint8)
-    assert predict_map(model, picture).probabilities is None
-    maps = predict_map(model, picture, stride_px=window_px and 24, probabilities=True)
+    pixels = torch.randint(0, 256, (3, 50, 75), dtype=torch.uint8)
+    assert predict_map(model, pixels).probabilities is None
+    maps = predict_map(model, pixels, stride_px=window_px and 24, probabilities=True)
     assert maps.probabilities.shape == (3, 7, 10)
     assert torch.allclose(maps.probabilities.sum(0), torch.ones(7, 10), atol=1e-5)
     people = (maps.probabilities * model.representatives.view(-1, 1, 1)).sum(0)
     assert torch.allclose(people, maps.density, atol=1e-5)
     with pytest.raises(ValueError, match="no bins"):
-        predict_map(brightness_counter(), picture, probabilities=True)
+        predict_map(brightness_counter(), pixels, probabilities=True)

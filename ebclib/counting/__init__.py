@@ -4,7 +4,7 @@
 >>> counter = CrowdCounter("shb-clip_lite-text-two_cores_20min-seed0")        # doctest: +SKIP
 >>> counter.count("square.jpg")                                          # doctest: +SKIP
 <square.jpg: 132 people (90 %: 110 to 158)>
->>> results_frame(counter.count("pictures/"))                            # doctest: +SKIP
+>>> results_frame(counter.count("images/"))                            # doctest: +SKIP
 
 | module | what is in it |
 |---|---|

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ebclib.config import make_config, results_root
 from ebclib.counting.result import Count
-from ebclib.counting.sources import Failure, Item, Picture, is_one, is_sequence, items, read
+from ebclib.counting.sources import Failure, Item, SourceImage, is_one, is_sequence, items, read
 from ebclib.data.statistics import crowding, traits
 from ebclib.evaluation import interval
 from ebclib.evaluation.metadata import ModelInfo, read_info, too_few
@@ -27,10 +27,10 @@ from ebclib.training import precision_of
 
 BATCH_PX = {"cpu": 200_000, "other": 8_000_000}
 """Pixels counted at a time. A processor is fastest while a layer's features stay in its caches and in
-memory that the allocator keeps: one ordinary picture; a GPU needs more to be busy."""
+memory that the allocator keeps: one ordinary image; a GPU needs more to be busy."""
 
 MOST_IN_A_BATCH = 32
-"""Small pictures counted at a time: the first of a stream does not wait for hundreds."""
+"""Small images counted at a time: the first of a stream does not wait for hundreds."""
 
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -43,8 +43,8 @@ class CrowdCounter:
     source : a run (`runs.Run`, its name, or its folder), or a file of weights; the file alone is enough,
         as it says what model it is, how sure, and what it was trained on (`card.Card`)
     device : as torch names it; None: a GPU where there is one
-    longest_side : larger pictures are shrunk to this, in pixels; None: as the model's data set was
-    threads : pictures that are read at a time; None: one a core, at most 8
+    longest_side : larger images are shrunk to this, in pixels; None: as the model's data set was
+    threads : images that are read at a time; None: one a core, at most 8
     precision : fp32, bf16, fp16, or auto for what the device multiplies fastest; None: as the run was
         measured, so that its counts are these
 
@@ -97,23 +97,23 @@ class CrowdCounter:
         )
 
     def count(self, source: Any, failures: list[Failure] | None = None) -> Count | Iterator[Count]:
-        """Count in one picture, or in many.
+        """Count in one image, or in many.
 
-        One picture is a path, a PIL image, an array (H, W, 3) of uint8 or of floats in [0, 1], (H, W)
+        One image is a path, a PIL image, an array (H, W, 3) of uint8 or of floats in [0, 1], (H, W)
         for grey, a `Sample`, or the bytes of a file. Many are a folder (with those below it), an array
-        (n, H, W, 3), or anything that gives pictures one after the other: a list, a split, the frames of
+        (n, H, W, 3), or anything that gives images one after the other: a list, a split, the frames of
         a video. They are read ahead by threads, and few are in memory at a time; what is passed in as
-        an iterator is asked for pictures only as fast as they are counted.
+        an iterator is asked for images only as fast as they are counted.
 
         Parameters
         ----------
         source : as above
-        failures : where pictures that cannot be read are noted, while the others are counted; None:
+        failures : where images that cannot be read are noted, while the others are counted; None:
             the first one is an error
 
         Returns
         -------
-        a result for one picture; for many an iterator of results in their order
+        a result for one image; for many an iterator of results in their order
 
         Raises
         ------
@@ -138,36 +138,36 @@ class CrowdCounter:
                 failures.append(result)
 
     def outcomes(self, given: Iterable[Item], keep: bool = False) -> Iterator[Count | Failure]:
-        """A result or a failure for each picture, in order.
+        """A result or a failure for each image, in order.
 
         Parameters
         ----------
-        given : the pictures
-        keep : let results refer to pictures that are no files, which keeps them in memory
+        given : the images
+        keep : let results refer to images that are no files, which keeps them in memory
         """
         most_px = BATCH_PX["cpu" if self.device.type == "cpu" else "other"]
-        group: list[Picture] = []
-        for picture in self._read_ahead(given):
+        group: list[SourceImage] = []
+        for image in self._read_ahead(given):
             fits = (
-                isinstance(picture, Picture)
+                isinstance(image, SourceImage)
                 and group
                 and self.network.window_px is None
-                and picture.pixels.shape == group[0].pixels.shape
-                and picture.pixels.size <= 3 * TILE_PX**2  # larger ones are cut into tiles
-                and len(group) < min(MOST_IN_A_BATCH, 3 * most_px // picture.pixels.size)
+                and image.pixels.shape == group[0].pixels.shape
+                and image.pixels.size <= 3 * TILE_PX**2  # larger ones are cut into tiles
+                and len(group) < min(MOST_IN_A_BATCH, 3 * most_px // image.pixels.size)
             )
             if group and not fits:
                 yield from self._count(group, keep)
                 group = []
-            if isinstance(picture, Failure):
-                yield picture
+            if isinstance(image, Failure):
+                yield image
             else:
-                group.append(picture)
+                group.append(image)
         if group:
             yield from self._count(group, keep)
 
-    def _read_ahead(self, given: Iterable[Item]) -> Iterator[Picture | Failure]:
-        """Pictures in order, read by threads while the model counts those before."""
+    def _read_ahead(self, given: Iterable[Item]) -> Iterator[SourceImage | Failure]:
+        """Images in order, read by threads while the model counts those before."""
         waiting: deque = deque()
         with ThreadPoolExecutor(self.threads, "ebc-read") as pool:
             try:
@@ -180,27 +180,27 @@ class CrowdCounter:
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _read(self, item: Item) -> Picture | Failure:
+    def _read(self, item: Item) -> SourceImage | Failure:
         try:
-            picture = read(item, self.card.least_side, self.longest_side)
+            image = read(item, self.card.least_side, self.longest_side)
             if self.card.familiar is None:
-                return picture
-            return replace(picture, traits=traits(picture.pixels))
+                return image
+            return replace(image, traits=traits(image.pixels))
         except (ValueError, OSError) as problem:
             return Failure(item.name, item.source, problem)
 
-    def _count(self, group: list[Picture], keep: bool) -> Iterator[Count]:
-        pixels = torch.from_numpy(np.stack([picture.pixels for picture in group]))
+    def _count(self, group: list[SourceImage], keep: bool) -> Iterator[Count]:
+        pixels = torch.from_numpy(np.stack([image.pixels for image in group]))
         batch = pixels.to(self.device).permute(0, 3, 1, 2)  # channels last, as it lies in memory
         maps = self._maps(batch)
-        for picture, density, variance in zip(group, maps.density, maps.variance, strict=True):
-            yield self._result(picture, density, variance, keep)
+        for image, density, variance in zip(group, maps.density, maps.variance, strict=True):
+            yield self._result(image, density, variance, keep)
 
     @torch.inference_mode()
     def _maps(self, batch: Tensor) -> Maps:
-        """Density and variance of equally large pictures, float32 (B, h, w) on the processor."""
+        """Density and variance of equally large images, float32 (B, h, w) on the processor."""
         if len(batch) == 1 or self.network.window_px is not None:
-            each = [predict_map(self._logits, picture, self.network) for picture in batch]
+            each = [predict_map(self._logits, image, self.network) for image in batch]
             found = [torch.stack([maps[part] for maps in each]) for part in (0, 1)]
         else:
             logits = self._logits(batch).float()
@@ -213,8 +213,8 @@ class CrowdCounter:
         with torch.autocast(self.device.type, kind, enabled=kind is not None):
             return self.network(batch)
 
-    def _result(self, picture: Picture, density: Tensor, variance: Tensor, keep: bool) -> Count:
-        card, source = self.card, picture.item.source
+    def _result(self, image: SourceImage, density: Tensor, variance: Tensor, keep: bool) -> Count:
+        card, source = self.card, image.item.source
         people = density.sum(dtype=torch.float64).item()
         lower = upper = None
         if card.interval_factor is not None:
@@ -223,21 +223,21 @@ class CrowdCounter:
         flags: list[str] = []
         if card.familiar is not None:
             crowded = crowding(density.numpy(), self.network.block_size_px)
-            flags = card.familiar.flags({**picture.traits, "crowding": crowded})
+            flags = card.familiar.flags({**image.traits, "crowding": crowded})
         return Count(
-            name=picture.item.name,
+            name=image.item.name,
             count=people,
             lower=lower,
             upper=upper,
             density=density.numpy(),
             variance=variance.numpy(),
             block_size_px=self.network.block_size_px,
-            counted_size=picture.pixels.shape[:2],
-            size=picture.size,
+            counted_size=image.pixels.shape[:2],
+            size=image.size,
             noun=self.noun,
             model=card.config.name or "",
             flags=tuple(flags),
-            notes=(*self.notes, *picture.notes),
+            notes=(*self.notes, *image.notes),
             source=source if keep or isinstance(source, Path) else None,
         )
 
@@ -265,7 +265,7 @@ def _notes(card: ModelInfo) -> tuple[str, ...]:
         notes.append(f"The model has no interval: {too_few(card.held_out_images)}.")
     if card.familiar is None:
         notes.append(
-            "Unusual pictures are not flagged: these weights do not say what they were trained on "
+            "Unusual images are not flagged: these weights do not say what they were trained on "
             "(`ebc evaluate` of their run adds it)."
         )
     return tuple(notes)

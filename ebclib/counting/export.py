@@ -1,6 +1,6 @@
 """A trained model as one ONNX file: it counts wherever onnxruntime runs, without PyTorch and ebclib.
 
-The file's input is ``picture``, uint8 RGB (batch, height, width, 3), as a picture is read. Its outputs
+The file's input is ``image``, uint8 RGB (batch, height, width, 3), as an image is read. Its outputs
 are ``density`` (people per block) and ``variance`` (people²), float32 (batch, 1, ⌈height/r⌉, ⌈width/r⌉).
 Normalisation, padding to whole blocks and the cut back are inside. `METADATA` travels in the file.
 `SNIPPET` counts with it as `ebc count` does.
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     import onnx
 
 METADATA = {
-    "input": "what `picture` is",
+    "input": "what `image` is",
     "outputs": "what `density` and `variance` are",
     "block_size_px": "r, the side of a block in pixels",
     "least_side": "an image grows until its shorter side has so many pixels, as in training",
     "longest_side": "before that, it shrinks until its longer side has so many; empty: it does not",
-    "window_px": "the only side a picture may have; empty where any will do",
+    "window_px": "the only side an image may have; empty where any will do",
     "representatives": "the count each bin stands for, a JSON list; empty for regression",
     "noun": "what is counted, singular and plural, a JSON list",
     "interval_factor": "of the 90 % interval, count ± factor · (√Σ variance + 1); empty where none was "
@@ -63,13 +63,13 @@ scale = max(min(1, longest / max(image.size)), least / min(image.size))
 size = [round(side * scale) for side in image.size]
 image = image.resize(size, Image.Resampling.LANCZOS)
 
-density, variance = session.run(None, {"picture": np.asarray(image)[None]})
+density, variance = session.run(None, {"image": np.asarray(image)[None]})
 print(density.sum())  # people
 """
 """The lines that README shows: an image at the size that the model was trained for, and its count."""
 
 TOLERANCE = 1e-3
-"""A file whose map of a test picture is further from the model's, as a share of it, is not kept."""
+"""A file whose map of a test image is further from the model's, as a share of it, is not kept."""
 
 HALF_TOLERANCE = 2e-2
 """The same in 16 bits, whose numbers have three digits."""
@@ -79,18 +79,18 @@ FULL = ["Resize", "Softmax"]
 
 BEFORE = """
 <ir_version: 10, opset_import: ["" : {opset}]>
-before (uint8[batch, {height}, {width}, 3] picture)
+before (uint8[batch, {height}, {width}, 3] image)
     => (float[batch, 3, padded_height, padded_width] padded, int64[2] blocks)
 <float[3] mean = {{{mean}}}, float[3] std = {{{std}}}, int64[1] step = {{{step}}},
  int64[1] r = {{{r}}}, int64[1] last = {{{last}}}, int64[6] none = {{0, 0, 0, 0, 0, 0}}>
 {{
-    sides = Shape <start = 1, end = 3> (picture)
+    sides = Shape <start = 1, end = 3> (image)
     beyond = Add (sides, last)
     blocks = Div (beyond, r)
     short = Neg (sides)
     lacking = Mod (short, step)
     pads = Concat <axis = 0> (none, lacking)
-    values = Cast <to = 1> (picture)
+    values = Cast <to = 1> (image)
     centred = Sub (values, mean)
     normalised = Div (centred, std)
     colours_first = Transpose <perm = [0, 3, 1, 2]> (normalised)
@@ -110,7 +110,7 @@ after (float[batch, 1, rows, columns] all_density, float[batch, 1, rows, columns
     variance = Slice (all_variance, begins, ends, axes)
 }}
 """
-"""The cut back to the blocks that the picture reaches."""
+"""The cut back to the blocks that the image reaches."""
 
 
 def export_run(run: Run, path: str | Path | None = None, half: bool = False) -> Path:
@@ -257,7 +257,7 @@ def _core(network: BlockwiseModel) -> onnx.ModelProto:
 
 
 def _with_ends(core: onnx.ModelProto, network: BlockwiseModel) -> onnx.ModelProto:
-    """The core between normalisation and padding before it, and the cut to the picture's blocks after."""
+    """The core between normalisation and padding before it, and the cut to the image's blocks after."""
     from onnx import checker, compose, parser
 
     window, r, step = network.window_px, network.block_size_px, network.step_px
@@ -285,7 +285,7 @@ def _with_ends(core: onnx.ModelProto, network: BlockwiseModel) -> onnx.ModelProt
 
 def _facts(network: BlockwiseModel, facts: Mapping[str, str]) -> dict[str, str]:
     own = {
-        "input": "picture: uint8 RGB, (batch, height, width, 3)",
+        "input": "image: uint8 RGB, (batch, height, width, 3)",
         "outputs": "density: people per block, variance: people², float32 (batch, 1, h, w)",
         "block_size_px": str(network.block_size_px),
         "window_px": str(network.window_px or ""),
@@ -299,23 +299,23 @@ def _facts(network: BlockwiseModel, facts: Mapping[str, str]) -> dict[str, str]:
 
 
 def _check(file: bytes, network: BlockwiseModel, tolerance: float) -> None:
-    """Count noise with both; the picture is no multiple of anything, and not what was translated with."""
+    """Count noise with both; the image is no multiple of anything, and not what was translated with."""
     import onnxruntime
 
     shape = (1, network.window_px, network.window_px, 3) if network.window_px else (1, 97, 131, 3)
-    picture = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     try:
         session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-        found = session.run(["density"], {"picture": picture})[0]
+        found = session.run(["density"], {"image": image})[0]
     except Exception as problem:  # onnxruntime's have no class of their own in common
         raise _impossible(problem) from problem
     with torch.inference_mode():
-        density = network.density(network(torch.from_numpy(picture).permute(0, 3, 1, 2)))
+        density = network.density(network(torch.from_numpy(image).permute(0, 3, 1, 2)))
     expected = density.numpy()
     same = found.shape == expected.shape
     if not same or not np.abs(found - expected).sum() <= tolerance * expected.sum() + 1e-6:
         raise ValueError(
-            f"The ONNX file says {found.sum():.4f} {found.shape} of a picture of which the model says "
+            f"The ONNX file says {found.sum():.4f} {found.shape} of an image of which the model says "
             f"{expected.sum():.4f} {expected.shape}. It was not kept."
         )
 
@@ -323,5 +323,5 @@ def _check(file: bytes, network: BlockwiseModel, tolerance: float) -> None:
 def _impossible(reason: object) -> ValueError:
     return ValueError(
         "This model cannot be written as ONNX: it has a step that ONNX lacks, or that cannot be left "
-        f"open for pictures of any size ({str(reason).strip().splitlines()[-1]})."
+        f"open for images of any size ({str(reason).strip().splitlines()[-1]})."
     )

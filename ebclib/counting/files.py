@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from ebclib.counting.counter import CrowdCounter, weights_of
 from ebclib.counting.regions import count_regions, read_regions, regions_geojson
 from ebclib.counting.result import Count, result_row, rows_frame
-from ebclib.counting.sources import Failure, Item, named_files, pictures_below
+from ebclib.counting.sources import Failure, Item, images_below, named_files
 from ebclib.counting.videos import VIDEOS, count_video
 from ebclib.data.sample import file_stamp
 from ebclib.runs import Run, write_csv, write_json, write_whole
@@ -96,7 +96,7 @@ def count_files(
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; give a folder to write to.")
     polygons = read_regions(regions) if regions is not None else None
-    found, failures, base = list_pictures(paths, out)
+    found, failures, base = list_images(paths, out)
     listed = {str(item.source) for item in found}
     header = {"key": _key(weights, polygons, precision), "base": base}
     known = _read_journal(out / JOURNAL, header)
@@ -151,7 +151,7 @@ def count_files(
     return _write_tables(out, found, done, failures, now)
 
 
-def list_pictures(paths: Iterable[str | Path], out: Path) -> tuple[list[Item], dict[str, str], str]:
+def list_images(paths: Iterable[str | Path], out: Path) -> tuple[list[Item], dict[str, str], str]:
     """The images and videos of files and folders, each once.
 
     Parameters
@@ -173,7 +173,7 @@ def list_pictures(paths: Iterable[str | Path], out: Path) -> tuple[list[Item], d
     problems: list[OSError] = []
     for path in given:
         if path.is_dir():
-            found |= dict.fromkeys(pictures_below(path, out, problems, VIDEOS))
+            found |= dict.fromkeys(images_below(path, out, problems, VIDEOS))
         elif os.path.lexists(path):
             found[path] = None
         else:

@@ -1,6 +1,6 @@
 """People inside polygons: the exact share of every block that a border crosses.
 
-A block of which a polygon covers the share a (of what lies inside the picture) gives it a times its
+A block of which a polygon covers the share a (of what lies inside the image) gives it a times its
 people, as if they stood evenly in it. Blocks inside are exact sums; a border can be wrong by no more
 than the people in the blocks it crosses, which is told beside the count.
 """
@@ -25,7 +25,7 @@ POLYGONS = ("Polygon", "MultiPolygon")
 
 
 def read_regions(source: str | Path | Mapping[str, Any]) -> dict[str, BaseGeometry]:
-    """Named polygons in original picture pixels: x to the right, y down, the corner at (0, 0).
+    """Named polygons in original image pixels: x to the right, y down, the corner at (0, 0).
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def count_regions(result: Count, regions: Mapping[str, Any] | str | Path) -> pd.
 
     Parameters
     ----------
-    result : a counted picture
+    result : a counted image
     regions : as `read_regions`
 
     Returns

@@ -1,4 +1,4 @@
-"""What is known of one picture after counting: how many, how sure, where."""
+"""What is known of one image after counting: how many, how sure, where."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SHOWN_PX = 1600
-"""The longest side of a picture that is drawn."""
+"""The longest side of an image that is drawn."""
 
 
 @dataclass(frozen=True, eq=False)
 class Count:
-    """The people in one picture.
+    """The people in one image.
 
     Attributes
     ----------
-    name : of the picture
+    name : of the image
     count : how many
     lower, upper : ends of the 90 % interval; None where the model is not calibrated
     density, variance : float32 (h, w), people per block and people²
     block_size_px : side of a block, in pixels of ``counted_size``
     counted_size : (H, W) as the model saw it
-    size : (H, W) of the original picture, upright; points and regions are in its pixels
+    size : (H, W) of the original image, upright; points and regions are in its pixels
     noun : what was counted, (singular, plural)
     model : the name of the run that counted
-    flags : what about this picture makes its count doubtful; a sentence each
-    notes : other remarks: on the model, and on how the picture was read
+    flags : what about this image makes its count doubtful; a sentence each
+    notes : other remarks: on the model, and on how the image was read
     source : where the pixels are: a file, or an array that somebody keeps; None where neither
     """
 
@@ -69,7 +69,7 @@ class Count:
     @property
     def edges(self) -> tuple[np.ndarray, np.ndarray]:
         """Where blocks begin and end, in original pixels: y (h + 1,) and x (w + 1,), the last at the
-        picture's border."""
+        image's border."""
         lines = []
         for blocks, counted, original in zip(
             self.density.shape, self.counted_size, self.size, strict=True
@@ -86,8 +86,8 @@ class Count:
         points = find_positions(self.density, self.block_size_px, self.counted_size)
         return scale_points(points, self.counted_size, self.size)
 
-    def picture(self) -> np.ndarray | None:
-        """The picture, uint8 (H, W, 3), at most `SHOWN_PX` long; read again from its file.
+    def image(self) -> np.ndarray | None:
+        """The image, uint8 (H, W, 3), at most `SHOWN_PX` long; read again from its file.
 
         None where nobody kept it: a frame of a stream.
 
@@ -100,17 +100,17 @@ class Count:
         return read(Item(self.name, self.source), longest_side=SHOWN_PX).pixels
 
     def overlay(self) -> np.ndarray:
-        """The picture in grey with its density over it, uint8 (H, W, 3); the density alone without it."""
+        """The image in grey with its density over it, uint8 (H, W, 3); the density alone without it."""
         from ebclib.plots.overlay import overlay
 
         return overlay(self._shown(), self.density, self._covered())
 
     def plot(self, side_by_side: bool = False, axes: Any = None) -> Axes | np.ndarray:
-        """The density over the picture, or beside it.
+        """The density over the image, or beside it.
 
         Parameters
         ----------
-        side_by_side : picture left, density right
+        side_by_side : image left, density right
         axes : one Axes, or two side by side; None makes them
 
         Returns
@@ -184,19 +184,19 @@ class Count:
         image, buffer = Image.fromarray(self.overlay()), io.BytesIO()
         image.thumbnail((480, 480))
         image.save(buffer, "JPEG", quality=85)
-        picture = base64.b64encode(buffer.getvalue()).decode()
+        encoded = base64.b64encode(buffer.getvalue()).decode()
         remarks = [f"<li>&#9888; {html.escape(flag)}</li>" for flag in self.flags]
         remarks += [f"<li>{html.escape(note)}</li>" for note in self.notes]
         return (
             f"<div><b>{html.escape(self.name)}</b>: {html.escape(self.text())}"
             f"<ul>{''.join(remarks)}</ul>"
-            f'<img alt="density over the picture" src="data:image/jpeg;base64,{picture}"></div>'
+            f'<img alt="density over the image" src="data:image/jpeg;base64,{encoded}"></div>'
         )
 
     def _shown(self) -> np.ndarray | None:
-        """The picture if it can still be had; a result outlives its file."""
+        """The image if it can still be had; a result outlives its file."""
         try:
-            return self.picture()
+            return self.image()
         except (OSError, ValueError):
             return None
 
@@ -222,7 +222,7 @@ class Count:
         return whole
 
     def _covered(self) -> tuple[float, float]:
-        """How many blocks, in parts of one, the picture is high and wide."""
+        """How many blocks, in parts of one, the image is high and wide."""
         height, width = self.counted_size
         return height / self.block_size_px, width / self.block_size_px
 

@@ -1,4 +1,4 @@
-"""Whatever somebody counts in (a file, a folder, an array, frames), as pictures of the size to count."""
+"""Whatever somebody counts in (a file, a folder, an array, frames), as images of the size to count."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ebclib.data import Sample
-from ebclib.data.pictures import SUFFIXES, decode_scaled
+from ebclib.data.images import SUFFIXES, decode_scaled
 from ebclib.data.sample import natural
 from ebclib.data.scaling import prepared_size
 
@@ -27,15 +27,15 @@ HEIF = {".heic", ".heif", ".hif"}
 
 @dataclass(frozen=True)
 class Item:
-    """One picture that is to be counted: its name, and a file, its bytes, an array, or an image."""
+    """One image that is to be counted: its name, and a file, its bytes, an array, or an image."""
 
     name: str
     source: Any
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture as it is counted.
+class SourceImage:
+    """An image as it is counted.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Failure:
-    """A picture that could not be counted, and why."""
+    """An image that could not be counted, and why."""
 
     name: str
     source: Any
@@ -69,7 +69,7 @@ class Failure:
 
 
 def is_one(given: object) -> bool:
-    """Whether ``given`` is a single picture, and not a folder or a sequence of them.
+    """Whether ``given`` is a single image, and not a folder or a sequence of them.
 
     A path that is no folder is one file, be it there or not.
     """
@@ -81,17 +81,17 @@ def is_one(given: object) -> bool:
 
 
 def items(given: object) -> Iterator[Item]:
-    """The pictures in what is given, in order, each with a name; nothing is read yet.
+    """The images in what is given, in order, each with a name; nothing is read yet.
 
     Raises
     ------
-    ValueError : something that holds no pictures
+    ValueError : something that holds no images
     """
     if is_one(given):
         return iter([_item(given, 0)])
     if isinstance(given, str | Path):
         folder = Path(given)
-        return (Item(p.relative_to(folder).as_posix(), p) for p in pictures_below(folder))
+        return (Item(p.relative_to(folder).as_posix(), p) for p in images_below(folder))
     if isinstance(given, Sequence) and given and all(isinstance(p, str | Path) for p in given):
         return iter(named_files([Path(path) for path in given]))
     if isinstance(given, Iterable):
@@ -109,12 +109,12 @@ def _item(given: Any, number: int) -> Item:
         case str() | Path():
             return Item(Path(given).name, Path(given))
         case Sample():
-            return Item(given.name, given.picture)
+            return Item(given.name, given.image)
         case Image.Image():
-            return Item(Path(getattr(given, "filename", "")).name or f"picture {number}", given)
+            return Item(Path(getattr(given, "filename", "")).name or f"image {number}", given)
         case bytes() | bytearray() | memoryview():
-            return Item(f"picture {number}", bytes(given))
-    return Item(f"picture {number}", given)
+            return Item(f"image {number}", bytes(given))
+    return Item(f"image {number}", given)
 
 
 def named_files(paths: Sequence[Path], base: str | None = None) -> list[Item]:
@@ -129,7 +129,7 @@ def named_files(paths: Sequence[Path], base: str | None = None) -> list[Item]:
     return [Item(name, path) for name, path in zip(names, paths, strict=True)]
 
 
-def pictures_below(
+def images_below(
     folder: Path,
     skip: Path | None = None,
     problems: list[OSError] | None = None,
@@ -170,8 +170,8 @@ def pictures_below(
     return sorted(found, key=natural)
 
 
-def read(item: Item, least_side: int = 1, longest_side: int | None = None) -> Picture:
-    """A picture at the size to count; a large JPEG is shrunk while it is decoded.
+def read(item: Item, least_side: int = 1, longest_side: int | None = None) -> SourceImage:
+    """An image at the size to count; a large JPEG is shrunk while it is decoded.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def read(item: Item, least_side: int = 1, longest_side: int | None = None) -> Pi
 
     Raises
     ------
-    ValueError : no picture; its name and what is wrong are said
+    ValueError : no image; its name and what is wrong are said
     OSError : a file that is not there, or must not be read
     """
     source, size_of = item.source, partial(prepared_size, least_side=least_side)
@@ -195,7 +195,7 @@ def read(item: Item, least_side: int = 1, longest_side: int | None = None) -> Pi
         source = _image(source, item.name)
     scaled = decode_scaled(source, item.name, size_of)
     notes = ("The first of its frames was counted.",) if scaled.is_first else ()
-    return Picture(item, scaled.picture, scaled.size, notes)
+    return SourceImage(item, scaled.image, scaled.size, notes)
 
 
 def _need_reader(data: bytes, name: str) -> None:
@@ -230,7 +230,7 @@ def _image(values: Any, name: str) -> Image.Image:
         array = np.rint(array * 255).astype(np.uint8) if inside else None
     if array is None or array.dtype != np.uint8:
         raise ValueError(
-            f"{name}: {_kind(values)} is no picture. An array (H, W, 3) of uint8, or of floats between "
+            f"{name}: {_kind(values)} is no image. An array (H, W, 3) of uint8, or of floats between "
             "0 and 1, is expected; (H, W) for grey."
         )
     return Image.fromarray(np.ascontiguousarray(array))
@@ -242,5 +242,5 @@ def _kind(values: Any) -> str:
 
 
 def is_sequence(given: object) -> bool:
-    """Whether its pictures stay in memory anyway, so that results may refer to them."""
+    """Whether its images stay in memory anyway, so that results may refer to them."""
     return isinstance(given, Sequence | np.ndarray)

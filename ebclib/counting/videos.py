@@ -26,18 +26,18 @@ COLUMNS = ("seconds", "count", "lower", "upper")
 
 
 class Counted(Protocol):
-    """What a counter says of one picture: people, and the ends of their interval (None: no interval)."""
+    """What a counter says of one image: people, and the ends of their interval (None: no interval)."""
 
     count: float
     lower: float | None
     upper: float | None
 
 
-class CountsPictures(Protocol):
-    """Whatever counts the people of one picture, uint8 (H, W, 3)."""
+class CountsImages(Protocol):
+    """Whatever counts the people of one image, uint8 (H, W, 3)."""
 
-    def count(self, picture: np.ndarray, /) -> Counted:
-        """The people of one picture."""
+    def count(self, image: np.ndarray, /) -> Counted:
+        """The people of one image."""
 
 
 def frames(path: str | Path, every_s: float = 1.0) -> Iterator[tuple[float, np.ndarray]]:
@@ -45,7 +45,7 @@ def frames(path: str | Path, every_s: float = 1.0) -> Iterator[tuple[float, np.n
 
     Of each stretch of ``every_s`` seconds the first frame is taken, by the times the file gives its
     frames and not by their number; so a varying frame rate is followed, and a stretch without a frame
-    of its own gives none. Pictures come upright, as a player shows them.
+    of its own gives none. Images come upright, as a player shows them.
 
     Parameters
     ----------
@@ -54,12 +54,12 @@ def frames(path: str | Path, every_s: float = 1.0) -> Iterator[tuple[float, np.n
 
     Yields
     ------
-    seconds, picture : since the video's first frame; uint8 (H, W, 3), RGB
+    seconds, image : since the video's first frame; uint8 (H, W, 3), RGB
 
     Raises
     ------
     FileNotFoundError : no such file
-    ValueError : no video, no picture in it, or damaged; what came before has been yielded
+    ValueError : no video, no image in it, or damaged; what came before has been yielded
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -76,7 +76,7 @@ def _frames(path: Path, every_s: float) -> Iterator[tuple[float, np.ndarray]]:
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                raise ValueError(f"{path} has sound or text, but no pictures to count in.")
+                raise ValueError(f"{path} has sound or text, but no images to count in.")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             for frame in container.decode(stream):
@@ -94,7 +94,7 @@ def _frames(path: Path, every_s: float) -> Iterator[tuple[float, np.ndarray]]:
     except av.error.FFmpegError as problem:
         if start is None:
             raise ValueError(
-                f"{path} is no video that FFmpeg can read ({problem.strerror}). Pictures are counted "
+                f"{path} is no video that FFmpeg can read ({problem.strerror}). Images are counted "
                 "by giving their folder."
             ) from problem
         raise ValueError(
@@ -106,12 +106,12 @@ def _frames(path: Path, every_s: float) -> Iterator[tuple[float, np.ndarray]]:
 
 def _upright(frame: VideoFrame) -> np.ndarray:
     """RGB (H, W, 3), turned by quarters as the file's display matrix says."""
-    picture = frame.to_ndarray(format="rgb24")
-    return np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90)))
+    image = frame.to_ndarray(format="rgb24")
+    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
 
 
 def count_video(
-    counter: CountsPictures,
+    counter: CountsImages,
     path: str | Path,
     out: str | Path,
     every_s: float = 1.0,
@@ -121,11 +121,11 @@ def count_video(
     """Count a video's frames one after the other, and draw the counts over time.
 
     Rows are written as they come, to ``out`` with `.part` behind it, which becomes ``out`` when the
-    video has ended; beside it lies the chart, as PDF and PNG. No picture is kept.
+    video has ended; beside it lies the chart, as PDF and PNG. No image is kept.
 
     Parameters
     ----------
-    counter : anything whose ``count(picture)`` has ``count``, ``lower`` and ``upper``
+    counter : anything whose ``count(image)`` has ``count``, ``lower`` and ``upper``
     path, every_s : as in `frames`
     out : the CSV; columns seconds, count, lower, upper (the last two empty without intervals)
     progress : show a progress bar
@@ -151,8 +151,8 @@ def count_video(
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         file.flush()
-        for seconds, picture in bar:
-            said = counter.count(picture)
+        for seconds, image in bar:
+            said = counter.count(image)
             rows.append((seconds, *map(_number, (said.count, said.lower, said.upper))))
             writer.writerow([_short(value) for value in rows[-1]])
             file.flush()

@@ -1,15 +1,15 @@
-"""Published layouts and any folder in; pictures and points, checked, out.
+"""Published layouts and any folder in; images and points, checked, out.
 
 >>> from ebclib.data import prepared
 >>> train = prepared("shb", "train")              # doctest: +SKIP
->>> train.counts.sum(), train[0].picture.shape    # doctest: +SKIP
+>>> train.counts.sum(), train[0].image.shape    # doctest: +SKIP
 
 `read` gives a split as published, `prepare` checks it and writes what training reads, `prepared`
-opens that. A split is a sequence of `Sample` (picture, points, name).
+opens that. A split is a sequence of `Sample` (image, points, name).
 """
 
 from ebclib.data.catalogue import DATASETS, EVERY, Dataset
-from ebclib.data.duplicates import shared_pictures
+from ebclib.data.duplicates import shared_images
 from ebclib.data.holdout import hold_out
 from ebclib.data.preparation import prepare, prepared
 from ebclib.data.prepared_split import PreparedSplit
@@ -31,5 +31,5 @@ __all__ = [
     "prepare",
     "prepared",
     "read",
-    "shared_pictures",
+    "shared_images",
 ]

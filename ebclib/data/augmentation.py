@@ -75,7 +75,7 @@ class Augmentation:
                     + (" pixels." if field.name == "blur" else ".")
                 )
 
-    def __call__(self, picture: Tensor, draws: Sequence[int], seed: int = 0) -> Tensor:
+    def __call__(self, image: Tensor, draws: Sequence[int], seed: int = 0) -> Tensor:
         """Draw and apply: uint8 (B, 3, H, W) and its B draw keys to uint8 (B, 3, H, W).
 
         >>> flat = torch.full((1, 3, 4, 4), 100, dtype=torch.uint8)
@@ -85,8 +85,8 @@ class Augmentation:
         True
         """
         if not self.does_anything:
-            return picture
-        return self.apply(picture, self.draw(draws, *picture.shape[-2:], seed))
+            return image
+        return self.apply(image, self.draw(draws, *image.shape[-2:], seed))
 
     @property
     def does_anything(self) -> bool:
@@ -130,8 +130,8 @@ class Augmentation:
         sigmas, factors = np.array(sigmas, np.float32), np.array(factors, np.float32)
         return AugmentParams(factors.reshape(-1, 3), sigmas, spots, values)
 
-    def apply(self, picture: Tensor, drawn: AugmentParams) -> Tensor:
-        """Jitter, then blur, then noise: uint8 (B, 3, H, W) in and out, on the picture's device.
+    def apply(self, image: Tensor, drawn: AugmentParams) -> Tensor:
+        """Jitter, then blur, then noise: uint8 (B, 3, H, W) in and out, on the image's device.
 
         On a processor by OpenCV, crop by crop and rounded after each; elsewhere by torch, the batch at
         once in float32 and rounded at the end: they differ by rounding. The input is left as it is.
@@ -140,11 +140,11 @@ class Augmentation:
         ------
         ValueError : another shape or type, another number of crops, or a side shorter than the blur
         """
-        _check(picture, drawn)
-        _check_reach(picture.shape[-2:], self.reach_px)
-        if picture.device.type != "cpu":
-            return _by_torch(picture, drawn, self.reach_px)
-        made = picture.clone(memory_format=torch.channels_last)
+        _check(image, drawn)
+        _check_reach(image.shape[-2:], self.reach_px)
+        if image.device.type != "cpu":
+            return _by_torch(image, drawn, self.reach_px)
+        made = image.clone(memory_format=torch.channels_last)
         for crop, *each in zip(made.permute(0, 2, 3, 1).numpy(), *drawn, strict=True):
             _by_opencv(crop, *each, self.reach_px)
         return made
@@ -179,8 +179,8 @@ def _by_opencv(
         crop.reshape(-1, 3)[spots] = values[:, None]
 
 
-def _by_torch(picture: Tensor, drawn: AugmentParams, reach_px: int) -> Tensor:
-    values = picture.float()
+def _by_torch(image: Tensor, drawn: AugmentParams, reach_px: int) -> Tensor:
+    values = image.float()
     if (drawn.factors != 1).any():
         jitter(values, drawn.factors)
     if drawn.sigmas_px.any():
@@ -252,12 +252,12 @@ def blur(values: Tensor, sigmas_px: np.ndarray, reach_px: int) -> Tensor:
     return rows.reshape(values.shape)
 
 
-def _put(picture: Tensor, spots: list[np.ndarray], values: list[np.ndarray]) -> None:
+def _put(image: Tensor, spots: list[np.ndarray], values: list[np.ndarray]) -> None:
     """Black and white pixels, in place; their places are numbers and not a mask, which would sync."""
     crops = np.repeat(np.arange(len(spots)), [len(each) for each in spots])
-    where = _to(np.stack([crops, np.concatenate(spots)]), picture)
-    what = _to(np.concatenate(values), picture)
-    picture.flatten(2)[where[0], :, where[1]] = what[:, None]  # (B, 3, H·W) at k places: (k, 3)
+    where = _to(np.stack([crops, np.concatenate(spots)]), image)
+    what = _to(np.concatenate(values), image)
+    image.flatten(2)[where[0], :, where[1]] = what[:, None]  # (B, 3, H·W) at k places: (k, 3)
 
 
 def _to(array: np.ndarray, like: Tensor) -> Tensor:
@@ -268,13 +268,13 @@ def _to(array: np.ndarray, like: Tensor) -> Tensor:
     return tensor.to(like.device)
 
 
-def _check(picture: Tensor, drawn: AugmentParams) -> None:
-    if picture.dtype != torch.uint8 or picture.ndim != 4 or picture.shape[1] != 3:
+def _check(image: Tensor, drawn: AugmentParams) -> None:
+    if image.dtype != torch.uint8 or image.ndim != 4 or image.shape[1] != 3:
         raise ValueError(
-            f"picture is {picture.dtype} {tuple(picture.shape)}; expected torch.uint8 (B, 3, H, W)."
+            f"image is {image.dtype} {tuple(image.shape)}; expected torch.uint8 (B, 3, H, W)."
         )
-    if len(drawn.factors) != len(picture):
-        raise ValueError(f"{len(drawn.factors)} draws for {len(picture)} crops: give one each.")
+    if len(drawn.factors) != len(image):
+        raise ValueError(f"{len(drawn.factors)} draws for {len(image)} crops: give one each.")
 
 
 def _check_reach(size: Sequence[int], reach_px: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ebclib.config import one_of
 
 LEAST_SIDE = 448
-"""The least side of a prepared picture, in pixels: a training crop fits into any of them."""
+"""The least side of a prepared image, in pixels: a training crop fits into any of them."""
 
 SHANGHAITECH = ("shanghaitech", "shanghaitech_crowd_counting_dataset")
 """What the folder above both parts of ShanghaiTech may be called, in whatever case."""
@@ -18,7 +18,7 @@ RESERVED = frozenset({"prepared", "paper", "weights"})
 
 
 EVERY = "all"
-"""The split that holds every picture of an own folder whose pictures are divided by a draw."""
+"""The split that holds every image of an own folder whose images are divided by a draw."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Dataset:
     ----------
     name : as given to `read` and on the command line
     title : as written in a paper
-    splits : pictures published in each split; None where it is not fixed
+    splits : images published in each split; None where it is not fixed
     test_split : the labelled split that results are reported on
     unlabelled : splits whose points the publisher keeps
-    longest_side : a prepared picture's longest side in pixels, unless its least side needs more
-    least_side : a prepared picture's least side in pixels
+    longest_side : a prepared image's longest side in pixels, unless its least side needs more
+    least_side : a prepared image's least side in pixels
     noun : what is counted, (singular, plural)
     source : where to get it, and how large it is
     terms : what its publisher says about its use
@@ -228,9 +228,9 @@ def unknown(name: str, root: Path) -> ValueError:
         text = str(problem)
     return ValueError(
         f"{text}\n"
-        f"  To count in pictures of your own, put them and their points into\n"
+        f"  To count in images of your own, put them and their points into\n"
         f"    {root / name}/\n"
-        f"      train/  picture.jpg …  and  points.csv  with the columns image,x,y\n"
+        f"      train/  image.jpg …  and  points.csv  with the columns image,x,y\n"
         f"      test/   the same\n"
         f"  ($EBC_DATA sets the folder above; `data/README.md` has a worked example.)"
     )

@@ -1,6 +1,6 @@
-"""Training crops: where to cut, and the picture and its points together through scale and flip.
+"""Training crops: where to cut, and the image and its points together through scale and flip.
 
-The box is drawn before a pixel is read, so that reading costs the crop and not the picture.
+The box is drawn before a pixel is read, so that reading costs the crop and not the image.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ebclib.data import PreparedSplit
 
 
 class Box(NamedTuple):
-    """A square of a picture, in whole pixels."""
+    """A square of an image, in whole pixels."""
 
     top: int
     left: int
@@ -30,9 +30,9 @@ class Box(NamedTuple):
 def random_box(
     rng: np.random.Generator, height: int, width: int, crop_px: int, max_scale: float
 ) -> Box:
-    """A square of side σ·crop_px, σ ~ U(1, ``max_scale``), anywhere inside the picture (Sec. IV-2).
+    """A square of side σ·crop_px, σ ~ U(1, ``max_scale``), anywhere inside the image (Sec. IV-2).
 
-    Where the picture is smaller than that, the square is as large as fits: no crop shows padding.
+    Where the image is smaller than that, the square is as large as fits: no crop shows padding.
     """
     side = min(round(crop_px * rng.uniform(1, max_scale)), height, width)
     return Box(int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1)), side)
@@ -43,7 +43,7 @@ def crop_points(points: np.ndarray, box: Box, crop_px: int, flip: bool = False) 
 
     Parameters
     ----------
-    points : array, shape (n, 2), columns x, y in pixels of the picture
+    points : array, shape (n, 2), columns x, y in pixels of the image
     flip : mirror left and right
 
     Returns
@@ -58,7 +58,7 @@ def crop_points(points: np.ndarray, box: Box, crop_px: int, flip: bool = False) 
 
 
 class Place(NamedTuple):
-    """Where a draw's crop is cut: the picture's index in its split, the square, and whether mirrored."""
+    """Where a draw's crop is cut: the image's index in its split, the square, and whether mirrored."""
 
     index: int
     box: Box
@@ -66,7 +66,7 @@ class Place(NamedTuple):
 
 
 def show(pixels: np.ndarray, flip: bool, crop: np.ndarray) -> None:
-    """A square of a picture as training sees it: shrunk with antialiasing, and mirrored.
+    """A square of an image as training sees it: shrunk with antialiasing, and mirrored.
 
     Threads that make crops wait for each other at every call that lets go of the interpreter, as each of
     torch's does, views included. So there is one, which shrinks; numpy and OpenCV do the rest.
@@ -79,7 +79,7 @@ def show(pixels: np.ndarray, flip: bool, crop: np.ndarray) -> None:
     """
     if pixels.shape != crop.shape:
         # Pixels that lie side by side shrink in two thirds of the time; and only from strides like these,
-        # that of the one picture included, is what comes out channels last, too, and not packed anew.
+        # that of the one image included, is what comes out channels last, too, and not packed anew.
         square = np.ascontiguousarray(pixels).reshape(1, *pixels.shape)
         square = torch.from_numpy(square).permute(0, 3, 1, 2)
         small = F.interpolate(square, crop.shape[:2], mode="bilinear", antialias=True)
@@ -91,18 +91,18 @@ def show(pixels: np.ndarray, flip: bool, crop: np.ndarray) -> None:
 
 
 class Crop(NamedTuple):
-    """What training sees of a picture.
+    """What training sees of an image.
 
     Attributes
     ----------
-    picture : uint8 (3, crop_px, crop_px)
+    image : uint8 (3, crop_px, crop_px)
     counts : int64 (h, w), people per block
     labels : (h, w), what classes are made from: ``counts``, or float32 smoothed counts (Blockwise)
     points : float32 (n, 2), the people's x, y in pixels of the crop
     draw : the key it was drawn with, from which `Augmentation` takes its randomness
     """
 
-    picture: Tensor
+    image: Tensor
     counts: Tensor
     labels: Tensor
     points: Tensor
@@ -115,7 +115,7 @@ class Batch(NamedTuple):
     The draws are Python's integers, which stay on the host when a batch is moved to a device.
     """
 
-    picture: Tensor
+    image: Tensor
     counts: Tensor
     labels: Tensor
     points: list[Tensor]
@@ -123,14 +123,14 @@ class Batch(NamedTuple):
 
 
 def collate(crops: Sequence[Crop]) -> Batch:
-    """Crops to a batch, whose pictures are channels last in memory, as crops are and networks like it."""
-    pictures, counts, labels, points, draws = zip(*crops, strict=True)
-    picture = torch.stack([each.permute(1, 2, 0) for each in pictures]).permute(0, 3, 1, 2)
-    return Batch(picture, torch.stack(counts), torch.stack(labels), list(points), list(draws))
+    """Crops to a batch, whose images are channels last in memory, as crops are and networks like it."""
+    images, counts, labels, points, draws = zip(*crops, strict=True)
+    image = torch.stack([each.permute(1, 2, 0) for each in images]).permute(0, 3, 1, 2)
+    return Batch(image, torch.stack(counts), torch.stack(labels), list(points), list(draws))
 
 
 class TrainingCrops(Dataset):
-    """Random crops of a prepared split's pictures.
+    """Random crops of a prepared split's images.
 
     Keys are *draws*: number ``epoch · len(indices) + position``. A draw's randomness comes from the
     seed and its key alone, so a crop is the same in whatever process, order or session it is read.
@@ -165,8 +165,8 @@ class TrainingCrops(Dataset):
         show(pixels, place.flip, crop)
         if self.augmentation is not None:
             self.augmentation.retouch(crop, draw, self.seed)
-        picture = torch.from_numpy(crop).permute(2, 0, 1)  # channels last in memory
-        return Crop(picture, *self.truth(place), draw)
+        image = torch.from_numpy(crop).permute(2, 0, 1)  # channels last in memory
+        return Crop(image, *self.truth(place), draw)
 
     def place(self, draw: int) -> Place:
         """Where the crop of this draw is cut."""

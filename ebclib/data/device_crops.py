@@ -20,16 +20,16 @@ from torchvision.transforms.v2 import functional as vision
 from ebclib.data import PreparedSplit
 from ebclib.data.crops import Batch, Place, TrainingCrops, show
 
-SHARE_OF_FREE_MEMORY = 0.5  # of a GPU, that pictures may take where nothing else is said
+SHARE_OF_FREE_MEMORY = 0.5  # of a GPU, that images may take where nothing else is said
 
 
-class ResidentPictures:
-    """A prepared split's pictures in a device's memory, as many as fit; the rest is read from disk.
+class ResidentImages:
+    """A prepared split's images in a device's memory, as many as fit; the rest is read from disk.
 
     Parameters
     ----------
     split : the prepared split
-    indices : which of its pictures, the first ones first
+    indices : which of its images, the first ones first
     device : where they are kept; ``"cpu"`` is main memory
     budget_bytes : the most they may take; None is half of a GPU's free memory, and all of them on a CPU
 
@@ -51,15 +51,15 @@ class ResidentPictures:
             budget_bytes = math.inf
             if self.device.type == "cuda":
                 budget_bytes = SHARE_OF_FREE_MEMORY * torch.cuda.mem_get_info(self.device)[0]
-        self.pictures: dict[int, np.ndarray | Tensor] = {}  # uint8 (H, W, 3)
+        self.images: dict[int, np.ndarray | Tensor] = {}  # uint8 (H, W, 3)
         self.resident_bytes = 0
         wanted = list(dict.fromkeys(int(index) for index in indices))
         for index in wanted:
             size = math.prod(split.sizes[index]) * 3
             if self.resident_bytes + size <= budget_bytes:
-                self.pictures[index] = self._there(np.array(split.picture(index)))
+                self.images[index] = self._there(np.array(split.image(index)))
                 self.resident_bytes += size
-        self.is_complete = len(self.pictures) == len(wanted)
+        self.is_complete = len(self.images) == len(wanted)
 
     def cut(self, place: Place) -> np.ndarray | Tensor:
         """The pixels of a place, uint8 (side, side, 3); a view where they are resident.
@@ -67,8 +67,8 @@ class ResidentPictures:
         On a processor an array, for what is done to it there is numpy's and OpenCV's; else a tensor.
         """
         top, left, side = place.box
-        if place.index in self.pictures:
-            return self.pictures[place.index][top : top + side, left : left + side]
+        if place.index in self.images:
+            return self.images[place.index][top : top + side, left : left + side]
         return self._there(self.split.crop(place.index, top, left, side, side))
 
     def _there(self, pixels: np.ndarray) -> np.ndarray | Tensor:
@@ -96,7 +96,7 @@ class DeviceCrops:
     drop_last : leave out what does not fill a batch on every process; otherwise the last batches are
         smaller, and processes that would get none begin again
     process, processes : p and P
-    budget_bytes : of `ResidentPictures`
+    budget_bytes : of `ResidentImages`
     threads : on a processor, how many crops are made at a time; None: as many as torch has threads
 
     Raises
@@ -123,7 +123,7 @@ class DeviceCrops:
         self.crops, self.sampler, self.batch_size = crops, sampler, batch_size
         self.drop_last, self.process, self.processes = drop_last, process, processes
         self.device = torch.device(device)
-        self.pictures = ResidentPictures(crops.split, crops.indices, device, budget_bytes)
+        self.images = ResidentImages(crops.split, crops.indices, device, budget_bytes)
         threads = threads or torch.get_num_threads()
         self.pool = None
         if self.device.type == "cpu" and threads > 1:  # one crop takes one thread
@@ -156,13 +156,13 @@ class DeviceCrops:
         crops, places = self.crops, [self.crops.place(draw) for draw in draws]
         side, on_host = crops.crop_px, self.device.type == "cpu"
         rows = torch.empty((len(draws), side, side, 3), dtype=torch.uint8, device=self.device)
-        picture = rows.permute(0, 3, 1, 2)  # channels last in memory
+        image = rows.permute(0, 3, 1, 2)  # channels last in memory
         made = rows.numpy() if on_host else None
 
         def make(k: int) -> None:
-            pixels, flip = self.pictures.cut(places[k]), places[k].flip
+            pixels, flip = self.images.cut(places[k]), places[k].flip
             if not on_host:
-                picture[k].copy_(_shown(pixels, side, flip))
+                image[k].copy_(_shown(pixels, side, flip))
                 return
             show(pixels, flip, made[k])
             if crops.augmentation is not None:
@@ -176,9 +176,9 @@ class DeviceCrops:
             stacked = [_moved(torch.stack(each), self.device) for each in (counts, labels)]
             for _ in work:
                 pass
-            whole = picture
+            whole = image
             if not on_host and crops.augmentation is not None:
-                whole = crops.augmentation(picture, draws, crops.seed)
+                whole = crops.augmentation(image, draws, crops.seed)
             return Batch(whole, *stacked, list(people), list(draws))
 
         return finish

@@ -1,4 +1,4 @@
-"""Pictures that are nearly the same, found by perceptual hash."""
+"""Images that are nearly the same, found by perceptual hash."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from ebclib.data.prepared_split import PreparedSplit
 
 HASH_SIDE = 16
-"""A hash has HASH_SIDE² = 256 bits: which low frequencies of a picture are above their median."""
+"""A hash has HASH_SIDE² = 256 bits: which low frequencies of an image are above their median."""
 
 NEAR_BITS = 32
-"""Pictures whose hashes differ in so many bits at most are reported.
+"""Images whose hashes differ in so many bits at most are reported.
 
 On ShanghaiTech A the known pairs differ in 0 to 14 bits and all others in at least 94; the nearest
 pair of ShanghaiTech B differs in 64 (one street, another moment).
@@ -24,16 +24,16 @@ pair of ShanghaiTech B differs in 64 (one street, another moment).
 
 
 class Pair(NamedTuple):
-    """Two pictures, by their places in the list that was searched, and the bits they differ in."""
+    """Two images, by their places in the list that was searched, and the bits they differ in."""
 
     first: int
     second: int
     bits: int
 
 
-def picture_hash(picture: np.ndarray) -> str:
-    """The perceptual hash (pHash) of a picture (H, W, 3), 64 hex digits."""
-    return str(imagehash.phash(Image.fromarray(picture), hash_size=HASH_SIDE))
+def image_hash(image: np.ndarray) -> str:
+    """The perceptual hash (pHash) of an image (H, W, 3), 64 hex digits."""
+    return str(imagehash.phash(Image.fromarray(image), hash_size=HASH_SIDE))
 
 
 def near_pairs(hashes: Sequence[str], most_bits: int = NEAR_BITS) -> list[Pair]:
@@ -41,21 +41,21 @@ def near_pairs(hashes: Sequence[str], most_bits: int = NEAR_BITS) -> list[Pair]:
     if len(hashes) < 2:
         return []
     codes = np.array([bytearray.fromhex(text) for text in hashes], dtype=np.uint8)
-    bits = np.unpackbits(codes, axis=1).astype(np.float32)  # (pictures, 256)
+    bits = np.unpackbits(codes, axis=1).astype(np.float32)  # (images, 256)
     ones = bits.sum(axis=1)
     pairs = []
     for start in range(0, len(bits), 1024):
         rows = bits[start : start + 1024]
         # |a xor b| = |a| + |b| - 2 |a and b|
-        apart = rows.sum(axis=1)[:, None] + ones[None, :] - 2 * rows @ bits.T  # (1024, pictures)
+        apart = rows.sum(axis=1)[:, None] + ones[None, :] - 2 * rows @ bits.T  # (1024, images)
         for first, second in zip(*np.nonzero(apart <= most_bits), strict=True):
             if start + first < second:
                 pairs.append(Pair(int(start + first), int(second), int(apart[first, second])))
     return sorted(pairs, key=lambda pair: (pair.bits, pair.first, pair.second))
 
 
-def shared_pictures(split: PreparedSplit, other: PreparedSplit) -> dict[str, str]:
-    """Pictures of ``split`` that ``other`` has, too, or nearly (`NEAR_BITS`): name → the nearest's name."""
+def shared_images(split: PreparedSplit, other: PreparedSplit) -> dict[str, str]:
+    """Images of ``split`` that ``other`` has, too, or nearly (`NEAR_BITS`): name → the nearest's name."""
     pairs = near_pairs([*split.hashes, *other.hashes])
     own = len(split.hashes)
     found: dict[str, str] = {}

@@ -10,7 +10,7 @@ import numpy as np
 from ebclib.config import one_of
 from ebclib.data.catalogue import EVERY, Dataset
 from ebclib.data.labels import labelled_entries
-from ebclib.data.pictures import SUFFIXES
+from ebclib.data.images import SUFFIXES
 from ebclib.data.sample import Entry, ReadSplit, files_below, natural
 from ebclib.data.settings import FolderSettings, read_settings
 

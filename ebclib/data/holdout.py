@@ -1,4 +1,4 @@
-"""A part of the training pictures set aside, to select checkpoints on."""
+"""A part of the training images set aside, to select checkpoints on."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 def hold_out(
     counts: Sequence[int] | np.ndarray, fraction: float = 0.1, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Split pictures into training and held-out ones, alike in how many people they show.
+    """Split images into training and validation ones, alike in how many people they show.
 
-    The pictures are sorted by count and cut into as many equal groups as are to be held out; one
+    The images are sorted by count and cut into as many equal groups as are to be kept for validation; one
     is drawn from each.
 
     Parameters
     ----------
-    counts : people of each picture, (n,)
-    fraction : part to hold out; at least one picture is, and one is left
+    counts : people of each image, (n,)
+    fraction : part to hold out; at least one image is, and one is left
     seed : of the draw
 
     Returns
@@ -27,12 +27,12 @@ def hold_out(
 
     Raises
     ------
-    ValueError : fewer than 2 pictures, or a fraction outside (0, 1)
+    ValueError : fewer than 2 images, or a fraction outside (0, 1)
     """
     counts = np.asarray(counts)
     if counts.ndim != 1 or len(counts) < 2:
         raise ValueError(
-            f"hold_out was given counts of shape {counts.shape}; one row of at least 2 pictures is "
+            f"hold_out was given counts of shape {counts.shape}; one row of at least 2 images is "
             "expected: one to train on and one to hold out."
         )
     if not 0 < fraction < 1:

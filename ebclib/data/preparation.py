@@ -18,9 +18,9 @@ from tqdm.auto import tqdm
 
 from ebclib.config import prepared_root
 from ebclib.data.catalogue import Dataset, choose_split
-from ebclib.data.duplicates import picture_hash
-from ebclib.data.pictures import is_grey, resize
-from ebclib.data.prepared_split import INDEX, PreparedSplit, load_index, picture_path
+from ebclib.data.duplicates import image_hash
+from ebclib.data.images import is_grey, resize
+from ebclib.data.prepared_split import INDEX, PreparedSplit, load_index, image_path
 from ebclib.data.reading import describe, read, sources
 from ebclib.data.report import build_report
 from ebclib.data.sample import Entry, Source, natural
@@ -44,7 +44,7 @@ def prepare(
     splits : which; None: all
     root : the data root; None: `ebclib.config.data_root`
     out : where to write `<name>/<split>/`; None: `ebclib.config.prepared_root`
-    skip_bad : leave out pictures that cannot be read, and name them in the report
+    skip_bad : leave out images that cannot be read, and name them in the report
     progress : show a progress bar, and the disk space needed, on stderr
 
     Returns
@@ -83,7 +83,7 @@ def prepared(
     """Open a prepared split; what is not prepared yet, or has changed since, is prepared first.
 
     Where the published files are gone (a copy on another machine), the prepared ones are opened as
-    they are. Pictures left out on purpose (`skip_bad`) stay out while they are unchanged.
+    they are. Images left out on purpose (`skip_bad`) stay out while they are unchanged.
 
     Raises
     ------
@@ -122,37 +122,37 @@ class Job(NamedTuple):
 
 
 class BadSource(Exception):
-    """A picture or its points cannot be used; the text names the file."""
+    """An image or its points cannot be used; the text names the file."""
 
 
-def prepare_picture(source: Source, dataset: Dataset, folder: Path) -> Done:
-    """Decode one picture, turn it, resize it and store it, with its points.
+def prepare_image(source: Source, dataset: Dataset, folder: Path) -> Done:
+    """Decode one image, turn it, resize it and store it, with its points.
 
     Raises
     ------
-    BadSource : the picture or its points cannot be had
+    BadSource : the image or its points cannot be had
     OSError : it cannot be written
     """
     stamp = source.stamp()
     try:
         raw = source.read()
-        size = raw.picture.shape[:2]
+        size = raw.image.shape[:2]
         new_size = prepared_size(size, dataset.least_side, dataset.longest_side)
         points, outside, turned = place(raw.points, size, raw.orientation)
     except (ValueError, OSError) as problem:
         raise BadSource(_named(source, problem)) from problem
-    write_array(picture_path(folder, source.name), resize(raw.picture, new_size))
+    write_array(image_path(folder, source.name), resize(raw.image, new_size))
     record = {
         "name": source.name,
         "stamp": stamp,
         "sha256": raw.sha256,
-        "hash": picture_hash(raw.picture),
+        "hash": image_hash(raw.image),
         "size": list(new_size),
         "source_size": list(size),
         "orientation": raw.orientation,
         "points_turned": turned,
         "outside": outside,
-        "grey": is_grey(raw.picture),
+        "grey": is_grey(raw.image),
     }
     return Done(record, scale_points(points, size, new_size))
 
@@ -207,7 +207,7 @@ class Todo(NamedTuple):
 
 
 def _look(job: Job, forgive: bool) -> Todo:
-    """What is to do; ``forgive``: pictures left out before, and unchanged since, stay out."""
+    """What is to do; ``forgive``: images left out before, and unchanged since, stay out."""
     todo = Todo(Store(job.folder, job.dataset), set(), [], [])
     known = {(bad["name"], bad["stamp"]): bad for bad in (todo.store.meta or {}).get("bad", [])}
     for source in job.sources:
@@ -300,7 +300,7 @@ def _measure(
         good.append(source)
         needed += height * width * 3
     free = shutil.disk_usage(job.folder).free
-    what = f"{job.title}: {len(good)} pictures, {needed / 1e9:.2f} GB"
+    what = f"{job.title}: {len(good)} images, {needed / 1e9:.2f} GB"
     if needed > free:
         raise OSError(
             f"{what} to be written to {job.folder}, where {free / 1e9:.2f} GB are free. Make room, "
@@ -318,9 +318,9 @@ def _run(
     if not pending:
         return
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    bar = tqdm(total=len(pending), desc=job.title, unit="picture", disable=not progress)
+    bar = tqdm(total=len(pending), desc=job.title, unit="image", disable=not progress)
     with bar, ThreadPoolExecutor(min(8, workers or 1)) as pool:
-        waiting = {pool.submit(prepare_picture, s, job.dataset, job.folder): s for s in pending}
+        waiting = {pool.submit(prepare_image, s, job.dataset, job.folder): s for s in pending}
         try:
             for future in as_completed(waiting):
                 problem = future.exception()
@@ -333,8 +333,8 @@ def _run(
 
 
 def _named(source: Source, problem: Exception) -> str:
-    """The problem's text, with the picture's file or name in front unless it is there."""
-    where = str(getattr(source, "picture", source.name))
+    """The problem's text, with the image's file or name in front unless it is there."""
+    where = str(getattr(source, "image", source.name))
     text = str(problem)
     return text if where in text or source.name in text else f"{where}: {text}"
 
@@ -353,7 +353,7 @@ def _list_problems(job: Job, problems: Sequence[Problem], most: int = 15) -> str
     if len(kinds) > most:
         lines.append(f"  … and problems of {len(kinds) - most} other kinds")
     return (
-        f"{job.title}: {len(problems)} of {len(job.sources)} pictures cannot be used:\n"
+        f"{job.title}: {len(problems)} of {len(job.sources)} images cannot be used:\n"
         + "\n".join(lines)
         + f"\nMend them and run `ebc prepare {job.dataset.name}` again (what is done is not done "
         f"twice), or leave them out: `ebc prepare {job.dataset.name} --skip-bad` (skip_bad=True)."
@@ -362,7 +362,7 @@ def _list_problems(job: Job, problems: Sequence[Problem], most: int = 15) -> str
 
 def _kind(source: Source, text: str) -> str:
     """A problem's text without what is peculiar to one file: paths, quoted words, numbers."""
-    for path in (getattr(source, "picture", None), getattr(source, "annotation", None)):
+    for path in (getattr(source, "image", None), getattr(source, "annotation", None)):
         text = text.replace(str(path), "")
     return re.sub(r"'[^']*'|\d+(\.\d+)?|\S*/\S*", "", text.replace(source.name, ""))
 

@@ -22,7 +22,7 @@ INDEX = "index.npz"
 class PreparedSplit(Sequence[Sample]):
     """A prepared split, opened in milliseconds.
 
-    A sample's picture is a read-only memory map: slicing it reads only the slice. Nothing stays
+    A sample's image is a read-only memory map: slicing it reads only the slice. Nothing stays
     open between two accesses, so a split can be pickled and handed to worker processes.
 
     Parameters
@@ -31,12 +31,12 @@ class PreparedSplit(Sequence[Sample]):
 
     Attributes
     ----------
-    names : the pictures' names
-    points : a float64 array (N, 2) for each picture, x and y in prepared pixels
-    sizes : (H, W) of each picture
-    source_sizes : (H, W) of each picture before it was resized, upright
-    counts : int64 array, the points of each picture
-    hashes : the perceptual hash of each picture (`duplicates.picture_hash`)
+    names : the images' names
+    points : a float64 array (N, 2) for each image, x and y in prepared pixels
+    sizes : (H, W) of each image
+    source_sizes : (H, W) of each image before it was resized, upright
+    counts : int64 array, the points of each image
+    hashes : the perceptual hash of each image (`duplicates.image_hash`)
     digest : sha256 in hex over the source files and the prepared points
     noun : what is counted, (singular, plural)
     is_labelled : False where there are no labels (`points` are then empty)
@@ -71,27 +71,27 @@ class PreparedSplit(Sequence[Sample]):
     def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        return Sample(self.picture(index), self.points[index].copy(), self.names[index])
+        return Sample(self.image(index), self.points[index].copy(), self.names[index])
 
-    def picture(self, index: int) -> np.ndarray:
+    def image(self, index: int) -> np.ndarray:
         """Read-only memory map (H, W, 3), uint8, RGB.
 
         Raises
         ------
         FileNotFoundError : the file was removed since
         """
-        path = picture_path(self.folder, self.names[index])
+        path = image_path(self.folder, self.names[index])
         try:
             return np.load(path, mmap_mode="r")
         except FileNotFoundError:
             raise FileNotFoundError(f"{path} is gone. Run `ebc prepare {self.dataset}`.") from None
 
     def crop(self, index: int, top: int, left: int, height: int, width: int) -> np.ndarray:
-        """A copy (height, width, 3) of a part of a picture; only that part is read.
+        """A copy (height, width, 3) of a part of an image; only that part is read.
 
         Raises
         ------
-        ValueError : the crop is empty, or not wholly inside the picture
+        ValueError : the crop is empty, or not wholly inside the image
         """
         full_height, full_width = self.sizes[index]
         down, across = (
@@ -104,21 +104,21 @@ class PreparedSplit(Sequence[Sample]):
                 f"{self.names[index]!r}, which has {full_height} rows and {full_width} columns: it "
                 "must be at least one pixel and lie inside."
             )
-        return np.array(self.picture(index)[top : top + height, left : left + width])
+        return np.array(self.image(index)[top : top + height, left : left + width])
 
     def __repr__(self) -> str:
         plural = self.noun[1] if self.is_labelled else "no labels"
         count = f"{int(self.counts.sum())} " if self.is_labelled else ""
-        return f"<{self.dataset} {self.split}: {len(self)} pictures, {count}{plural}>"
+        return f"<{self.dataset} {self.split}: {len(self)} images, {count}{plural}>"
 
 
-def picture_path(folder: Path, name: str) -> Path:
-    """Where the pixels of the picture ``name`` lie in a prepared split's folder."""
+def image_path(folder: Path, name: str) -> Path:
+    """Where the pixels of the image ``name`` lie in a prepared split's folder."""
     return folder / f"{name}.npy"
 
 
 def load_index(folder: Path) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray]:
-    """A prepared split's index: (meta, points (ΣN, 2), starts (P + 1,), sizes (P, 2)), P pictures.
+    """A prepared split's index: (meta, points (ΣN, 2), starts (P + 1,), sizes (P, 2)), P images.
 
     Raises
     ------

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ebclib.data.annotations import read_jhu, read_mat
 from ebclib.data.catalogue import SHANGHAITECH, Dataset, missing
-from ebclib.data.pictures import SUFFIXES
+from ebclib.data.images import SUFFIXES
 from ebclib.data.sample import Entry, natural
 
 _read_image_info = partial(read_mat, keys=("image_info",))
@@ -29,7 +29,7 @@ def shanghaitech(dataset: Dataset, root: Path, split: str) -> list[Entry]:
     )
     return [
         Entry(path.stem, path, truths / f"GT_{path.stem}.mat", _read_image_info)
-        for path in pictures_in(images)
+        for path in images_in(images)
     ]
 
 
@@ -39,7 +39,7 @@ def qnrf(dataset: Dataset, root: Path, split: str) -> list[Entry]:
     folder = _need(dataset, root, split, base / split.title(), base, (split,))
     return [
         Entry(path.stem, path, path.with_name(f"{path.stem}_ann.mat"), _read_ann_points)
-        for path in pictures_in(folder)
+        for path in images_in(folder)
     ]
 
 
@@ -52,17 +52,17 @@ def nwpu(dataset: Dataset, root: Path, split: str) -> list[Entry]:
     listing = base / f"{split}.txt"
     if not listing.is_file():
         raise missing(dataset, root, listing, split)
-    pictures = {path.stem: path for folder in folders for path in pictures_in(folder)}
+    images = {path.stem: path for folder in folders for path in images_in(folder)}
     labelled = split not in dataset.unlabelled
     entries = []
     for line in listing.read_text(encoding="utf-8").splitlines():
         if not line.strip():
             continue
         name = line.split()[0].removesuffix(".jpg").zfill(4)
-        if name not in pictures:
+        if name not in images:
             raise missing(dataset, root, folders[0].parent / "images_part…" / f"{name}.jpg", split)
         mat = base / "mats" / f"{name}.mat"
-        entries.append(Entry(name, pictures[name], *((mat, _read_ann_points) if labelled else ())))
+        entries.append(Entry(name, images[name], *((mat, _read_ann_points) if labelled else ())))
     return entries
 
 
@@ -73,7 +73,7 @@ def jhu(dataset: Dataset, root: Path, split: str) -> list[Entry]:
     images = _need(dataset, root, split, folder / "images", folder, ("images",))
     return [
         Entry(path.stem, path, folder / "gt" / f"{path.stem}.txt", read_jhu)
-        for path in pictures_in(images)
+        for path in images_in(images)
     ]
 
 
@@ -96,13 +96,13 @@ def published_entries(dataset: Dataset, root: Path, split: str) -> list[Entry]:
     entries = READERS[dataset.name](dataset, root, split)
     if not entries:
         raise missing(
-            dataset, root, f"pictures of the split {split!r} (its folder is empty)", split
+            dataset, root, f"images of the split {split!r} (its folder is empty)", split
         )
     return sorted(entries, key=lambda entry: natural(entry.name))
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """Picture files of one folder, hidden ones left out."""
+def images_in(folder: Path) -> list[Path]:
+    """Image files of one folder, hidden ones left out."""
     return [
         path
         for path in folder.iterdir()

@@ -1,4 +1,4 @@
-"""From a name to its pictures and points, whoever published them."""
+"""From a name to its images and points, whoever published them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def locate(data: str | Path) -> tuple[str, Path | None]:
 
 
 def read(name: str, split: str, root: str | Path | None = None) -> Sequence[Sample]:
-    """A split as published; pictures are decoded when asked for, at their own size.
+    """A split as published; images are decoded when asked for, at their own size.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def read(name: str, split: str, root: str | Path | None = None) -> Sequence[Samp
     published = dataset.splits[split]
     notes = []
     if published not in (None, len(entries)):
-        notes.append(f"{split}: {len(entries)} pictures are there, {published} were published")
+        notes.append(f"{split}: {len(entries)} images are there, {published} were published")
     return ReadSplit(entries, split not in dataset.unlabelled, dataset.noun, notes)
 
 
@@ -88,11 +88,11 @@ def sources(split: Sequence[Sample], name: str) -> list[Source]:
     """Where the samples of a split that `read` gave come from, for `prepare`."""
     if isinstance(split, ReadSplit):
         return list(split.entries)
-    first_size = cache(lambda: split[0].picture.shape[:2])
+    first_size = cache(lambda: split[0].image.shape[:2])
     code = _code_of(split)
     return [
-        DrawnSource(picture, split, index, f"{name} {code}", first_size)
-        for index, picture in enumerate(split.names)
+        DrawnSource(image, split, index, f"{name} {code}", first_size)
+        for index, image in enumerate(split.names)
     ]
 
 
@@ -111,14 +111,14 @@ class DrawnSource:
         return self.code
 
     def size(self) -> tuple[int, int]:
-        """(H, W) of the split's first picture: an estimate."""
+        """(H, W) of the split's first image: an estimate."""
         return self.first_size()
 
     def read(self) -> Raw:
-        """The picture, drawn, and its points."""
+        """The image, drawn, and its points."""
         sample = self.split[self.index]
-        digest = hashlib.sha256(sample.picture.tobytes()).hexdigest()
-        return Raw(sample.picture, sample.points, 1, digest)
+        digest = hashlib.sha256(sample.image.tobytes()).hexdigest()
+        return Raw(sample.image, sample.points, 1, digest)
 
 
 def _drawn(name: str, split: str) -> Sequence[Sample]:

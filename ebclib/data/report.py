@@ -21,8 +21,8 @@ def build_report(dataset: Dataset, indices: Mapping[str, Index], folder: Path) -
     Returns
     -------
     name, title, noun, folder;
-    splits : for each, pictures, published, labelled, points, least, mean, most (points of a
-        picture), empty, outside (points dropped), outside_pictures (name: points), greyscale,
+    splits : for each, images, published, labelled, points, least, mean, most (points of a
+        image), empty, outside (points dropped), outside_images (name: points), greyscale,
         exif_turned, points_turned (of those, with points that had to be turned along), resized,
         bytes, unreadable (name, problem), digest;
     near_duplicates : first and second (split, name, points), bits, identical;
@@ -51,13 +51,13 @@ def format_report(report: Mapping[str, Any]) -> str:
     splits = report["splits"]
     rows = [[f"{report['title']} ({report['name']})", *splits]]
     for label, key in (
-        ("pictures", "pictures"),
+        ("images", "images"),
         (report["noun"][1], "points"),
-        ("  least in a picture", "least"),
+        ("  least in an image", "least"),
         ("  mean", "mean"),
         ("  most", "most"),
         ("outside, dropped", "outside"),
-        ("empty pictures", "empty"),
+        ("empty images", "empty"),
         ("greyscale", "greyscale"),
         ("turned by EXIF", "exif_turned"),
         ("  points turned along", "points_turned"),
@@ -85,7 +85,7 @@ def _split_report(index: Index, published: int | None) -> dict[str, Any]:
     records, counts = meta["records"], np.diff(starts)
     some = len(counts) > 0 and meta["is_labelled"]
     return {
-        "pictures": len(records),
+        "images": len(records),
         "published": published,
         "labelled": meta["is_labelled"],
         "points": int(counts.sum()),
@@ -94,7 +94,7 @@ def _split_report(index: Index, published: int | None) -> dict[str, Any]:
         "most": int(counts.max()) if some else None,
         "empty": int((counts == 0).sum()) if some else None,
         "outside": sum(record["outside"] for record in records),
-        "outside_pictures": {r["name"]: r["outside"] for r in records if r["outside"]},
+        "outside_images": {r["name"]: r["outside"] for r in records if r["outside"]},
         "greyscale": sum(record["grey"] for record in records),
         "exif_turned": sum(record["orientation"] != 1 for record in records),
         "points_turned": sum(record["points_turned"] for record in records),
@@ -106,19 +106,19 @@ def _split_report(index: Index, published: int | None) -> dict[str, Any]:
 
 
 def _duplicates(indices: Mapping[str, Index]) -> list[dict[str, Any]]:
-    pictures = [
+    images = [
         ({"split": split, "name": record["name"], "points": int(count)}, record)
         for split, (meta, _, starts, _) in indices.items()
         for record, count in zip(meta["records"], np.diff(starts), strict=True)
     ]
     return [
         {
-            "first": pictures[pair.first][0],
-            "second": pictures[pair.second][0],
+            "first": images[pair.first][0],
+            "second": images[pair.second][0],
             "bits": pair.bits,
-            "identical": pictures[pair.first][1]["sha256"] == pictures[pair.second][1]["sha256"],
+            "identical": images[pair.first][1]["sha256"] == images[pair.second][1]["sha256"],
         }
-        for pair in near_pairs([record["hash"] for _, record in pictures])
+        for pair in near_pairs([record["hash"] for _, record in images])
     ]
 
 

@@ -12,37 +12,37 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from ebclib.data.pictures import decode, picture_header
+from ebclib.data.images import decode, image_header
 from ebclib.data.scaling import frame_of, place
 
 
 class Sample(NamedTuple):
-    """One picture and the people in it.
+    """One image and the people in it.
 
     Attributes
     ----------
-    picture : uint8 array (H, W, 3), RGB
+    image : uint8 array (H, W, 3), RGB
     points : float64 array (N, 2), columns x, y in pixels, 0 <= x < W and 0 <= y < H
-    name : the picture's name, unique in its split
+    name : the image's name, unique in its split
     """
 
-    picture: np.ndarray
+    image: np.ndarray
     points: np.ndarray
     name: str
 
 
 class Raw(NamedTuple):
-    """A picture as its file has it, turned upright, and the points as annotated.
+    """An image as its file has it, turned upright, and the points as annotated.
 
     Attributes
     ----------
-    picture : uint8 array (H, W, 3), RGB, upright
-    points : float64 array (N, 2); not yet turned, nor checked against the picture
+    image : uint8 array (H, W, 3), RGB, upright
+    points : float64 array (N, 2); not yet turned, nor checked against the image
     orientation : the file's EXIF orientation, 1 to 8
     sha256 : hex digest of the file
     """
 
-    picture: np.ndarray
+    image: np.ndarray
     points: np.ndarray
     orientation: int
     sha256: str
@@ -57,34 +57,34 @@ class Source(Protocol):
         """Changes when the source does; cheap (no file is read)."""
 
     def size(self) -> tuple[int, int]:
-        """(H, W) of the upright picture, without decoding it."""
+        """(H, W) of the upright image, without decoding it."""
 
     def read(self) -> Raw:
-        """The picture and its points; ValueError or OSError when either cannot be had."""
+        """The image and its points; ValueError or OSError when either cannot be had."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A picture file and where its points are.
+    """An image file and where its points are.
 
     Attributes
     ----------
     name : unique in the split
-    picture : the picture's file
+    image : the image's file
     annotation : the file its points are in; None where ``given`` has them, or there are none
     load : reads ``annotation``, gives (N, 2)
-    given : the points themselves, when one file lists those of many pictures
+    given : the points themselves, when one file lists those of many images
     """
 
     name: str
-    picture: Path
+    image: Path
     annotation: Path | None = None
     load: Callable[[Path], np.ndarray] | None = None
     given: np.ndarray | None = None
 
     def stamp(self) -> str:
-        """Size and time of the picture and its annotation (or a hash of the given points)."""
-        parts = [file_stamp(self.picture)]
+        """Size and time of the image and its annotation (or a hash of the given points)."""
+        parts = [file_stamp(self.image)]
         if self.annotation is not None:
             parts.append(file_stamp(self.annotation))
         if self.given is not None:
@@ -92,41 +92,41 @@ class Entry:
         return " ".join(parts)
 
     def size(self) -> tuple[int, int]:
-        """(H, W) of the upright picture, from the file's header."""
-        return picture_header(self.picture)[0]
+        """(H, W) of the upright image, from the file's header."""
+        return image_header(self.image)[0]
 
     def framed_points(self) -> tuple[np.ndarray, tuple[int, int]]:
-        """The points as annotated, and (H, W) of the picture that they fit: upright, or as stored."""
-        points, (size, orientation) = self.points(), picture_header(self.picture)
+        """The points as annotated, and (H, W) of the image that they fit: upright, or as stored."""
+        points, (size, orientation) = self.points(), image_header(self.image)
         return points, frame_of(points, size, orientation)
 
     def points(self) -> np.ndarray:
-        """(N, 2) as annotated; (0, 2) for a picture without labels."""
+        """(N, 2) as annotated; (0, 2) for an image without labels."""
         if self.given is not None:
             return self.given
         if self.annotation is None or self.load is None:
             return np.empty((0, 2))
         if not self.annotation.is_file():
             raise FileNotFoundError(
-                f"{self.picture} has no annotation: {self.annotation} is missing."
+                f"{self.image} has no annotation: {self.annotation} is missing."
             )
         return self.load(self.annotation)
 
     def read(self) -> Raw:
-        """The picture and its points; ValueError or OSError naming the file at fault."""
-        data = self.picture.read_bytes()
-        picture, orientation = decode(data, self.picture)
-        return Raw(picture, self.points(), orientation, hashlib.sha256(data).hexdigest())
+        """The image and its points; ValueError or OSError naming the file at fault."""
+        data = self.image.read_bytes()
+        image, orientation = decode(data, self.image)
+        return Raw(image, self.points(), orientation, hashlib.sha256(data).hexdigest())
 
 
 class ReadSplit(Sequence[Sample]):
-    """A split as published: pictures are decoded when asked for, at their own size, upright.
+    """A split as published: images are decoded when asked for, at their own size, upright.
 
-    Points outside their picture are left out; `prepare` counts them.
+    Points outside their image are left out; `prepare` counts them.
 
     Attributes
     ----------
-    names : the pictures' names
+    names : the images' names
     entries : where each comes from
     is_labelled : False where the publisher keeps the points (`points` are then empty)
     noun : what is counted, (singular, plural)
@@ -154,8 +154,8 @@ class ReadSplit(Sequence[Sample]):
             return [self[i] for i in range(*index.indices(len(self)))]
         entry = self.entries[index]
         raw = entry.read()
-        points, _, _ = place(raw.points, raw.picture.shape[:2], raw.orientation)
-        return Sample(raw.picture, points, entry.name)
+        points, _, _ = place(raw.points, raw.image.shape[:2], raw.orientation)
+        return Sample(raw.image, points, entry.name)
 
 
 def natural(text: str | Path) -> list:

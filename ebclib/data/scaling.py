@@ -1,4 +1,4 @@
-"""Geometry of preparation: turning points with their picture, and scaling both."""
+"""Geometry of preparation: turning points with their image, and scaling both."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 MAX_PIXELS = 100_000_000
-"""A prepared picture holds at most so many pixels (300 MB as uint8)."""
+"""A prepared image holds at most so many pixels (300 MB as uint8)."""
 
 ORDINARY_OUTSIDE, MOST_OUTSIDE = 0.01, 0.1
 """Shares of points outside their image: up to the first is ordinary, above the second an error."""
@@ -27,12 +27,12 @@ def clamp(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def turn(points: np.ndarray, size: tuple[int, int], orientation: int) -> np.ndarray:
-    """Points of a stored picture where they are once it is upright.
+    """Points of a stored image where they are once it is upright.
 
     Parameters
     ----------
-    points : (N, 2), x and y in the picture as stored
-    size : (H, W) of the picture as stored
+    points : (N, 2), x and y in the image as stored
+    size : (H, W) of the image as stored
     orientation : EXIF tag 274, 1 (upright) to 8; CIPA DC-008, 4.6.4.A
     """
     height, width = size
@@ -54,15 +54,15 @@ def turn(points: np.ndarray, size: tuple[int, int], orientation: int) -> np.ndar
 def place(
     points: np.ndarray, size: tuple[int, int], orientation: int = 1
 ) -> tuple[np.ndarray, int, bool]:
-    """The annotated points on the upright picture.
+    """The annotated points on the upright image.
 
-    Where EXIF swaps the sides and more points fit the picture as stored than the upright one, they
+    Where EXIF swaps the sides and more points fit the image as stored than the upright one, they
     were annotated on the stored one and are turned along.
 
     Parameters
     ----------
     points : (N, 2) as annotated
-    size : (H, W) of the upright picture
+    size : (H, W) of the upright image
     orientation : EXIF orientation of its file
 
     Returns
@@ -80,7 +80,7 @@ def place(
 
 
 def frame_of(points: np.ndarray, size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """(H, W) of the picture that points were annotated on: upright (``size``), or as its file stores it.
+    """(H, W) of the image that points were annotated on: upright (``size``), or as its file stores it.
 
     The latter where EXIF swaps the sides, and more points fit it.
     """
@@ -135,7 +135,7 @@ def doubts(points: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> tu
 def prepared_size(
     size: tuple[int, int], least_side: int = 448, longest_side: int | None = None
 ) -> tuple[int, int]:
-    """(H, W) of a picture after preparation, its aspect kept up to rounding.
+    """(H, W) of an image after preparation, its aspect kept up to rounding.
 
     The longest side shrinks to ``longest_side`` where it is longer; then, and with priority, the
     least side grows to ``least_side`` where it is shorter. Never more than is needed.
@@ -161,7 +161,7 @@ def prepared_size(
             "cut it into parts" if grown else "give the data set a `longest_side`, or cut it up"
         )
         raise ValueError(
-            f"a picture of {size[1]} x {size[0]} would be {new_longest} x {new_least} once "
+            f"an image of {size[1]} x {size[0]} would be {new_longest} x {new_least} once "
             f"prepared (least side {least_side}), {new_least * new_longest / 1e6:.0f} megapixels; at "
             f"most {MAX_PIXELS / 1e6:.0f} are allowed: {advice}."
         )
@@ -171,7 +171,7 @@ def prepared_size(
 def scale_points(
     points: np.ndarray, size: tuple[int, int], new_size: tuple[int, int]
 ) -> np.ndarray:
-    """``points`` (N, 2) of a picture of ``size`` (H, W) resized to ``new_size``; none falls out."""
+    """``points`` (N, 2) of an image of ``size`` (H, W) resized to ``new_size``; none falls out."""
     if size == new_size:
         return points
     ratio = np.array([new_size[1] / size[1], new_size[0] / size[0]])

@@ -14,7 +14,7 @@ from ebclib.data.catalogue import LEAST_SIDE
 
 FILE = "dataset.yaml"
 FRACTIONS = {"train": 0.8, "test": 0.2}
-"""How pictures are divided where there are no folders for splits."""
+"""How images are divided where there are no folders for splits."""
 
 _SPELLINGS = {
     "train": ("train", "training", "train_data"),
@@ -31,8 +31,8 @@ class FolderSettings:
     ----------
     title : for tables
     noun, plural : what is counted; a plural not given is English's (goose, geese)
-    longest_side : longest side of a prepared picture, pixels
-    least_side : its least side, pixels; smaller pictures are enlarged
+    longest_side : longest side of a prepared image, pixels
+    least_side : its least side, pixels; smaller images are enlarged
     splits : folders ``{train: dir, test: dir}`` or parts ``{train: 0.8, test: 0.2}``; not given:
         the folders train, val, test that are there, or else `FRACTIONS`
     seed : of the division into parts

@@ -1,4 +1,4 @@
-"""Is a picture like those a model was trained on? A few traits of it, against the training pictures'."""
+"""Is an image like those a model was trained on? A few traits of it, against the training images'."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from PIL import Image
 from ebclib.blocks import block_counts
 from ebclib.data import PreparedSplit
 
-MOST_PICTURES = 400
-"""So many training pictures are looked at, evenly spaced."""
+MOST_IMAGES = 400
+"""So many training images are looked at, evenly spaced."""
 
 MOST_SIDE_PX = 2048
-"""Of a larger picture the middle is looked at."""
+"""Of a larger image the middle is looked at."""
 
 SQUARE_PX = 64
 """Side of the square whose people are `crowding`."""
 
 TAIL = 0.0025
-"""The share of training pictures beyond each limit; at least the outermost picture is the limit."""
+"""The share of training images beyond each limit; at least the outermost image is the limit."""
 
 ROOM = {"side_px": 2.0}
-"""How many times beyond the training pictures a trait may lie that these hardly vary in."""
+"""How many times beyond the training images a trait may lie that these hardly vary in."""
 
 _SAYINGS = {  # below and above the limits: value, then both limits
     "brightness": (
@@ -56,24 +56,24 @@ _SAYINGS = {  # below and above the limits: value, then both limits
 }
 
 
-def traits(picture: np.ndarray) -> dict[str, float]:
-    """What is looked at in a picture's pixels.
+def traits(image: np.ndarray) -> dict[str, float]:
+    """What is looked at in an image's pixels.
 
     ``brightness`` and ``contrast`` are mean and standard deviation of its grey values (0 to 255).
-    ``sharpness`` is log₂ of the mean squared difference of neighbouring pixels, over that of the picture
+    ``sharpness`` is log₂ of the mean squared difference of neighbouring pixels, over that of the image
     at half its size: the slope of its spectrum in the finest octave, whatever its contrast. About −2 is
-    a smooth surface, a blurred or an enlarged picture, +2 pure noise. ``side_px`` is the longest side.
+    a smooth surface, a blurred or an enlarged image, +2 pure noise. ``side_px`` is the longest side.
 
     Parameters
     ----------
-    picture : uint8 (H, W, 3), at the size at which it is counted
+    image : uint8 (H, W, 3), at the size at which it is counted
 
     >>> traits(np.full((20, 30, 3), 7, np.uint8))["brightness"]
     7.0
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     top, left = max(height - MOST_SIDE_PX, 0) // 2, max(width - MOST_SIDE_PX, 0) // 2
-    middle = picture[top : top + MOST_SIDE_PX, left : left + MOST_SIDE_PX]
+    middle = image[top : top + MOST_SIDE_PX, left : left + MOST_SIDE_PX]
     grey = np.asarray(Image.fromarray(np.ascontiguousarray(middle)).convert("L"), np.float32)
     h, w = (side // 2 for side in grey.shape)
     even = grey[: 2 * h, : 2 * w]
@@ -87,7 +87,7 @@ def traits(picture: np.ndarray) -> dict[str, float]:
 
 
 def crowding(density: np.ndarray, block_size_px: int) -> float:
-    """The most people in any square of 64 × 64 px; in a smaller picture, what it has in all.
+    """The most people in any square of 64 × 64 px; in a smaller image, what it has in all.
 
     Parameters
     ----------
@@ -101,43 +101,43 @@ def crowding(density: np.ndarray, block_size_px: int) -> float:
 
 @dataclass(frozen=True)
 class TrainingStats:
-    """The traits of a model's training pictures, and so what is unlike them.
+    """The traits of a model's training images, and so what is unlike them.
 
-    A picture drawn like the n training pictures lies beyond one side's limit of one trait with a chance
+    An image drawn like the n training images lies beyond one side's limit of one trait with a chance
     of ⌊`TAIL`·(n + 1)⌋ / (n + 1), or 1 / (n + 1) where that is more (ranks are equally likely; the
     reasoning of conformal prediction). That makes few false flags, and no promise to see all that is
     strange.
 
     Attributes
     ----------
-    pictures : n, how many were looked at
+    images : n, how many were looked at
     limits : trait → (low, middle, high) of these
     """
 
-    pictures: int
+    images: int
     limits: Mapping[str, tuple[float, float, float]]
 
     @classmethod
     def of(cls, split: PreparedSplit, indices: Sequence[int], block_size_px: int) -> TrainingStats:
-        """Look at training pictures; a few milliseconds each.
+        """Look at training images; a few milliseconds each.
 
         Parameters
         ----------
-        split : prepared pictures
+        split : prepared images
         indices : those trained on
 
         Raises
         ------
-        ValueError : no picture
+        ValueError : no image
         """
         if not len(indices):
-            raise ValueError("There is no training picture to look at.")
-        places = np.linspace(0, len(indices) - 1, min(len(indices), MOST_PICTURES))
+            raise ValueError("There is no training image to look at.")
+        places = np.linspace(0, len(indices) - 1, min(len(indices), MOST_IMAGES))
         rows = []
         for index in np.asarray(indices)[places.round().astype(int)]:
             sample = split[int(index)]
-            people = block_counts(sample.points, *sample.picture.shape[:2], block_size_px)
-            row = traits(np.asarray(sample.picture))
+            people = block_counts(sample.points, *sample.image.shape[:2], block_size_px)
+            row = traits(np.asarray(sample.image))
             rows.append(row | {"crowding": crowding(people, block_size_px)})
         n = len(rows)
         outermost = max(math.floor(TAIL * (n + 1)), 1) - 1
@@ -149,7 +149,7 @@ class TrainingStats:
         return cls(n, limits)
 
     def flags(self, found: Mapping[str, float]) -> list[str]:
-        """What is unlike the training pictures, a sentence each; empty for a usual picture.
+        """What is unlike the training images, a sentence each; empty for a usual image.
 
         Parameters
         ----------

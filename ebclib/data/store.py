@@ -15,11 +15,11 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ebclib.data.catalogue import Dataset
-from ebclib.data.prepared_split import INDEX, load_index, picture_path, save_index
+from ebclib.data.prepared_split import INDEX, load_index, image_path, save_index
 from ebclib.data.sample import Source, natural
 
 JOURNAL = "journal.*.jsonl"
-"""What an unfinished preparation has done so far, a picture a line; gone once there is an index."""
+"""What an unfinished preparation has done so far, an image a line; gone once there is an index."""
 
 Problem = tuple[Source, str]
 """A source that cannot be used, and why."""
@@ -27,14 +27,14 @@ Problem = tuple[Source, str]
 
 @dataclass(frozen=True)
 class Done:
-    """A picture that is prepared: what the index keeps of it, and its points (N, 2)."""
+    """An image that is prepared: what the index keeps of it, and its points (N, 2)."""
 
     record: dict[str, Any]
     points: np.ndarray
 
 
 class Store:
-    """A split's prepared files, by picture.
+    """A split's prepared files, by image.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class Store:
 
     Attributes
     ----------
-    done : what is prepared already, by the picture's name
+    done : what is prepared already, by the image's name
     meta : the index's description, None if there is no index that serves
     """
 
@@ -66,18 +66,18 @@ class Store:
                 self.done[record["name"]] = Done(record, part)
 
     def is_fresh(self, source: Source) -> bool:
-        """Whether the prepared picture is there, and its source as it was."""
+        """Whether the prepared image is there, and its source as it was."""
         item = self.done.get(source.name)
         if item is None or item.record["stamp"] != source.stamp():
             return False
         height, width = item.record["size"]
         try:
-            return picture_path(self.folder, source.name).stat().st_size > height * width * 3
+            return image_path(self.folder, source.name).stat().st_size > height * width * 3
         except FileNotFoundError:
             return False
 
     def begin(self, keep: set[str]) -> None:
-        """Forget all pictures but those in ``keep``, and put a journal in the index's place."""
+        """Forget all images but those in ``keep``, and put a journal in the index's place."""
         self.done = {name: item for name, item in self.done.items() if name in keep}
         old = list(self.folder.glob(JOURNAL))
         path = self.folder / JOURNAL.replace("*", f"{os.getpid()}-{time.time_ns()}")
@@ -93,7 +93,7 @@ class Store:
                     part.unlink()
 
     def add(self, item: Done) -> None:
-        """Note a picture whose pixels are written."""
+        """Note an image whose pixels are written."""
         self.done[item.record["name"]] = item
         self._note(item)
 
@@ -106,7 +106,7 @@ class Store:
     def finish(
         self, sources: Sequence[Source], bad: Sequence[Problem], facts: dict[str, Any]
     ) -> None:
-        """Write the index of ``sources`` (all but the bad), and remove other pictures' files.
+        """Write the index of ``sources`` (all but the bad), and remove other images' files.
 
         ``facts`` goes into the index as it is.
         """
@@ -126,7 +126,7 @@ class Store:
         }
         points, sizes = [item.points for item in items], [record["size"] for record in records]
         save_index(self.folder, meta, points, sizes)
-        keep = {picture_path(self.folder, name) for name in meta["names"]}
+        keep = {image_path(self.folder, name) for name in meta["names"]}
         for path in [*self.folder.rglob("*.npy"), *self.folder.glob(JOURNAL)]:
             if path not in keep:
                 path.unlink(missing_ok=True)

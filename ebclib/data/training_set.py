@@ -81,8 +81,8 @@ def count_histogram(
 ) -> np.ndarray:
     """How many training blocks hold 0, 1, 2, … people, as ``config.representatives`` counts blocks.
 
-    ``"grid"``: the pictures' own blocks. ``"windows"``: all stride-1 windows. ``"scaled"``: the blocks
-    of crops drawn as training draws them, ten a picture; a crop shown smaller puts more people into a block.
+    ``"grid"``: the images' own blocks. ``"windows"``: all stride-1 windows. ``"scaled"``: the blocks
+    of crops drawn as training draws them, ten an image; a crop shown smaller puts more people into a block.
 
     Returns
     -------

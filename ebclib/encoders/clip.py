@@ -36,10 +36,10 @@ class DenseResNet(nn.Module):
         super().__init__()
         self.visual = visual
 
-    def forward(self, picture: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor:
         """The last stage's map; at H/16 once `limit_stride` has been there."""
         visual = self.visual
-        features = visual.stem(picture)
+        features = visual.stem(image)
         for stage in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
             features = stage(features)
         return features

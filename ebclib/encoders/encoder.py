@@ -16,8 +16,8 @@ class Encoder:
     ----------
     image : module, (B, 3, H, W) normalised → (B, C, H / stride, W / stride)
     channels : C
-    stride_px : picture pixels to one feature
-    mean, std : normalisation of pictures in [0, 1], one value a colour
+    stride_px : image pixels to one feature
+    mean, std : normalisation of images in [0, 1], one value a colour
     embedding : D, the width of the embedding that sentences and features share
     embed_text : sentences → (N, D) float32; None where there is no text tower, or none was loaded
     source : which weights these are, for the run's provenance

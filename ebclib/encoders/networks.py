@@ -29,12 +29,12 @@ class DenseTimm(nn.Module):
         self.trunk, self.tokens = trunk, tokens
         self.patch_px = trunk.patch_embed.patch_size[0] if tokens else 32
 
-    def forward(self, picture: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor:
         """The map of C channels before pooling."""
         if not self.tokens:
-            return self.trunk.forward_features(picture)
+            return self.trunk.forward_features(image)
         (features,) = self.trunk.forward_intermediates(
-            picture, indices=1, norm=True, output_fmt="NCHW", intermediates_only=True
+            image, indices=1, norm=True, output_fmt="NCHW", intermediates_only=True
         )
         return features
 
@@ -103,17 +103,17 @@ def timm_encoder(trunk: nn.Module, stride_px: int, source: str, **text: Any) -> 
 
 
 def dense_timm(trunk: nn.Module, stride_px: int) -> DenseTimm:
-    """A timm network as a dense encoder of pictures of any size, its classifier dropped.
+    """A timm network as a dense encoder of images of any size, its classifier dropped.
 
     Raises
     ------
-    ValueError : a network that makes neither a map nor a grid of tokens of any picture
+    ValueError : a network that makes neither a map nor a grid of tokens of any image
     """
     tokens = hasattr(trunk, "blocks") and hasattr(trunk, "patch_embed")
     image = DenseTimm(trunk, tokens)
     try:
         if tokens:
-            # What timm sets where a ViT is built for pictures of any size (dynamic_img_size).
+            # What timm sets where a ViT is built for images of any size (dynamic_img_size).
             trunk.dynamic_img_size, trunk.patch_embed.strict_img_size = True, False
             trunk.patch_embed.flatten, trunk.patch_embed.output_fmt = False, Format.NHWC
         drop_unused(trunk, image, 8 * image.patch_px)
@@ -121,13 +121,13 @@ def dense_timm(trunk: nn.Module, stride_px: int) -> DenseTimm:
             limit_stride(image, stride_px)
     except (AttributeError, RuntimeError, TypeError, AssertionError) as problem:
         raise ValueError(
-            f"{type(trunk).__name__} makes no feature map of pictures of any size: {problem}"
+            f"{type(trunk).__name__} makes no feature map of images of any size: {problem}"
         ) from problem
     return image
 
 
 def channels_and_stride(image: DenseTimm) -> tuple[int, int]:
-    """How many channels a feature has, and how many picture pixels lie between two of them."""
+    """How many channels a feature has, and how many image pixels lie between two of them."""
     side_px = 8 * image.patch_px
     _, channels, height, _ = probe(image, side_px)
     return channels, side_px // height

@@ -12,11 +12,11 @@ STRIDED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 
 
 def limit_stride(network: nn.Module, stride_px: int) -> None:
-    """Take away every halving that would make a feature coarser than ``stride_px`` picture pixels.
+    """Take away every halving that would make a feature coarser than ``stride_px`` image pixels.
 
     This is what CLIP-EBC does to the last stage of CLIP's ResNets (paper, Sec. III-B). Convolutions
     keep their weights and lose their stride, shortcuts included; pools of two pixels become nothing.
-    Which ones they are is seen from a small picture sent through.
+    Which ones they are is seen from a small image sent through.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def limit_stride(network: nn.Module, stride_px: int) -> None:
 
 @torch.no_grad()
 def probe(network: nn.Module, side_px: int = PROBE_PX) -> tuple[int, ...]:
-    """The shape (1, C, h, w) of the features of a grey square picture; batch-norm statistics untouched."""
+    """The shape (1, C, h, w) of the features of a grey square image; batch-norm statistics untouched."""
     was_training = network.training
     features = network.eval()(torch.zeros(1, 3, side_px, side_px))
     network.train(was_training)

@@ -24,15 +24,15 @@ class Variant:
     architecture : its name there
     weights : the default tag of the pretrained weights
     stage : the entry of timm's ``feature_info`` that the encoder ends with; None: its last map
-    stride_px : the most picture pixels to one feature of a convolutional encoder; later strides are
+    stride_px : the most image pixels to one feature of a convolutional encoder; later strides are
         taken away, their weights kept
     decoder : widths of the 3×3 convolutions between encoder and head
     dilation : of these
-    decoder_stride_px : picture pixels to one position of the decoder; features are interpolated to it
+    decoder_stride_px : image pixels to one position of the decoder; features are interpolated to it
     bottleneck : the residual block before the text head, where asked for, is one of three convolutions
     has_text : it has a text tower, and so can have the text head
     input_px : side of a training crop where the recipe does not say otherwise
-    windows : whole pictures are counted in windows of the training size (ViT), not in one piece
+    windows : whole images are counted in windows of the training size (ViT), not in one piece
     source : where it comes from
     """
 

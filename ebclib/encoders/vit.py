@@ -18,7 +18,7 @@ class DenseViT(nn.Module):
     """Patch tokens after the final layer norm: (B, 3, H, W) → (B, C, H / patch, W / patch).
 
     The class token takes part and is dropped at the end; position embeddings are interpolated to the
-    picture's own grid (bicubic). With visual prompts (Jia et al. 2022) the transformer is frozen and
+    image's own grid (bicubic). With visual prompts (Jia et al. 2022) the transformer is frozen and
     only they learn: ``shallow`` tokens enter before the first layer, ``deep`` ones anew at each layer.
 
     Parameters
@@ -52,16 +52,16 @@ class DenseViT(nn.Module):
         else:
             self.prompts = None
 
-    def forward(self, picture: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor:
         """Dense features; H and W are multiples of the patch's side."""
-        height, width = (side // self.patch_px for side in picture.shape[-2:])
-        tokens = self.tokens(picture)[:, -height * width :]  # (B, h·w, C)
+        height, width = (side // self.patch_px for side in image.shape[-2:])
+        tokens = self.tokens(image)[:, -height * width :]  # (B, h·w, C)
         return tokens.transpose(1, 2).unflatten(2, (height, width))
 
-    def tokens(self, picture: Tensor) -> Tensor:
+    def tokens(self, image: Tensor) -> Tensor:
         """All tokens after the final layer norm, (B, 1 + prompts + h·w, C); the class token first."""
         visual = self.visual
-        patches = visual.conv1(picture)  # (B, C, h, w)
+        patches = visual.conv1(image)  # (B, C, h, w)
         position = self._positions(*patches.shape[-2:]).to(patches.dtype)
         patches = patches.flatten(2).transpose(1, 2)  # (B, h·w, C)
         first = visual.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)

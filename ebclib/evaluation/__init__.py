@@ -1,4 +1,4 @@
-"""How wrong a model is: predictions of whole pictures, MAE and RMSE, intervals, and where people stand."""
+"""How wrong a model is: predictions of whole images, MAE and RMSE, intervals, and where people stand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ebclib.evaluation.windows import inner_bar, predict_map
 from ebclib.models import BlockwiseModel
 
 COVERAGE = 0.9
-"""The share of pictures that an interval is made to hold."""
+"""The share of images that an interval is made to hold."""
 
 _Values = TypeVar("_Values", float, pd.Series)
 
@@ -34,22 +34,22 @@ def predict(
     state: PartialState | None = None,
     positions: bool = False,
 ) -> pd.DataFrame:
-    """Count the people in whole pictures, one after the other.
+    """Count the people in whole images, one after the other.
 
     Parameters
     ----------
-    model : pictures → logits; a `BlockwiseModel`, or one wrapped for a device or precision
-    split : prepared pictures
+    model : images → logits; a `BlockwiseModel`, or one wrapped for a device or precision
+    split : prepared images
     indices : which of them; None takes all
     network : the `BlockwiseModel` inside ``model`` where it is wrapped
     progress : what the progress bar says; None shows none
-    state : processes that share the pictures; every one calls this and gets all rows. None: this
+    state : processes that share the images; every one calls this and gets all rows. None: this
         process counts them all
     positions : find where the people are, too
 
     Returns
     -------
-    a row a picture, in the order asked for: ``image``, ``points`` (people annotated), ``count`` (people
+    one row per image, in the order asked for: ``image``, ``points`` (people annotated), ``count`` (people
     predicted), ``deviation`` (people; the standard deviation if blocks erred independently, a scale
     and no more); where asked for ``positions``, an array (n, 2) of x and y in pixels
     """
@@ -61,10 +61,10 @@ def predict(
     chosen = [int(i) for i in (range(len(split)) if indices is None else indices)]
     own = slice(state.process_index, None, state.num_processes) if state else slice(None)
     places = range(len(chosen))[own]
-    for place in inner_bar(places, progress, "picture"):
+    for place in inner_bar(places, progress, "image"):
         sample = split[chosen[place]]
-        picture = torch.from_numpy(np.array(sample.picture)).permute(2, 0, 1).to(device)
-        maps = predict_map(model, picture, network)
+        image = torch.from_numpy(np.array(sample.image)).permute(2, 0, 1).to(device)
+        maps = predict_map(model, image, network)
         row = {
             "place": place,
             "image": sample.name,
@@ -73,7 +73,7 @@ def predict(
             "deviation": maps.variance.sum().sqrt().item(),
         }
         if positions:
-            density, size = maps.density.float().cpu().numpy(), sample.picture.shape[:2]
+            density, size = maps.density.float().cpu().numpy(), sample.image.shape[:2]
             row["positions"] = find_positions(density, network.block_size_px, size)
         rows.append(row)
     model.train(was_training)
@@ -104,15 +104,15 @@ def errors(points: Sequence[float], counts: Sequence[float]) -> dict[str, float]
 
 
 def conformal_factor(held_out: pd.DataFrame, coverage: float = COVERAGE) -> float:
-    """How many deviations an interval must reach to hold ``coverage`` of unseen pictures.
+    """How many deviations an interval must reach to hold ``coverage`` of unseen images.
 
     Split-conformal prediction (Vovk et al. 2005; Lei et al. 2018, Sec. 5.2): the ⌈(n + 1)·coverage⌉-th
-    smallest of |points − count| / (deviation + 1) over the n held-out pictures; infinite where n is too
+    smallest of |points − count| / (deviation + 1) over the n validation images; infinite where n is too
     small to promise that coverage.
 
     Parameters
     ----------
-    held_out : what `predict` returns for pictures the weights were not fitted to
+    held_out : what `predict` returns for images the weights were not fitted to
     """
     scores = np.sort((held_out["points"] - held_out["count"]).abs() / (held_out["deviation"] + 1))
     rank = math.ceil((len(scores) + 1) * coverage)
@@ -144,12 +144,12 @@ def matches_table(
     annotated: Sequence[np.ndarray],
     distances_px: Sequence[float] = DISTANCES_PX,
 ) -> pd.DataFrame:
-    """Positions against people, a row for each picture and distance: image, distance_px, tp, fp, fn.
+    """Positions against people, a row for each image and distance: image, distance_px, tp, fp, fn.
 
     Parameters
     ----------
     predictions : columns image and positions, as `predict` gives them
-    annotated : (m, 2) of each picture
+    annotated : (m, 2) of each image
     distances_px : from a point to its person, at most
     """
     rows = []
@@ -162,7 +162,7 @@ def matches_table(
 
 
 def localisation(matches: pd.DataFrame) -> list[dict[str, float]]:
-    """Precision, recall and F1 at each distance of a `matches_table`, over all its pictures together.
+    """Precision, recall and F1 at each distance of a `matches_table`, over all its images together.
 
     >>> table = pd.DataFrame({"distance_px": [8.0, 8.0], "tp": [1, 1], "fp": [0, 1], "fn": [2, 0]})
     >>> localisation(table)[0]["recall"]
@@ -187,7 +187,7 @@ def summarise(
     Parameters
     ----------
     predictions : columns points, count, lower, upper
-    training_counts : people in each training picture; their mean is the simplest predictor there is
+    training_counts : people in each training image; their mean is the simplest predictor there is
     """
     points = predictions["points"]
     mean = errors(points, np.full(len(points), np.mean(training_counts)))

@@ -33,12 +33,12 @@ class ModelInfo:
     ----------
     config : every parameter of the run, its name among them
     noun : what is counted, (singular, plural)
-    least_side, longest_side : pixels; pictures are grown and shrunk to these as its data set's were
+    least_side, longest_side : pixels; images are grown and shrunk to these as its data set's were
     interval_factor : deviations from the count to either end of a 90 % interval
         (`evaluation.conformal_factor`); None: not calibrated
-    held_out_images : pictures that factor comes from
-    coverage : the share of pictures that the interval is made to hold
-    familiar : traits of its training pictures; None: not known
+    held_out_images : images that factor comes from
+    coverage : the share of images that the interval is made to hold
+    familiar : traits of its training images; None: not known
     """
 
     config: Config
@@ -56,7 +56,7 @@ class ModelInfo:
 
         Parameters
         ----------
-        factor : of `evaluation.conformal_factor`; infinite where the pictures are too few
+        factor : of `evaluation.conformal_factor`; infinite where the images are too few
         """
         dataset = data.describe(config.dataset)
         return cls(
@@ -71,7 +71,7 @@ class ModelInfo:
 
     @classmethod
     def of_run(cls, run: Run) -> ModelInfo:
-        """What the files beside older weights say: no training pictures, and no interval before it was
+        """What the files beside older weights say: no training images, and no interval before it was
         evaluated."""
         metrics = run.metrics if run.is_finished else {}
         factor = metrics.get("interval_factor")

@@ -45,7 +45,7 @@ def find_positions(
     ----------
     density : (h, w), people per block, nowhere below 0
     block_size_px : r
-    size : (H, W) of the picture; its last blocks may reach over the border, the points do not
+    size : (H, W) of the image; its last blocks may reach over the border, the points do not
 
     Returns
     -------
@@ -86,7 +86,7 @@ def find_positions(
 
 @dataclass(frozen=True)
 class Matches:
-    """Points found against people annotated; sums of it are over pictures (micro-averages).
+    """Points found against people annotated; sums of it are over images (micro-averages).
 
     Attributes
     ----------
@@ -160,7 +160,7 @@ def _most_pairs(rows: np.ndarray, columns: np.ndarray, n: int, m: int) -> int:
 
 
 def total(matches: Iterable[Matches]) -> Matches:
-    """Pictures taken together: the sum of what each has.
+    """Images taken together: the sum of what each has.
 
     >>> total([Matches(1, 2, 0), Matches(1, 0, 2)]).f1
     0.5
@@ -191,7 +191,7 @@ def _checked(density: np.ndarray, block_size_px: int, size: tuple[int, int] | No
     covered = None if size is None else tuple(-(-side // block_size_px) for side in size)
     if covered not in (None, density.shape):
         raise ValueError(
-            f"A picture of {size} (H, W) has {covered} blocks of {block_size_px} px; the density's "
+            f"An image of {size} (H, W) has {covered} blocks of {block_size_px} px; the density's "
             f"shape is {density.shape}."
         )
     return density

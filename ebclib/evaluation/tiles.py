@@ -1,4 +1,4 @@
-"""Where the tiles of a large picture lie, and how far beyond a tile a model has to look."""
+"""Where the tiles of a large image lie, and how far beyond a tile a model has to look."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def spans(length_px: int, tile_px: int, margin_px: int, step_px: int) -> list[Sp
 
     Parameters
     ----------
-    length_px : of the picture's side
+    length_px : of the image's side
     tile_px : the longest a tile may be, margins included
-    margin_px : rounded up to a multiple of ``step_px``; there is none at the picture's border
+    margin_px : rounded up to a multiple of ``step_px``; there is none at the image's border
     step_px : what both the model's features and its blocks begin at
 
     Raises
@@ -64,17 +64,17 @@ def reach_px(network: BlockwiseModel, limit_px: int = 8192) -> int | None:
     """How far from a block a pixel can lie and still change what the model says of that block.
 
     Half of the theoretical receptive field, rounded up to whole features, and measured, not added up
-    from layers: a column of a picture is made "not a number", which every block that looks at it then
+    from layers: a column of an image is made "not a number", which every block that looks at it then
     is. Convolutions by other algorithms than the direct one would spread it, so cuDNN is left out.
 
     Parameters
     ----------
     network : the model, left as it was found
-    limit_px : the widest picture that is tried
+    limit_px : the widest image that is tried
 
     Returns
     -------
-    pixels; None where every block sees the whole picture (a global pool, attention, group norm)
+    pixels; None where every block sees the whole image (a global pool, attention, group norm)
 
     >>> from ebclib.encoders import build_encoder
     >>> reach_px(BlockwiseModel(build_encoder("mobilenetv2", "none"), [0, 1], head="linear"))

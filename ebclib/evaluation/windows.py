@@ -1,7 +1,7 @@
-"""A picture to its density map: in one piece, in tiles that say the same, or in windows that are averaged.
+"""An image to its density map: in one piece, in tiles that say the same, or in windows that are averaged.
 
 A convolutional model is counted whole, and where that would take too much memory in tiles with enough
-of their surroundings that nobody could tell. A model trained on pictures of one size (ViT) is counted
+of their surroundings that nobody could tell. A model trained on images of one size (ViT) is counted
 in windows of that size, and blocks that several windows see get the mean of what they say.
 """
 
@@ -24,7 +24,7 @@ from ebclib.evaluation.tiles import reach_px, spans
 from ebclib.models import BlockwiseModel
 
 TILE_PX = 1536
-"""Pictures up to this square are counted in one piece, larger ones in tiles no larger than it."""
+"""Images up to this square are counted in one piece, larger ones in tiles no larger than it."""
 
 MARGIN_PX = 384
 """The widest margin a tile has if none is asked for; one for models whose reach is wider or endless."""
@@ -44,7 +44,7 @@ class Maps(NamedTuple):
 @torch.inference_mode()
 def predict_map(
     model: nn.Module,
-    picture: Tensor | np.ndarray,
+    image: Tensor | np.ndarray,
     network: BlockwiseModel | None = None,
     window_px: int | None = None,
     stride_px: int | None = None,
@@ -54,22 +54,22 @@ def predict_map(
     margin_px: int | None = None,
     progress: str | None = None,
 ) -> Maps:
-    """The density of one picture, of any size.
+    """The density of one image, of any size.
 
     In one piece, or, where it has more than ``tile_px``² pixels, in tiles: of each only the core is
     kept, and its margin reaches as far as what the model looks at (`reach_px`), so that the map is that
-    of the whole picture to rounding. At the picture's border tiles end where the picture does.
+    of the whole image to rounding. At the image's border tiles end where the image does.
 
-    With windows (as the paper does for ViT, Sec. IV-2) the picture is covered by squares of
+    With windows (as the paper does for ViT, Sec. IV-2) the image is covered by squares of
     ``window_px``; the last of each row and column is moved inside, blocks that several windows see get
-    the mean of what they say, and a picture smaller than a window is padded with the mean colour.
+    the mean of what they say, and an image smaller than a window is padded with the mean colour.
 
-    Only the tiles or windows under way are copied, to the model's device; the picture stays as it is.
+    Only the tiles or windows under way are copied, to the model's device; the image stays as it is.
 
     Parameters
     ----------
-    model : pictures → logits, in evaluation mode; a `BlockwiseModel`, or one wrapped for a device
-    picture : uint8, a tensor (3, H, W) on any device, or an array (H, W, 3), which may be memory-mapped
+    model : images → logits, in evaluation mode; a `BlockwiseModel`, or one wrapped for a device
+    image : uint8, a tensor (3, H, W) on any device, or an array (H, W, 3), which may be memory-mapped
     network : the `BlockwiseModel` inside ``model`` where it is wrapped
     window_px : a multiple of r; None takes ``network.window_px``, where None is no windows
     stride_px : from window to window, a multiple of r; None: windows side by side
@@ -83,15 +83,15 @@ def predict_map(
     Raises
     ------
     ValueError : windows that do not fall on blocks, or leave gaps; tiles that are all margin;
-        probabilities of a regression model; a picture that is no uint8 of three colours
+        probabilities of a regression model; an image that is no uint8 of three colours
 
     Warns
     -----
-    UserWarning : tiles of a model in which every place sees the whole picture (a ViT without
-        windows): each tile is then a picture of its own, and the map not that of the whole
+    UserWarning : tiles of a model in which every place sees the whole image (a ViT without
+        windows): each tile is then an image of its own, and the map not that of the whole
     """
     network = network or model
-    picture = _colours_first(picture)
+    image = _colours_first(image)
     window_px = window_px or network.window_px
 
     def layers(pieces: Tensor) -> Tensor:  # (B, 3, H, W) → (B, 2 or 2 + N, h, w)
@@ -100,16 +100,16 @@ def predict_map(
         return torch.cat([*found, network.probabilities(logits)] if probabilities else found, dim=1)
 
     if window_px is not None:
-        return _windowed(layers, picture, network, window_px, stride_px, batch_size, progress)
-    if tile_px is None or math.prod(picture.shape[1:]) <= tile_px**2:
-        whole = _cut(picture, slice(None), slice(None), network.mean.device)
+        return _windowed(layers, image, network, window_px, stride_px, batch_size, progress)
+    if tile_px is None or math.prod(image.shape[1:]) <= tile_px**2:
+        whole = _cut(image, slice(None), slice(None), network.mean.device)
         return _maps(layers(whole[None])[0])
-    return _tiled(layers, picture, network, tile_px, margin_px, progress)
+    return _tiled(layers, image, network, tile_px, margin_px, progress)
 
 
 def _tiled(
     layers: Callable[[Tensor], Tensor],
-    picture: Tensor | np.ndarray,
+    image: Tensor | np.ndarray,
     network: BlockwiseModel,
     tile_px: int,
     margin_px: int | None,
@@ -118,12 +118,12 @@ def _tiled(
     r, step = network.block_size_px, network.step_px
     if margin_px is None:
         margin_px = _own_margin(network)
-    rows, columns = (spans(side, tile_px, margin_px, step) for side in picture.shape[1:])
+    rows, columns = (spans(side, tile_px, margin_px, step) for side in image.shape[1:])
     tiles, whole = list(product(rows, columns)), None
     for y, x in inner_bar(tiles, progress, "tile"):
-        part = layers(_cut(picture, y.seen, x.seen, network.mean.device)[None])[0]
+        part = layers(_cut(image, y.seen, x.seen, network.mean.device)[None])[0]
         if whole is None:
-            whole = part.new_empty(len(part), *(-(-side // r) for side in picture.shape[1:]))
+            whole = part.new_empty(len(part), *(-(-side // r) for side in image.shape[1:]))
         i, j = (y.start - y.seen.start) // r, (x.start - x.seen.start) // r
         core = whole[:, y.start // r : -(-y.stop // r), x.start // r : -(-x.stop // r)]
         core.copy_(part[:, i : i + core.shape[1], j : j + core.shape[2]])
@@ -131,7 +131,7 @@ def _tiled(
 
 
 _REACHES: WeakKeyDictionary[BlockwiseModel, int | None] = WeakKeyDictionary()
-"""What was measured of a model, which its shape alone decides: once, not for every picture."""
+"""What was measured of a model, which its shape alone decides: once, not for every image."""
 
 
 def _own_margin(network: BlockwiseModel) -> int:
@@ -140,8 +140,8 @@ def _own_margin(network: BlockwiseModel) -> int:
     reach = _REACHES[network]
     if reach is None:
         warnings.warn(
-            "Every place of this model sees the whole picture, so tiles change its map a little: each "
-            "is taken for a picture of its own. tile_px=None counts in one piece, if memory allows.",
+            "Every place of this model sees the whole image, so tiles change its map a little: each "
+            "is taken for an image of its own. tile_px=None counts in one piece, if memory allows.",
             stacklevel=5,
         )
     return MARGIN_PX if reach is None else min(reach, MARGIN_PX)
@@ -149,7 +149,7 @@ def _own_margin(network: BlockwiseModel) -> int:
 
 def _windowed(
     layers: Callable[[Tensor], Tensor],
-    picture: Tensor | np.ndarray,
+    image: Tensor | np.ndarray,
     network: BlockwiseModel,
     window_px: int,
     stride_px: int | None,
@@ -162,7 +162,7 @@ def _windowed(
             f"Windows of {window_px} px every {stride_px} px: both must be multiples of the block's "
             f"{r} px, and the second no larger than the first."
         )
-    height, width = (-(-side // r) for side in picture.shape[1:])  # blocks
+    height, width = (-(-side // r) for side in image.shape[1:])  # blocks
     rows, columns = (
         window_starts(max(side * r, window_px), window_px, stride_px) for side in (height, width)
     )
@@ -171,7 +171,7 @@ def _windowed(
     firsts = range(0, len(corners), batch_size)
     for first in inner_bar(firsts, progress, "batch"):
         some = corners[first : first + batch_size]
-        seen = torch.stack([_window(picture, *corner, window_px, network) for corner in some])
+        seen = torch.stack([_window(image, *corner, window_px, network) for corner in some])
         parts = layers(seen)
         parts = torch.cat([parts, torch.ones_like(parts[:, :1])], dim=1)  # the last counts windows
         if total is None:
@@ -184,7 +184,7 @@ def _windowed(
 
 
 def _maps(layers: Tensor) -> Maps:
-    """The layers of one picture by name."""
+    """The layers of one image by name."""
     return Maps(layers[0], layers[1], layers[2:] if len(layers) > 2 else None)
 
 
@@ -198,31 +198,31 @@ def window_starts(length_px: int, window_px: int, stride_px: int) -> list[int]:
 
 
 def _window(
-    picture: Tensor | np.ndarray, top: int, left: int, side_px: int, network: BlockwiseModel
+    image: Tensor | np.ndarray, top: int, left: int, side_px: int, network: BlockwiseModel
 ) -> Tensor:
-    """A window, filled up with the mean colour where it reaches over the picture's border."""
+    """A window, filled up with the mean colour where it reaches over the image's border."""
     rows, columns = slice(top, top + side_px), slice(left, left + side_px)
-    piece = _cut(picture, rows, columns, network.mean.device)
+    piece = _cut(image, rows, columns, network.mean.device)
     window = (network.mean * 255).round().to(piece.dtype).repeat(1, side_px, side_px)
     window[:, : piece.shape[1], : piece.shape[2]] = piece
     return window
 
 
-def _colours_first(picture: Tensor | np.ndarray) -> Tensor | np.ndarray:
+def _colours_first(image: Tensor | np.ndarray) -> Tensor | np.ndarray:
     """The same numbers as (3, H, W), seen and not copied."""
-    is_array = isinstance(picture, np.ndarray)
-    colours = picture.ndim == 3 and picture.shape[2 if is_array else 0] == 3
-    if not colours or picture.dtype not in (np.uint8 if is_array else torch.uint8,):
+    is_array = isinstance(image, np.ndarray)
+    colours = image.ndim == 3 and image.shape[2 if is_array else 0] == 3
+    if not colours or image.dtype not in (np.uint8 if is_array else torch.uint8,):
         raise ValueError(
-            f"The picture is {picture.dtype} {tuple(picture.shape)}; give uint8 RGB, an array (H, W, 3) "
+            f"The image is {image.dtype} {tuple(image.shape)}; give uint8 RGB, an array (H, W, 3) "
             "or a tensor (3, H, W)."
         )
-    return picture.transpose(2, 0, 1) if is_array else picture
+    return image.transpose(2, 0, 1) if is_array else image
 
 
-def _cut(picture: Tensor | np.ndarray, rows: slice, columns: slice, device: torch.device) -> Tensor:
-    """A part of the picture on the device."""
-    piece = picture[:, rows, columns]
+def _cut(image: Tensor | np.ndarray, rows: slice, columns: slice, device: torch.device) -> Tensor:
+    """A part of the image on the device."""
+    piece = image[:, rows, columns]
     if isinstance(piece, np.ndarray):
         piece = torch.from_numpy(np.array(piece))  # a copy: a mapped file cannot be written to
     return piece.to(device)

@@ -2,7 +2,7 @@
 
 from ebclib.plots.bins import bins_legend, plot_bias, plot_bins, plot_class_sizes
 from ebclib.plots.comparison import plot_cells, plot_differences
-from ebclib.plots.counts import plot_block_labels, plot_long_tail, plot_picture_counts
+from ebclib.plots.counts import plot_block_labels, plot_image_counts, plot_long_tail
 from ebclib.plots.diagnosis import (
     plot_confusion,
     plot_descent,
@@ -55,11 +55,11 @@ __all__ = [
     "plot_groups",
     "plot_growth",
     "plot_history",
+    "plot_image_counts",
     "plot_kernels",
     "plot_long_tail",
     "plot_maps",
     "plot_over_time",
-    "plot_picture_counts",
     "plot_predictions",
     "plot_reliability",
     "plot_same_network",

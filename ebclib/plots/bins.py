@@ -145,11 +145,11 @@ def plot_class_sizes(
 
 
 def plot_bias(errors: pd.DataFrame, ax: Axes | None = None, title: str = "") -> Axes:
-    """The miscount of a perfect classifier against the people in a picture, a point a picture.
+    """The miscount of a perfect classifier against the people in an image, a point an image.
 
     Parameters
     ----------
-    errors : columns ``people`` in the picture, and one of errors (predicted − annotated) for each kind
+    errors : columns ``people`` in the image, and one of errors (predicted − annotated) for each kind
         of representative; the kind's mean absolute error goes into the legend
     """
     ax = ax or plt.subplots(figsize=(PAGE_INCHES / 2, 2.2))[1]
@@ -159,7 +159,7 @@ def plot_bias(errors: pd.DataFrame, ax: Axes | None = None, title: str = "") -> 
         style = {"color": COLOURS[(1, 0, 2)[k % 3]], "mfc": "none" if k == 0 else None}
         ax.plot(errors["people"], errors[kind], MARKERS[k], ms=3.4, mew=0.8, label=label, **style)
     ax.axhline(0, color="black", lw=0.8, zorder=0)
-    ax.set(xlabel="People in a picture", ylabel="Error (people)", title=title, xscale="symlog")
+    ax.set(xlabel="People in an image", ylabel="Error (people)", title=title, xscale="symlog")
     ax.set_xlim(-0.5, errors["people"].max() * 1.5 + 1)
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.legend(frameon=False, title="mean |error|", alignment="left", fontsize=7, title_fontsize=7)

@@ -1,4 +1,4 @@
-"""Figures of people in pictures and in blocks, before any model."""
+"""Figures of people in images and in blocks, before any model."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ def plot_long_tail(
     return ax
 
 
-def plot_picture_counts(counts: np.ndarray, ax: Axes | None = None, people: str = "people") -> Axes:
-    """How many pictures hold how many people; the mean and the median marked."""
+def plot_image_counts(counts: np.ndarray, ax: Axes | None = None, people: str = "people") -> Axes:
+    """How many images hold how many people; the mean and the median marked."""
     ax = ax or plt.subplots(figsize=(COLUMN_INCHES, 2.4))[1]
     sns.histplot(x=counts, bins=30, ax=ax, color=COLOURS[0], edgecolor="white", linewidth=0.4)
     for value, style, name in ((np.mean(counts), "-", "mean"), (np.median(counts), "--", "median")):
         ax.axvline(value, color="black", ls=style, lw=1.2, label=f"{name} {value:.0f}")
-    ax.set(xlabel=f"{people.capitalize()} in a picture", ylabel="Pictures")
+    ax.set(xlabel=f"{people.capitalize()} in an image", ylabel="Images")
     ax.legend(frameon=False)
     return ax
 
 
 def plot_block_labels(
-    picture: np.ndarray,
+    image: np.ndarray,
     points: np.ndarray,
     values: np.ndarray,
     block_size_px: int,
@@ -61,18 +61,18 @@ def plot_block_labels(
     wrong: np.ndarray | None = None,
     title: str = "",
 ) -> Axes:
-    """A small picture with its blocks' values written into them (paper, Fig. 2 a–c).
+    """A small image with its blocks' values written into them (paper, Fig. 2 a–c).
 
     Parameters
     ----------
-    picture : uint8 (H, W, 3), a few blocks wide
+    image : uint8 (H, W, 3), a few blocks wide
     points : (n, 2), the people in it
     values : (h, w), what is written into the blocks: counts, or smoothed counts
     wrong : bool (h, w), blocks whose class is not that of their people; hatched
     """
     ax = ax or plt.subplots(figsize=(2.3, 2.3))[1]
-    height, width = picture.shape[:2]
-    ax.imshow(picture // 2 + 110, extent=(0, width, height, 0), interpolation="bilinear")
+    height, width = image.shape[:2]
+    ax.imshow(image // 2 + 110, extent=(0, width, height, 0), interpolation="bilinear")
     for edge in range(0, max(height, width) + 1, block_size_px):
         ax.axhline(edge, color="white", lw=0.8)
         ax.axvline(edge, color="white", lw=0.8)

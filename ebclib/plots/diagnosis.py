@@ -26,7 +26,7 @@ def plot_signed_errors(
     ax: Axes | None = None,
     people: str = "people",
 ) -> Axes:
-    """Predicted minus annotated, a pale point a picture, and the mean of each group.
+    """Predicted minus annotated, a pale point an image, and the mean of each group.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def plot_groups(
     Parameters
     ----------
     tables : of the same groups (rows), by what they are of
-    column : of the tables, which have its ``_low`` and ``_high`` too
+    column : of the tables, which have its ``_low`` and ``_high`` too; one without it is left out
     ylabel : what the column is
     reference : where to draw a line
     """
@@ -86,6 +86,8 @@ def plot_groups(
     if reference is not None:
         ax.axhline(reference, color="0.4", ls=":", lw=1, zorder=0)
     for k, (label, table) in enumerate(tables.items()):
+        if column not in table:
+            continue
         ax.errorbar(
             place + (k - (len(tables) - 1) / 2) * 0.25,
             table[column],

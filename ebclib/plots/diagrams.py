@@ -20,13 +20,13 @@ FROZEN, LEARNT = "--", "-"
 def plot_clip_ebc(
     steps: pd.DataFrame, sentences: Sequence[str], embedding: int, ax: Axes | None = None
 ) -> Axes:
-    """The way of CLIP-EBC from a picture and sentences to a density map (paper, Fig. 1).
+    """The way of CLIP-EBC from an image and sentences to a density map (paper, Fig. 1).
 
     Parameters
     ----------
     steps : what `inspection.steps` says of a model with the text head
     sentences : one for each bin
-    embedding : D, the width that pictures and sentences share
+    embedding : D, the width that images and sentences share
     """
     ax = ax or plt.subplots(figsize=(PAGE_INCHES, 2.9))[1]
     shape = steps["shape"]
@@ -35,7 +35,7 @@ def plot_clip_ebc(
     top, low, middle = 1.75, 0.0, 0.875
     features = f"{_millions(steps, 'encoder')}\n{_size(shape['encoder'])}"
     projected = f"{_millions(steps, 'head')}\n{embedding} × {h} × {w}"
-    _box(ax, 0, top, 1.75, "picture", _size(shape["picture"]), PLAIN)
+    _box(ax, 0, top, 1.75, "image", _size(shape["image"]), PLAIN)
     _box(ax, 2.25, top, 1.9, "image encoder", features, IMAGE)
     _box(ax, 4.65, top, 1.9, "1×1 convolution", projected, IMAGE)
     _box(ax, 0.98, low, 3.7, f"{bins} bins as sentences", "\n".join(listed), PLAIN, height=1.3)
@@ -76,7 +76,7 @@ def plot_same_network(
         ax.text(-1.05, y, title, ha="right", va="center", weight="bold")
         names = [name for name in steps.index if name != "density"]
         for k, name in enumerate(names):
-            colour = JOINT if name == "head" else IMAGE if name != "picture" else PLAIN
+            colour = JOINT if name == "head" else IMAGE if name != "image" else PLAIN
             detail = _size(steps["shape"][name])
             if steps["parameters"][name]:
                 detail += f"\n{_millions(steps, name)}"

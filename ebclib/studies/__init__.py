@@ -14,7 +14,7 @@ _NAMES = {
     "collecting": ("Diagnosis", "diagnose", "window_errors"),
     "cost": ("costs", "format_costs", "say_duration"),
     "groups": ("by_people", "by_range", "by_spacing", "by_window", "count_ranges"),
-    "images": ("pick_pictures", "predictions_of"),
+    "images": ("pick_images", "predictions_of"),
     "jobs": ("train_runs",),
     "plan": ("Cell", "Experiment", "Table", "load", "names", "unfinished"),
     "results": (

@@ -1,4 +1,4 @@
-"""What suits somebody's own pictures, in words: blocks, bins, epochs, and the commands that use them."""
+"""What suits somebody's own images, in words: blocks, bins, epochs, and the commands that use them."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Advice:
     ----------
     dataset : its name
     noun : what is counted, (singular, plural)
-    pictures : trained on, without those held out
+    images : trained on, without those kept for validation
     spacing_px : the median distance from an object to the nearest other one, in prepared pixels;
-        infinite where no picture shows two
+        infinite where no image shows two
     bins : the classes
     sizes : training blocks in each class, (N,)
     representatives : what each class stands for, (N,)
@@ -42,7 +42,7 @@ class Advice:
 
     dataset: str
     noun: tuple[str, str]
-    pictures: int
+    images: int
     spacing_px: float
     bins: Bins
     sizes: np.ndarray
@@ -72,7 +72,7 @@ class Advice:
         plural, given = self.noun[1], self.parameters
         near = f"half of the {plural} have another within {self.spacing_px:.0f} px"
         if not math.isfinite(self.spacing_px):
-            near = f"no picture shows two {plural}"
+            near = f"no image shows two {plural}"
         sizes = ", ".join(f"{size:,.0f}" for size in self.sizes)
         means = ", ".join(f"{value:.3g}" for value in self.representatives)
         return (
@@ -82,7 +82,7 @@ class Advice:
             f"- Bins {given['bins']}, m = {given['max_count']}: {self.bins}. {sizes} training blocks are "
             f"in them, whose means, {means} {plural}, they stand for.\n"
             f"- The text tower reads: {' '.join(sentences(self.bins, *self.noun))}\n"
-            f"- {given['epochs']} epochs of {self.pictures} pictures: about {STEPS} steps, some 20 minutes "
+            f"- {given['epochs']} epochs of {self.images} images: about {STEPS} steps, some 20 minutes "
             "on two processor cores that multiply bf16.\n"
             f"To train, either of\n  {self.command}\n  {self.papermill}"
         )
@@ -117,7 +117,7 @@ def advise(split: PreparedSplit) -> Advice:
     parameters["epochs"] = min(max(round(STEPS / steps), 10), STEPS)
     parameters["name"] = split.dataset
     least = min(min(size) for size in split.sizes)
-    if least < OWN["crop_px"]:  # a crop larger than its picture would show it enlarged
+    if least < OWN["crop_px"]:  # a crop larger than its image would show it enlarged
         parameters["crop_px"] = max(least // 32, 1) * 32
     sizes, means = bins.sizes(blocks), bins.representatives(blocks)
     noun = (split.noun[0], split.noun[1])
@@ -125,7 +125,7 @@ def advise(split: PreparedSplit) -> Advice:
 
 
 def spacing_px(split: PreparedSplit) -> float:
-    """The median distance from an object to the nearest other one of its picture; else infinite."""
+    """The median distance from an object to the nearest other one of its image; else infinite."""
     apart = [cKDTree(p).query(p, k=2)[0][:, 1] for p in split.points if len(p) > 1]
     return float(np.median(np.concatenate(apart))) if apart else math.inf
 

@@ -97,7 +97,7 @@ def suggest(
     if best is None:
         raise ValueError(
             f"{int(capped[0])} blocks hold nobody and {int(capped[1:].sum())} somebody; "
-            f"a class needs {min_blocks}. Use more pictures, smaller blocks than {block_size_px} "
+            f"a class needs {min_blocks}. Use more images, smaller blocks than {block_size_px} "
             "px, or a smaller min_blocks."
         )
     error, policy, m, sizes = best

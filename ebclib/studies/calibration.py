@@ -21,7 +21,7 @@ TOP = "top"
 
 
 def class_sums(probabilities: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What is said of the blocks of each class; both add up over pictures.
+    """What is said of the blocks of each class; both add up over images.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def class_sums(probabilities: np.ndarray, classes: np.ndarray) -> tuple[np.ndarr
 
 
 def reliability_sums(probabilities: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """What calibration is computed from, summed over blocks; sums of several pictures add up.
+    """What calibration is computed from, summed over blocks; sums of several images add up.
 
     Parameters
     ----------

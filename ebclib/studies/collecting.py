@@ -1,4 +1,4 @@
-"""One look at every picture of a split, of which sums are kept and no maps."""
+"""One look at every image of a split, of which sums are kept and no maps."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Diagnosis:
 
     Attributes
     ----------
-    pictures : a row a picture: ``image``, ``points`` and ``count`` (people annotated and predicted),
+    images : one row per image: ``image``, ``points`` and ``count`` (people annotated and predicted),
         ``spacing`` (the median person's, pixels), ``count_in_empty_blocks`` (people predicted there),
         ``absolute`` (Σ over blocks of |predicted − annotated|)
-    blocks : sums over each picture's blocks that hold equally many people in the same range of spacing;
+    blocks : sums over each image's blocks that hold equally many people in the same range of spacing;
         columns ``image``, ``people_in_block``, ``spacing`` (an interval of `SPACING_PX`; nan in a
-        picture of fewer than two people), ``blocks``, ``people``, ``predicted``, ``absolute``
-    windows : columns ``image``, ``side_px`` (r, 2r, 4r, … up to one window for the picture) and
+        image of fewer than two people), ``blocks``, ``people``, ``predicted``, ``absolute``
+    windows : columns ``image``, ``side_px`` (r, 2r, 4r, … up to one window for the image) and
         ``absolute``, Σ over windows of that side of |predicted − annotated|
     confusion : int64 (N, N) blocks, the true class in rows, the likeliest in columns; None for a
         regression model, which has no classes
@@ -40,7 +40,7 @@ class Diagnosis:
     calibration : (N + 1, cells, 3), `reliability_sums`; None for a regression model
     """
 
-    pictures: pd.DataFrame
+    images: pd.DataFrame
     blocks: pd.DataFrame
     windows: pd.DataFrame
     confusion: np.ndarray | None = None
@@ -60,22 +60,22 @@ def diagnose(
 ) -> Diagnosis:
     """Compare a model with the truth, block by block.
 
-    A picture's maps are gone when the next one comes; what is kept grows with the pictures, not with
+    An image's maps are gone when the next one comes; what is kept grows with the images, not with
     their blocks.
 
     Parameters
     ----------
-    model : pictures → logits; a `BlockwiseModel`, or one wrapped for a device or precision
-    split : prepared pictures with labels
+    model : images → logits; a `BlockwiseModel`, or one wrapped for a device or precision
+    split : prepared images with labels
     bins : the model's (`TrainingSet.bins`); None for a regression model
     network : the `BlockwiseModel` inside ``model`` where it is wrapped
     smoothing_px : of the labels that interval bins are the classes of (`Config.smoothing_px`)
-    indices : which pictures; None takes all
+    indices : which images; None takes all
     progress : what the progress bar says; None shows none
 
     Raises
     ------
-    ValueError : a split without labels or pictures, or bins that are not the model's
+    ValueError : a split without labels or images, or bins that are not the model's
     """
     network = network or model
     bins = None if network.is_regression else bins
@@ -83,16 +83,16 @@ def diagnose(
     device, was_training = network.representatives.device, model.training
     model.eval()
     r = network.block_size_px
-    pictures, tables, windows, sums = [], [], [], None
+    images, tables, windows, sums = [], [], [], None
     chosen = range(len(split)) if indices is None else indices
-    for index in inner_bar(chosen, progress, "picture"):
+    for index in inner_bar(chosen, progress, "image"):
         sample = split[int(index)]
-        pixels = torch.from_numpy(np.array(sample.picture)).permute(2, 0, 1).to(device)
+        pixels = torch.from_numpy(np.array(sample.image)).permute(2, 0, 1).to(device)
         maps = predict_map(model, pixels, network, probabilities=bins is not None)
         density = maps.density.double().cpu().numpy()  # (h, w)
-        counts = block_counts(sample.points, *sample.picture.shape[:2], r)
+        counts = block_counts(sample.points, *sample.image.shape[:2], r)
         table = _block_sums(sample, density, counts, r)
-        pictures.append(_picture_row(sample, table))
+        images.append(_image_row(sample, table))
         tables.append(table)
         windows.append(window_errors(density - counts, r).assign(image=sample.name))
         if bins is not None:
@@ -102,11 +102,11 @@ def diagnose(
             sums = some if sums is None else tuple(map(np.add, sums, some))
     model.train(was_training)
     found = [pd.concat(frames, ignore_index=True) for frames in (tables, windows)]
-    return Diagnosis(pd.DataFrame(pictures), *found, *(sums or ()))
+    return Diagnosis(pd.DataFrame(images), *found, *(sums or ()))
 
 
 def window_errors(error: np.ndarray, block_size_px: int) -> pd.DataFrame:
-    """Σ |error| over windows of r, 2r, 4r, … pixels, to one window that covers the picture.
+    """Σ |error| over windows of r, 2r, 4r, … pixels, to one window that covers the image.
 
     Parameters
     ----------
@@ -133,9 +133,7 @@ def _check(
     split: PreparedSplit, bins: Bins | None, network: BlockwiseModel, smoothing_px: float | None
 ) -> None:
     if not getattr(split, "is_labelled", True) or not len(split):
-        raise ValueError(
-            f"{split!r} has no labels or no pictures: there is nothing to compare with."
-        )
+        raise ValueError(f"{split!r} has no labels or no images: there is nothing to compare with.")
     if network.is_regression:
         return
     n = len(network.representatives)
@@ -153,15 +151,15 @@ def _labels(
     """The counts that classes are of: whole (``counts``), or smoothed."""
     if smoothing_px is None:
         return counts
-    height, width = sample.picture.shape[:2]
+    height, width = sample.image.shape[:2]
     return smoothed_counts(sample.points, height, width, block_size_px, smoothing_px)
 
 
 def _block_sums(
     sample: Sample, density: np.ndarray, counts: np.ndarray, block_size_px: int
 ) -> pd.DataFrame:
-    """A picture's rows of `Diagnosis.blocks`; people per block as predicted and as annotated, (h, w)."""
-    height, width = sample.picture.shape[:2]
+    """An image's rows of `Diagnosis.blocks`; people per block as predicted and as annotated, (h, w)."""
+    height, width = sample.image.shape[:2]
     spacing = block_spacing(sample.points, height, width, block_size_px)
     frame = pd.DataFrame(
         {
@@ -179,7 +177,7 @@ def _block_sums(
     return sums
 
 
-def _picture_row(sample: Sample, sums: pd.DataFrame) -> dict[str, float | str]:
+def _image_row(sample: Sample, sums: pd.DataFrame) -> dict[str, float | str]:
     spacing = local_spacing(sample.points)
     return {
         "image": sample.name,

@@ -37,7 +37,7 @@ def costs(experiment: Experiment, teraflops: float | None = None) -> pd.DataFram
     """
     rows = {}
     for name, cell in sorted(experiment.cells.items()):
-        crops = cell.config.epochs * _training_pictures(cell.config.dataset)
+        crops = cell.config.epochs * _training_images(cell.config.dataset)
         work = crops * _operations(cell.config) / 1e15
         rows[name] = is_done(cell, experiment), crops, work
     names = ["finished", "crops", "petaflop"]
@@ -75,7 +75,7 @@ def say_duration(config: Config) -> None:
     """
     import torch
 
-    crops = config.epochs * _training_pictures(config.dataset)
+    crops = config.epochs * _training_images(config.dataset)
     if torch.cuda.is_available() or crops < MANY_CROPS:
         return
     known = measured_teraflops()
@@ -112,14 +112,14 @@ def measured_teraflops() -> float | None:
             config, seconds = run.config, 60 * run.metrics["training_minutes"]
         except (FileNotFoundError, KeyError, TypeError, ValueError):
             continue  # another version or program wrote it, or it is begun anew just now
-        crops = run.metrics["epochs"] * _training_pictures(config.dataset)
+        crops = run.metrics["epochs"] * _training_images(config.dataset)
         if seconds:
             rates.append(crops * _operations(config) / 1e12 / seconds)
     return float(np.median(rates)) if rates else None
 
 
 @cache
-def _training_pictures(dataset: str) -> int:
+def _training_images(dataset: str) -> int:
     """Nine tenths of the training split: as drawn, as published, or as there."""
     published = data.describe(dataset).splits.get("train")
     return round(0.9 * (published or len(data.read(dataset, "train"))))

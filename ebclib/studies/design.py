@@ -1,7 +1,7 @@
 """What a choice of blocks, bins and kernel does to a split's labels, measured in blocks and people.
 
-A split is anything with ``points`` and ``sizes`` of its pictures, as `datasets.prepared` gives; no
-picture is decoded.
+A split is anything with ``points`` and ``sizes`` of its images, as `datasets.prepared` gives; no
+image is decoded.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from ebclib.data import PreparedSplit
 
 
 def split_counts(
-    pictures: PreparedSplit, block_size_px: int, sigma_px: float | None = None
+    images: PreparedSplit, block_size_px: int, sigma_px: float | None = None
 ) -> list[np.ndarray]:
-    """The block counts of each picture, (h, w) each: whole, or smoothed where ``sigma_px`` is given."""
-    pairs = zip(pictures.points, pictures.sizes, strict=True)
+    """The block counts of each image, (h, w) each: whole, or smoothed where ``sigma_px`` is given."""
+    pairs = zip(images.points, images.sizes, strict=True)
     if sigma_px is None:
         return [blocks.block_counts(points, *size, block_size_px) for points, size in pairs]
     return [
@@ -29,25 +29,25 @@ def split_counts(
 
 
 def joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """The blocks of all pictures in one row."""
+    """The blocks of all images in one row."""
     return np.concatenate([np.ravel(array) for array in arrays])
 
 
 def perfect_errors(
     counts: Sequence[np.ndarray], bins: Bins, values: np.ndarray, people: np.ndarray
 ) -> np.ndarray:
-    """By how many people a classifier that is never wrong miscounts each picture (Eq. 1).
+    """By how many people a classifier that is never wrong miscounts each image (Eq. 1).
 
     Parameters
     ----------
-    counts : the block counts of each picture, which decide the class
+    counts : the block counts of each image, which decide the class
     bins : the bins
     values : what each class stands for, shape (N,)
-    people : the people in each picture, shape (pictures,)
+    people : the people in each image, shape (images,)
 
     Returns
     -------
-    float64 array, shape (pictures,): predicted minus annotated
+    float64 array, shape (images,): predicted minus annotated
 
     >>> from ebclib.bins import coarse
     >>> bins = coarse(4)
@@ -59,7 +59,7 @@ def perfect_errors(
 
 
 def correction(
-    pictures: PreparedSplit,
+    images: PreparedSplit,
     block_sizes_px: Sequence[int] = (8, 16, 32),
     min_person_sizes_px: Sequence[int] = (2, 3, 4, 6, 8),
 ) -> pd.DataFrame:
@@ -72,7 +72,7 @@ def correction(
     """
     rows = []
     for r in block_sizes_px:
-        histogram = blocks.histogram(split_counts(pictures, r))
+        histogram = blocks.histogram(split_counts(images, r))
         count = np.arange(len(histogram))
         for s in (size for size in min_person_sizes_px if size <= r):
             m = blocks.max_count(r, s)
@@ -92,7 +92,7 @@ def correction(
 
 
 def kernels(
-    pictures: PreparedSplit, block_size_px: int, bins: Bins, sigmas_px: Sequence[float]
+    images: PreparedSplit, block_size_px: int, bins: Bins, sigmas_px: Sequence[float]
 ) -> pd.DataFrame:
     """What smoothing does to the labels as its kernel grows (Sec. III-A1, Fig. 2).
 
@@ -106,11 +106,11 @@ def kernels(
     block than they do, in sum), ``changed`` (share of occupied blocks in a wrong class),
     ``count_in_empty_blocks`` (share of empty blocks no longer in the class of nobody)
     """
-    whole = joined(split_counts(pictures, block_size_px))
+    whole = joined(split_counts(images, block_size_px))
     right, occupied = bins.classes(whole.astype(float)), whole > 0
     rows = []
     for sigma in sigmas_px:
-        smoothed = joined(split_counts(pictures, block_size_px, sigma))
+        smoothed = joined(split_counts(images, block_size_px, sigma))
         wrong = bins.classes(smoothed) != right
         rows.append(
             {
@@ -134,7 +134,7 @@ def near_border(counts: np.ndarray, borders: np.ndarray, within: float = 0.1) ->
 
 
 def changed_by_shaking(
-    pictures: PreparedSplit,
+    images: PreparedSplit,
     block_size_px: int,
     bins: Bins,
     shake_px: float,
@@ -144,13 +144,13 @@ def changed_by_shaking(
     """The share of occupied blocks that change class when every point is moved a little.
 
     No annotator hits the middle of a head to the pixel. Points move by a normal distribution of
-    standard deviation ``shake_px`` and stay in their picture; with ``sigma_px`` the labels are
+    standard deviation ``shake_px`` and stay in their image; with ``sigma_px`` the labels are
     smoothed, and ``bins`` are intervals. Occupied is a block that is in another class than nobody's,
     before or after.
     """
-    before = joined(split_counts(pictures, block_size_px, sigma_px))
+    before = joined(split_counts(images, block_size_px, sigma_px))
     moved = []
-    for points, (height, width) in zip(pictures.points, pictures.sizes, strict=True):
+    for points, (height, width) in zip(images.points, images.sizes, strict=True):
         top = np.nextafter((width, height), 0.0)
         shaken = np.clip(points + rng.normal(0, shake_px, points.shape), 0, top)
         if sigma_px is None:
@@ -162,11 +162,11 @@ def changed_by_shaking(
     return float((one != other)[occupied].mean())
 
 
-def fullest_block(pictures: PreparedSplit, block_size_px: int) -> tuple[int, int, int, int]:
-    """The whole block with the most people of a split: (picture, row, column, people)."""
+def fullest_block(images: PreparedSplit, block_size_px: int) -> tuple[int, int, int, int]:
+    """The whole block with the most people of a split: (image, row, column, people)."""
     best = (0, 0, 0, -1)
-    for k, counts in enumerate(split_counts(pictures, block_size_px)):
-        height, width = pictures.sizes[k]
+    for k, counts in enumerate(split_counts(images, block_size_px)):
+        height, width = images.sizes[k]
         counts = counts[: height // block_size_px, : width // block_size_px]
         if counts.max(initial=-1) > best[3]:
             row, column = np.unravel_index(counts.argmax(), counts.shape)
@@ -191,16 +191,16 @@ def crowd_into_block(
 def patch_of_blocks(
     size: tuple[int, int], row: int, column: int, block_size_px: int, side: int
 ) -> tuple[int, int]:
-    """The first row and column of ``side`` × ``side`` whole blocks around a block, inside the picture.
+    """The first row and column of ``side`` × ``side`` whole blocks around a block, inside the image.
 
     Raises
     ------
-    ValueError : the picture (H, W) has no so many whole blocks
+    ValueError : the image (H, W) has no so many whole blocks
     """
     most = [length // block_size_px - side for length in size]
     if min(most) < 0:
         raise ValueError(
-            f"A {size[0]}×{size[1]} picture holds no {side}×{side} blocks of {block_size_px} px."
+            f"A {size[0]}×{size[1]} image holds no {side}×{side} blocks of {block_size_px} px."
         )
     middle = side // 2
     return min(max(row - middle, 0), most[0]), min(max(column - middle, 0), most[1])

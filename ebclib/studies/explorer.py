@@ -44,7 +44,7 @@ class Explorer(widgets.VBox):
 
     Parameters
     ----------
-    pictures : the training pictures, as `datasets.prepared` gives them
+    images : the training images, as `datasets.prepared` gives them
     block_size_px, max_count, policy, noun, plural, numerals : where the controls stand at first;
         None takes the label correction's m, and what the data set calls its objects
     sigma_px : the Gaussian of the counts in intervals, in pixels
@@ -54,7 +54,7 @@ class Explorer(widgets.VBox):
 
     def __init__(
         self,
-        pictures: PreparedSplit,
+        images: PreparedSplit,
         block_size_px: int = 16,
         max_count: int | None = None,
         policy: str = "dynamic",
@@ -65,7 +65,7 @@ class Explorer(widgets.VBox):
     ) -> None:
         @cache
         def counts(r: int, is_integer: bool) -> np.ndarray:
-            return joined(split_counts(pictures, r, None if is_integer else sigma_px))
+            return joined(split_counts(images, r, None if is_integer else sigma_px))
 
         self._counts, self.table = counts, pd.DataFrame()
         sizes = sorted({*BLOCK_SIZES_PX, block_size_px})
@@ -79,8 +79,8 @@ class Explorer(widgets.VBox):
             options=list(POLICIES), value=policy, description="policy", **_wide()
         )
         self.intervals = widgets.IntSlider(INTERVALS, 3, 60, description="intervals", **_wide())
-        self.noun = widgets.Text(noun or pictures.noun[0], description="one", **_wide())
-        self.plural = widgets.Text(plural or pictures.noun[1], description="several", **_wide())
+        self.noun = widgets.Text(noun or images.noun[0], description="one", **_wide())
+        self.plural = widgets.Text(plural or images.noun[1], description="several", **_wide())
         self.numerals = widgets.ToggleButtons(
             options=["words", "digits"], value=numerals, description="numerals", **_wide()
         )

@@ -1,4 +1,4 @@
-"""Errors by groups of pictures and of blocks, each with how far chance could have moved it."""
+"""Errors by groups of images and of blocks, each with how far chance could have moved it."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ import pandas as pd
 from scipy.stats import binomtest
 
 DRAWS = 1000
-"""Bootstrap samples of the pictures behind an interval."""
+"""Bootstrap samples of the images behind an interval."""
 
 
 def by_people(predictions: pd.DataFrame, groups: int = 6, seed: int = 0) -> pd.DataFrame:
-    """Errors and coverage of pictures, in groups of about equally many with like numbers of people.
+    """Errors and coverage of images, in groups of about equally many with like numbers of people.
 
     Parameters
     ----------
     predictions : columns points, count, and for coverage lower and upper (`Run.predictions`)
-    groups : at least 1; fewer are made where many pictures hold equally many people
+    groups : at least 1; fewer are made where many images hold equally many people
     seed : of the bootstrap
 
     Returns
     -------
-    a row a group, named by its people ("13–58"): ``pictures``, ``people`` (their mean), ``mae`` and
+    a row a group, named by its people ("13–58"): ``images``, ``people`` (their mean), ``mae`` and
     ``bias`` (mean of predicted − annotated, people), ``relative`` (mae / people; nan where nobody is),
-    ``inside`` (the share of pictures inside their interval). Each of the last four has columns
-    ``_low`` and ``_high``, the ends of a 95 % interval: bootstrap over pictures; Wilson's for the share
+    ``inside`` (the share of images inside their interval). Each of the last four has columns
+    ``_low`` and ``_high``, the ends of a 95 % interval: bootstrap over images; Wilson's for the share
 
     Raises
     ------
-    ValueError : no picture, or no group
+    ValueError : no image, or no group
     """
     if not len(predictions) or groups < 1:
         raise ValueError(
-            f"{len(predictions)} pictures in {groups} groups: there must be at least one of each."
+            f"{len(predictions)} images in {groups} groups: there must be at least one of each."
         )
     points = predictions["points"].to_numpy()
     error = predictions["count"].to_numpy() - points
     edges = np.unique(np.quantile(points, np.linspace(0, 1, groups + 1)[1:-1]))
     place = np.unique(np.searchsorted(edges, points), return_inverse=True)[1]
-    member = np.eye(place.max() + 1)[place]  # (pictures, groups)
-    pictures = member.sum(axis=0)
+    member = np.eye(place.max() + 1)[place]  # (images, groups)
+    images = member.sum(axis=0)
     names = [_range(points[rows].min(), points[rows].max()) for rows in member.T.astype(bool)]
     table = pd.DataFrame(
-        {"pictures": pictures.astype(int), "people": points @ member / pictures},
+        {"images": images.astype(int), "people": points @ member / images},
         index=pd.Index(names, name="people annotated"),
     )
     for name, top, bottom in (
@@ -56,7 +56,7 @@ def by_people(predictions: pd.DataFrame, groups: int = 6, seed: int = 0) -> pd.D
     if "lower" not in predictions or predictions["lower"].isna().all():
         return table
     inside = predictions["points"].between(predictions["lower"], predictions["upper"]).to_numpy()
-    return table.assign(**wilson("inside", inside @ member, pictures))
+    return table.assign(**wilson("inside", inside @ member, images))
 
 
 def by_range(blocks: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
@@ -72,7 +72,7 @@ def by_range(blocks: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     a row a range that has blocks: ``blocks``, ``people``, ``predicted``, ``absolute`` (sums), the
     ``share_of_`` all ``blocks``, ``people`` and ``error`` (absolute) that is in it, ``per_block`` (people
     predicted in one) and ``relative`` ((predicted − people) / people; nan for empty blocks), these two
-    with the ends ``_low`` and ``_high`` of a 95 % interval, bootstrap over pictures
+    with the ends ``_low`` and ``_high`` of a 95 % interval, bootstrap over images
     """
     largest = int(blocks["people_in_block"].max())
     lows = count_ranges(largest)
@@ -85,7 +85,7 @@ def by_range(blocks: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 def by_spacing(blocks: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """Errors of blocks by how far apart people stand around them (`spacing.block_spacing`).
 
-    Parameters, columns : as `by_range`; a row a range of spacing that has blocks. Blocks of pictures
+    Parameters, columns : as `by_range`; a row a range of spacing that has blocks. Blocks of images
     with fewer than two people have no spacing and are left out.
     """
     there = blocks[blocks["spacing"].notna()]
@@ -102,7 +102,7 @@ def by_window(windows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """What of the error remains when people are counted in larger and larger windows.
 
     Somebody who is predicted in the next block errs twice among blocks and not at all in a window that
-    holds both. From the block's side on, where it is the error of places, to the whole picture, where it
+    holds both. From the block's side on, where it is the error of places, to the whole image, where it
     is the MAE, the curve tells how far off the places are. Guerrero-Gómez-Olmo et al. (2015) call such
     errors GAME.
 
@@ -113,8 +113,8 @@ def by_window(windows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
     Returns
     -------
-    a row a side (``side_px``): ``error``, the mean over pictures of Σ over windows |predicted − annotated|
-    in people, and the ends ``error_low`` and ``error_high`` of a 95 % interval, bootstrap over pictures
+    a row a side (``side_px``): ``error``, the mean over images of Σ over windows |predicted − annotated|
+    in people, and the ends ``error_low`` and ``error_high`` of a 95 % interval, bootstrap over images
     """
     wide = windows.pivot(index="image", columns="side_px", values="absolute").ffill(axis=1)
     table = pd.DataFrame(index=wide.columns)
@@ -142,22 +142,22 @@ def _block_groups(
     values = ["blocks", "people", "predicted", "absolute"]
     keys = ["image", pd.Series(group, index=blocks.index, name=name)]
     sums = blocks.groupby(keys, observed=True)[values].sum().unstack(fill_value=0)
-    per_picture = {value: sums[value] for value in values}  # (pictures, groups) each
-    table = pd.DataFrame({value: frame.sum() for value, frame in per_picture.items()})
+    per_image = {value: sums[value] for value in values}  # (images, groups) each
+    table = pd.DataFrame({value: frame.sum() for value, frame in per_image.items()})
     for share, value in (("blocks", "blocks"), ("people", "people"), ("error", "absolute")):
         table[f"share_of_{share}"] = table[value] / table[value].sum()
-    predicted, people = per_picture["predicted"].to_numpy(), per_picture["people"].to_numpy()
+    predicted, people = per_image["predicted"].to_numpy(), per_image["people"].to_numpy()
     table = table.assign(
-        **_ratios("per_block", predicted, per_picture["blocks"].to_numpy(), seed),
+        **_ratios("per_block", predicted, per_image["blocks"].to_numpy(), seed),
         **_ratios("relative", predicted - people, people, seed),
     )
     return table.set_axis(table.index.astype(str)).rename_axis(name)
 
 
 def _ratios(name: str, top: np.ndarray, bottom: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """Σ top / Σ bottom over pictures, and the ends of its 95 % bootstrap interval: (P, G) → (G,) each.
+    """Σ top / Σ bottom over images, and the ends of its 95 % bootstrap interval: (P, G) → (G,) each.
 
-    Whole pictures are drawn, since blocks of one picture err together.
+    Whole images are drawn, since blocks of one image err together.
     """
     rng = np.random.default_rng(seed)
     often = rng.multinomial(len(top), np.full(len(top), 1 / len(top)), size=DRAWS)  # (draws, P)

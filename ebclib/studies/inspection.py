@@ -57,12 +57,12 @@ def outline(
 
 
 def steps(model: nn.Module, height_px: int, width_px: int) -> pd.DataFrame:
-    """What each part of a model makes of one picture.
+    """What each part of a model makes of one image.
 
     Parameters
     ----------
     model : an `outline`
-    height_px, width_px : the picture's sides
+    height_px, width_px : the image's sides
 
     Returns
     -------
@@ -76,15 +76,15 @@ def steps(model: nn.Module, height_px: int, width_px: int) -> pd.DataFrame:
         part.register_forward_hook(lambda _, __, made, name=name: seen.__setitem__(name, made))
         for name, part in parts.items()
     ]
-    picture = torch.empty(1, 3, height_px, width_px, device="meta")
+    image = torch.empty(1, 3, height_px, width_px, device="meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        logits = model(picture)
+        logits = model(image)
         density = model.density(logits)
     for hook in hooks:
         hook.remove()
     counts = counter.get_flop_counts()
     kind = type(model).__name__
-    rows = [{"step": "picture", "shape": picture.shape, "parameters": 0, "multiply_adds": 0}]
+    rows = [{"step": "image", "shape": image.shape, "parameters": 0, "multiply_adds": 0}]
     rows += [
         {
             "step": name,
@@ -103,12 +103,12 @@ def steps(model: nn.Module, height_px: int, width_px: int) -> pd.DataFrame:
 def costs(
     names: Iterable[str], sizes: Sequence[tuple[int, int]], block_size_px: int = 8
 ) -> pd.DataFrame:
-    """Parameters and multiply-adds of models, by picture size.
+    """Parameters and multiply-adds of models, by image size.
 
     Parameters
     ----------
     names : models, with their usual heads and five bins
-    sizes : (height, width) of pictures in pixels; a ViT sees them in windows, as in evaluation
+    sizes : (height, width) of images in pixels; a ViT sees them in windows, as in evaluation
 
     Returns
     -------

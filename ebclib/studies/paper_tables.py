@@ -87,9 +87,10 @@ def published(number: int) -> pd.DataFrame:
 
 def _folder() -> Path:
     """`data/paper/` of the project one works in, or else of the checkout this package lies in."""
-    folder = project_root() / "data" / "paper"
-    if (folder / "table1.csv").is_file():
-        return folder
+    for root in (project_root(), Path(__file__).resolve().parents[2]):
+        folder = root / "data" / "paper"
+        if (folder / "table1.csv").is_file():
+            return folder
     raise FileNotFoundError(
         f"There is no {folder / 'table1.csv'}. The published numbers come with the workbook, not with "
         "the installed package: run this in a checkout."

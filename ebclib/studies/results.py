@@ -162,10 +162,10 @@ def verdict(better: Sequence[float], worse: Sequence[float]) -> str:
 def paired_difference(
     first: Sequence[Run], second: Sequence[Run], resamples: int = 9999, seed: int = 0
 ) -> dict[str, float]:
-    """How much larger the MAE of ``first`` is than that of ``second`` on the same test pictures.
+    """How much larger the MAE of ``first`` is than that of ``second`` on the same test images.
 
-    The interval is a paired bootstrap over pictures (BCa; Efron 1987): it says what other test pictures
-    might have shown, and nothing about other seeds. A picture's error is the mean over a side's runs.
+    The interval is a paired bootstrap over images (BCa; Efron 1987): it says what other test images
+    might have shown, and nothing about other seeds. An image's error is the mean over a side's runs.
 
     Parameters
     ----------
@@ -173,20 +173,20 @@ def paired_difference(
 
     Returns
     -------
-    ``difference`` in people, ``lower`` and ``upper`` of its 95 % interval, ``pictures``
+    ``difference`` in people, ``lower`` and ``upper`` of its 95 % interval, ``images``
 
     Raises
     ------
-    ValueError : the runs did not count the same pictures
+    ValueError : the runs did not count the same images
     """
     sides = [pd.concat([_errors(run) for run in runs], axis=1) for runs in (first, second)]
     if sides[0].isna().any(axis=None) or not sides[0].index.equals(sides[1].index):
         raise ValueError(
-            f"{first[0].name} and {second[0].name} did not count the same pictures; a paired difference "
+            f"{first[0].name} and {second[0].name} did not count the same images; a paired difference "
             "needs runs on one split."
         )
     difference = (sides[0].mean(axis=1) - sides[1].mean(axis=1)).to_numpy()
-    found = {"difference": float(difference.mean()), "pictures": len(difference)}
+    found = {"difference": float(difference.mean()), "images": len(difference)}
     if np.ptp(difference) == 0:
         return found | {"lower": found["difference"], "upper": found["difference"]}
     interval = stats.bootstrap(
@@ -196,7 +196,7 @@ def paired_difference(
 
 
 def _errors(run: Run) -> pd.Series:
-    """Each picture's absolute error in people."""
+    """Each image's absolute error in people."""
     rows = run.predictions.set_index("image")
     return (rows["count"] - rows["points"]).abs().sort_index()
 
@@ -270,7 +270,9 @@ def against_regression(table: Table, resamples: int = 9999) -> pd.DataFrame:
                     **paired_difference(*sides, resamples=resamples),
                 }
             )
-    names = "column regression classifier before after improvement seeds difference pictures lower upper"
+    names = (
+        "column regression classifier before after improvement seeds difference images lower upper"
+    )
     return pd.DataFrame(pairs, columns=names.split())
 
 

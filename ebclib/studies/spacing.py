@@ -62,7 +62,7 @@ def block_spacing(
 
     Returns
     -------
-    float64 (⌈H/r⌉, ⌈W/r⌉), pixels; nan where the picture holds fewer than two people
+    float64 (⌈H/r⌉, ⌈W/r⌉), pixels; nan where the image holds fewer than two people
     """
     h, w = grid_shape(height, width, block_size_px)
     points = np.asarray(points, dtype=np.float64).reshape(-1, 2)

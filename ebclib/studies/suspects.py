@@ -1,4 +1,4 @@
-"""What a data set's own faults do to a run's numbers: pictures seen twice, annotations to doubt."""
+"""What a data set's own faults do to a run's numbers: images seen twice, annotations to doubt."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from ebclib.studies.collecting import Diagnosis
 def errors_without(
     predictions: pd.DataFrame, groups: Mapping[str, Collection[str]]
 ) -> pd.DataFrame:
-    """A run's errors on all pictures, and without some of them.
+    """A run's errors on all images, and without some of them.
 
     Parameters
     ----------
     predictions : columns image, points, count (`Run.predictions`)
-    groups : what is left out, and the names of its pictures; the table has a row for each
+    groups : what is left out, and the names of its images; the table has a row for each
 
     Returns
     -------
-    ``pictures`` (how many are measured), ``mae``, ``rmse`` and ``bias`` (mean of predicted − annotated),
-    in people, and ``nae``, a share; the first row is of all pictures
+    ``images`` (how many are measured), ``mae``, ``rmse`` and ``bias`` (mean of predicted − annotated),
+    in people, and ``nae``, a share; the first row is of all images
 
     Raises
     ------
-    ValueError : a name that is not there, or a group that leaves no picture
+    ValueError : a name that is not there, or a group that leaves no image
 
     >>> table = pd.DataFrame({"image": ["a", "b"], "points": [10, 20], "count": [10.0, 26.0]})
-    >>> errors_without(table, {"pictures seen in training": ["a"]})["mae"].to_dict()
-    {'all': 3.0, 'without pictures seen in training': 6.0}
+    >>> errors_without(table, {"images seen in training": ["a"]})["mae"].to_dict()
+    {'all': 3.0, 'without images seen in training': 6.0}
     """
     rows = {"all": predictions}
     for name, images in groups.items():
@@ -42,27 +42,27 @@ def errors_without(
     return pd.DataFrame(
         {
             name: {
-                "pictures": len(kept),
+                "images": len(kept),
                 **errors(kept["points"], kept["count"]),
                 "bias": (kept["count"] - kept["points"]).mean(),
             }
             for name, kept in rows.items()
         }
-    ).T.astype({"pictures": int})
+    ).T.astype({"images": int})
 
 
 def suspect_annotations(found: Diagnosis, most: int = 5, window_px: int = 64) -> pd.DataFrame:
-    """The pictures whose annotation a model believes least.
+    """The images whose annotation a model believes least.
 
     They are those with people where it sees none, and none where it sees some: an annotation that
-    belongs to another picture may have a likely number of people, but hardly in these places. Either the
+    belongs to another image may have a likely number of people, but hardly in these places. Either the
     model or the annotation is wrong; a look tells which.
 
     Parameters
     ----------
-    found : `diagnose` of training pictures, say
+    found : `diagnose` of training images, say
     most : how many are named
-    window_px : people are compared in windows of this side, or of the next smaller side that a picture has
+    window_px : people are compared in windows of this side, or of the next smaller side that an image has
         (a block, where there is none): places are never right to the pixel
 
     Returns
@@ -70,13 +70,13 @@ def suspect_annotations(found: Diagnosis, most: int = 5, window_px: int = 64) ->
     ``image``, ``points``, ``count``, ``misplaced`` and ``doubt``. ``misplaced`` is Σ over windows of
     |predicted − annotated|, as a share of the people predicted and annotated (Bray and Curtis 1957).
     0: as many in every window; 1: nobody where the other has somebody. ``doubt``, by which they are ranked,
-    is the same share once an average picture's people stand beside these, rightly placed: a few
+    is the same share once an average image's people stand beside these, rightly placed: a few
     that are made up in an empty street are no reason to doubt it.
     """
     windows = found.windows
     near = windows[windows["side_px"] <= max(window_px, windows["side_px"].min())]
     wrong = near.loc[near.groupby("image")["side_px"].idxmax()].set_index("image")["absolute"]
-    pictures = found.pictures.set_index("image")[["points", "count"]]
-    people = pictures.sum(axis=1)
+    images = found.images.set_index("image")[["points", "count"]]
+    people = images.sum(axis=1)
     shares = {"misplaced": wrong / people, "doubt": wrong / (people + people.mean())}
-    return pictures.assign(**shares).nlargest(most, "doubt").reset_index()
+    return images.assign(**shares).nlargest(most, "doubt").reset_index()

@@ -1,4 +1,4 @@
-"""Where the ground lies in a picture, and how large a head is in each of its rows."""
+"""Where the ground lies in an image, and how large a head is in each of its rows."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ STATURE = 6.1
 class Camera(NamedTuple):
     """A camera above flat ground, looking down at it.
 
-    height, width : of the picture, pixels.
-    horizon : the row of the horizon, pixels; above the picture (negative) for a high camera.
+    height, width : of the image, pixels.
+    horizon : the row of the horizon, pixels; above the image (negative) for a high camera.
     slope : growth of a head's diameter per row: diameter = slope · (row - horizon).
     first : the uppermost row that can hold a head.
     """
@@ -82,7 +82,7 @@ class Camera(NamedTuple):
 def choose_camera(
     rng: np.random.Generator, count: int, height: int, width: int, headroom: bool
 ) -> Camera:
-    """A camera from which ``count`` people fit into the picture; ``headroom`` shows the horizon."""
+    """A camera from which ``count`` people fit into the image; ``headroom`` shows the horizon."""
     first = rng.uniform(0.15, 0.45) * height if headroom else 0.0
     ratio = (
         math.exp(rng.uniform(math.log(2.2), math.log(7))) if headroom else rng.uniform(1.25, 3.5)

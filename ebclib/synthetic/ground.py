@@ -27,7 +27,7 @@ def _noise(smooth: bool) -> np.ndarray:
 
 
 class _Ground:
-    """Ground seen by a camera, at half the picture's size: its coordinates, and patterns on it."""
+    """Ground seen by a camera, at half the image's size: its coordinates, and patterns on it."""
 
     def __init__(self, rng: np.random.Generator, camera: Camera) -> None:
         self.across, self.away, self.metre_px = camera.ground(_STEP)
@@ -69,22 +69,22 @@ def _flat(colour: tuple[float, ...], ground: _Ground, rough: float, per_metre: f
 
 def _plaza(rng: np.random.Generator, ground: _Ground) -> np.ndarray:
     stone = rng.uniform(115, 205) * np.array([1, rng.uniform(0.94, 1), rng.uniform(0.82, 1)])
-    picture, side = _flat(tuple(stone), ground, 0.08, 16), float(rng.uniform(0.5, 1.6))
+    image, side = _flat(tuple(stone), ground, 0.08, 16), float(rng.uniform(0.5, 1.6))
     joints = np.maximum(ground.lines(ground.u, side, 0.06), ground.lines(ground.v, side, 0.06))
-    picture *= (1 - rng.uniform(0.1, 0.35) * joints)[..., None]
+    image *= (1 - rng.uniform(0.1, 0.35) * joints)[..., None]
     if rng.random() < 0.5:
-        picture *= (1 + rng.uniform(0.03, 0.14) * ground.checks(side))[..., None]
-    return picture
+        image *= (1 + rng.uniform(0.03, 0.14) * ground.checks(side))[..., None]
+    return image
 
 
 def _grass(rng: np.random.Generator, ground: _Ground) -> np.ndarray:
     green = rng.uniform(60, 105), rng.uniform(105, 145), rng.uniform(40, 60)
-    picture = _flat(green, ground, 0.25, 30)
+    image = _flat(green, ground, 0.25, 30)
     worn = np.clip(ground.clouds(2.5) * 2.2 - 0.6, 0, 1)[..., None] * rng.uniform(0, 0.8)
-    picture = picture * (1 - worn) + _flat((150, 128, 90), ground, 0.12, 20) * worn
+    image = image * (1 - worn) + _flat((150, 128, 90), ground, 0.12, 20) * worn
     if rng.random() < 0.3:
-        picture *= (1 + 0.1 * np.sign(np.sin(ground.u)))[..., None]
-    return picture
+        image *= (1 + 0.1 * np.sign(np.sin(ground.u)))[..., None]
+    return image
 
 
 def _street(rng: np.random.Generator, ground: _Ground) -> np.ndarray:
@@ -108,20 +108,20 @@ def _street(rng: np.random.Generator, ground: _Ground) -> np.ndarray:
 
 
 def _sand(rng: np.random.Generator, ground: _Ground) -> np.ndarray:
-    picture = _flat(
+    image = _flat(
         (rng.uniform(195, 222), rng.uniform(172, 195), rng.uniform(125, 160)), ground, 0.13, 14
     )
     ripples = np.sin(ground.v * 7 + 4 * ground.clouds(1.2)) * np.clip(ground.metre_px / 8, 0, 1)
-    return picture * (1 + 0.04 * ripples)[..., None]
+    return image * (1 + 0.04 * ripples)[..., None]
 
 
 def _hall(rng: np.random.Generator, ground: _Ground) -> np.ndarray:
     colour = tuple(rng.uniform(70, 190, 3) * 0.3 + rng.uniform(55, 130))
-    picture = _flat(colour, ground, 0.05, 12)
+    image = _flat(colour, ground, 0.05, 12)
     if rng.random() < 0.5:
         boards = np.maximum(ground.lines(ground.u, 0.22, 0.03), ground.lines(ground.v, 2.1, 0.04))
-        return picture * (1 - 0.3 * boards)[..., None]
-    return picture * (1 + 0.1 * ground.checks(float(rng.uniform(0.6, 2))))[..., None]
+        return image * (1 - 0.3 * boards)[..., None]
+    return image * (1 + 0.1 * ground.checks(float(rng.uniform(0.6, 2))))[..., None]
 
 
 GROUNDS: dict[str, Callable[[np.random.Generator, _Ground], np.ndarray]] = {

@@ -88,7 +88,7 @@ def _rows(rng: np.random.Generator, camera: Camera, n: int, power: float) -> np.
 
 
 class _Region:
-    """A group, block, queue, stream or ring: a centre in the picture, sizes in head diameters."""
+    """A group, block, queue, stream or ring: a centre in the image, sizes in head diameters."""
 
     def __init__(self, rng: np.random.Generator, camera: Camera, count: int) -> None:
         self.y = float(_rows(rng, camera, 1, 1.7)[0])
@@ -130,7 +130,7 @@ class _Region:
 def _propose(
     rng: np.random.Generator, camera: Camera, kinds: np.ndarray, regions: list[_Region]
 ) -> np.ndarray:
-    """One place for each of ``kinds``, in their order, (n, 2); some lie outside the picture."""
+    """One place for each of ``kinds``, in their order, (n, 2); some lie outside the image."""
     places = np.empty((len(kinds), 2))
     where = rng.integers(0, len(regions), len(kinds))
     for kind, name in enumerate(_KINDS):

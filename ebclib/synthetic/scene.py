@@ -1,4 +1,4 @@
-"""A drawn crowd before and after it is painted: what stands where, and the picture of it."""
+"""A drawn crowd before and after it is painted: what stands where, and the image of it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that is in a picture, before it is painted.
+    """Everything that is in an image, before it is painted.
 
     seed : of the ground and of the light, so that the same place can be painted without people.
     ground : one of ``GROUNDS``.
@@ -58,7 +58,7 @@ def plan(rng: np.random.Generator, count: int, height: int, width: int) -> Scene
 
 
 def _set_out(rng: np.random.Generator, camera: Camera, kind: str) -> list[Figure]:
-    """Clutter on the ground; nothing that would fill the picture."""
+    """Clutter on the ground; nothing that would fill the image."""
     names = [
         name for name in clutter.THINGS if not (kind == "hall" and name in ("tree", "car", "bush"))
     ]
@@ -131,7 +131,7 @@ def _whole(wanted: float, offset: float, side: int) -> int:
 
 
 def paint(scene: Scene) -> np.ndarray:
-    """The picture of a scene, uint8 (H, W, 3)."""
+    """The image of a scene, uint8 (H, W, 3)."""
     rng = np.random.default_rng(scene.seed)
     canvas = paint_ground(rng, scene.camera, scene.ground)
     sun, strength = rng.uniform(-1, 1), rng.uniform(0.0, 0.55)

@@ -1,4 +1,4 @@
-"""Splits of drawn crowds: how many people are in which picture, and the pictures one by one."""
+"""Splits of drawn crowds: how many people are in which image, and the images one by one."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ebclib.synthetic.scene import Scene, paint, plan
 
 @dataclass(frozen=True)
 class Series:
-    """A family of drawn pictures.
+    """A family of drawn images.
 
     Attributes
     ----------
-    splits : and how many pictures they have if nothing else is asked for
-    sizes : (height, width) in pixels that a picture may have, upright or lying
-    median : people in the picture in the middle
+    splits : and how many images they have if nothing else is asked for
+    sizes : (height, width) in pixels that an image may have, upright or lying
+    median : people in the image in the middle
     most : people in the fullest one
     """
 
@@ -53,7 +53,7 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def count_at(quantile: float, series: str = "synthetic") -> int:
-    """How many people are in a picture at this ``quantile`` (in 0…1) of the distribution.
+    """How many people are in an image at this ``quantile`` (in 0…1) of the distribution.
 
     Four in a hundred are empty; the others are log-normal around the series' median, up to its most.
     """
@@ -67,7 +67,7 @@ def count_at(quantile: float, series: str = "synthetic") -> int:
     return min(max(round(people), 1), kind.most)
 
 
-def plan_picture(
+def plan_image(
     rng: np.random.Generator,
     count: int | None,
     height: int | None,
@@ -107,29 +107,29 @@ def draw(
 
     Raises
     ------
-    ValueError : a negative or fractional count, or a picture of less than 64 pixels.
+    ValueError : a negative or fractional count, or an image of less than 64 pixels.
 
     >>> draw(0, count=12).points.shape
     (12, 2)
     """
-    scene = plan_picture(np.random.default_rng(rng), count, height, width)
+    scene = plan_image(np.random.default_rng(rng), count, height, width)
     return Sample(paint(scene), scene.points, f"drawn_{scene.seed:010d}")
 
 
 class SyntheticSplit(Sequence[Sample]):
-    """A split of drawn crowds; picture i depends on nothing but (seed, split, i).
+    """A split of drawn crowds; image i depends on nothing but (seed, split, i).
 
     Parameters
     ----------
-    split : one of the series' splits; no two share a picture.
-    seed : another seed, other pictures.
-    size : how many pictures; by default the series'. The first n are the same for any size.
+    split : one of the series' splits; no two share an image.
+    seed : another seed, other images.
+    size : how many images; by default the series'. The first n are the same for any size.
     series : a key of `SERIES`.
 
     Attributes
     ----------
-    names : of the pictures, as ``train_0007``.
-    counts : how many people are in each, int64 (size,), known without drawing. Any run of pictures
+    names : of the images, as ``train_0007``.
+    counts : how many people are in each, int64 (size,), known without drawing. Any run of images
         is spread evenly over the distribution (a golden-ratio sequence of its quantiles).
     """
 
@@ -159,10 +159,10 @@ class SyntheticSplit(Sequence[Sample]):
     @overload
     def __getitem__(self, index: slice) -> list[Sample]: ...
     def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
-        """Draw picture ``index``; a slice gives a list of pictures. IndexError outside."""
+        """Draw image ``index``; a slice gives a list of images. IndexError outside."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         number = range(len(self))[index]
         count = int(self.counts[number])
-        scene = plan_picture(self._rng(1, number), count, None, None, self.series)
+        scene = plan_image(self._rng(1, number), count, None, None, self.series)
         return Sample(paint(scene), scene.points, self.names[number])

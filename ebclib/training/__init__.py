@@ -3,7 +3,7 @@
 | module | what is in it |
 |---|---|
 | `running` | `train` and `load_or_train`: what a run is from its beginning to its end |
-| `measuring` | `evaluate` and `submit`: a run's weights on its own pictures, or others |
+| `measuring` | `evaluate` and `submit`: a run's weights on its own images, or others |
 | `loop` | `Trainer`: the model, its optimiser, the rate over time, and the loop |
 | `devices` | processes, devices and precision (Accelerate); one launch at a time writes a run |
 | `nonfinite` | what becomes of a batch whose loss is no number |

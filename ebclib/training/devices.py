@@ -81,12 +81,12 @@ def precision_of(config: Config, device: torch.device | None = None) -> str:
     return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "fp32"
 
 
-def check_shares(config: Config, pictures: int, count: int) -> None:
+def check_shares(config: Config, images: int, count: int) -> None:
     """Every process must get as many crops of every batch as the others, or means would not be means.
 
     Parameters
     ----------
-    pictures : trained on in an epoch
+    images : trained on in an epoch
     count : of processes
 
     Raises
@@ -102,10 +102,10 @@ def check_shares(config: Config, pictures: int, count: int) -> None:
             f"batch_size {size} is the global batch, which {count} processes cannot share equally: "
             f"give a multiple of {count}, or start {', '.join(divisors)} processes."
         )
-    if size > pictures:
+    if size > images:
         raise ValueError(
-            f"batch_size {size} is more than the {pictures} pictures trained on, which {count} processes "
-            f"cannot share: give at most {pictures - pictures % count}, or start one process."
+            f"batch_size {size} is more than the {images} images trained on, which {count} processes "
+            f"cannot share: give at most {images - images % count}, or start one process."
         )
 
 

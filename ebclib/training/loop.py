@@ -236,7 +236,7 @@ class Trainer:
         Nothing here makes the host wait for the device, but for the scaler of fp16.
         """
         kept = [b.clone() for b in self.network.buffers()] if self.skips else []
-        logits = self.model(batch.picture.contiguous(memory_format=torch.channels_last))
+        logits = self.model(batch.image.contiguous(memory_format=torch.channels_last))
         loss = self._loss(logits, batch)
         self.optimizer.zero_grad()
         self.accelerator.backward(loss.total)
@@ -272,13 +272,13 @@ class Trainer:
         )
 
     def _validate(self) -> dict[str, float]:
-        """Errors on the held-out pictures; the weights are kept where their MAE is the least so far."""
+        """Errors on the validation images; the weights are kept where their MAE is the least so far."""
         broadcast(list(self.measured.buffers()))  # batch statistics differ between processes
         held = evaluation.predict(
             self.measured,
             self.task.split,
             self.task.held_out,
-            progress="Held-out" if self.progress else None,
+            progress="Validation" if self.progress else None,
             state=processes(),
         )
         error = evaluation.errors(held["points"], held["count"])

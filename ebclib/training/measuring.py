@@ -1,4 +1,4 @@
-"""A run's weights on pictures: its own data set's, another's, or some that nobody has labelled."""
+"""A run's weights on images: its own data set's, another's, or some that nobody has labelled."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def evaluate(
     """Measure a run's weights, and write predictions, positions' matches and metrics into its folder.
 
     What counting with the weights alone needs goes into their file (`card.Card`: the config, the
-    interval's factor, traits of the training pictures). Several processes share the pictures, and the
+    interval's factor, traits of the training images). Several processes share the images, and the
     first one writes; another launch waits, as in `train`.
 
     Parameters
     ----------
     run : a run with weights
     split : the split to count; None takes the one that the data set's papers report, and of another
-        folder whose pictures are not divided into folders, all. The files of another split carry its
+        folder whose images are not divided into folders, all. The files of another split carry its
         name (`metrics-val.json`).
     data : another labelled data set, by its name or the path of its folder; the files carry its name
-        and split (`measured`), the intervals are scaled as on the run's own held-out pictures, and the
+        and split (`measured`), the intervals are scaled as on the run's own validation images, and the
         run's own files stay as they are
     distances_px : within which a point found counts as the person annotated; in prepared pixels
 
@@ -77,14 +77,14 @@ def measure(
     split = split or datasets.describe(config.dataset).test_split
     with state.main_process_first():
         task = task or TrainingSet.of(config, progress)
-        pictures = datasets.prepared(config.dataset, split, progress=progress)
-    _need_labels(pictures, run)
+        images = datasets.prepared(config.dataset, split, progress=progress)
+    _need_labels(images, run)
     model, network = open_model(run)
     held, found = (
         evaluation.predict(model, some, indices, network, text if progress else None, state, where)
         for some, indices, text, where in (
-            (task.split, task.held_out, "Held-out pictures", False),
-            (pictures, None, f"{config.dataset} {split}", True),
+            (task.split, task.held_out, "Validation images", False),
+            (images, None, f"{config.dataset} {split}", True),
         )
     )
     factor = evaluation.conformal_factor(held)
@@ -104,7 +104,7 @@ def measure(
     if state.is_main_process:
         familiar = TrainingStats.of(task.split, task.train, config.block_size_px)
         write_info(run.weights, ModelInfo.made(config, factor, len(held), familiar=familiar))
-    _write(run, suffix, pictures, found, factor, task.split.counts, facts, distances_px)
+    _write(run, suffix, images, found, factor, task.split.counts, facts, distances_px)
     if state.is_main_process and not suffix:
         shutil.rmtree(run.checkpoint.parent, ignore_errors=True)
     state.wait_for_everyone()
@@ -116,7 +116,7 @@ def open_model(run: Run) -> tuple[nn.Module, BlockwiseModel]:
 
     Returns
     -------
-    (model, network) : pictures → logits, and the `BlockwiseModel` inside, as `evaluation.predict` and
+    (model, network) : images → logits, and the `BlockwiseModel` inside, as `evaluation.predict` and
         `windows.predict_map` take them
     """
     accelerator = make_accelerator(precision_of(run.config))
@@ -148,10 +148,10 @@ def submit(
     path: Path | None = None,
     progress: bool = True,
 ) -> Path:
-    """Count pictures that nobody may have labelled, in the form that NWPU-Crowd's site takes.
+    """Count images that nobody may have labelled, in the form that NWPU-Crowd's site takes.
 
-    A line is a picture: its name and its count, `3610 100.0000`. With ``positions``, the benchmark's
-    other form: name, number of people, then x and y of each, whole pixels of the published picture.
+    A line is an image: its name and its count, `3610 100.0000`. With ``positions``, the benchmark's
+    other form: name, number of people, then x and y of each, whole pixels of the published image.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ def submit(
     Raises
     ------
     FileNotFoundError : the data set is not there, or the run has no weights
-    ValueError : pictures whose names hold a space, which would break the lines
+    ValueError : images whose names hold a space, which would break the lines
     """
     state = processes()
     name, root = datasets.locate(run.config.dataset if data is None else data)
@@ -175,19 +175,19 @@ def submit(
     refuse_folder(path)
     progress = progress and state.is_main_process
     with state.main_process_first():
-        pictures = datasets.prepared(name, split, root, progress=progress)
-    spaced = [image for image in pictures.names if len(image.split()) != 1]
+        images = datasets.prepared(name, split, root, progress=progress)
+    spaced = [image for image in images.names if len(image.split()) != 1]
     if spaced:
         raise ValueError(
-            f"A line is `name count`, so a picture's name may hold no space: {spaced[0]!r} "
+            f"A line is `name count`, so an image's name may hold no space: {spaced[0]!r} "
             f"({len(spaced)} such). Rename them."
         )
     model, network = open_model(run)
     text = f"{name} {split}" if progress else None
-    found = evaluation.predict(model, pictures, None, network, text, state, positions)
+    found = evaluation.predict(model, images, None, network, text, state, positions)
     if positions:
         rows = zip(
-            found["image"], found["positions"], pictures.sizes, pictures.source_sizes, strict=True
+            found["image"], found["positions"], images.sizes, images.source_sizes, strict=True
         )
         lines = [_position_line(*row) for row in rows]
     else:
@@ -213,27 +213,27 @@ def _evaluate_elsewhere(
     split = split or _split_of(datasets.describe(name, root))
     progress = progress and state.is_main_process
     with state.main_process_first():
-        pictures = datasets.prepared(name, split, root, progress=progress)
+        images = datasets.prepared(name, split, root, progress=progress)
         mean = own.get("training_mean")
         if mean is None:  # a run of before it was kept
             mean = np.mean(datasets.prepared(run.config.dataset, "train", progress=progress).counts)
-    _need_labels(pictures, run)
+    _need_labels(images, run)
     model, network = open_model(run)
     text = f"{name} {split}" if progress else None
-    found = evaluation.predict(model, pictures, None, network, text, state, positions=True)
+    found = evaluation.predict(model, images, None, network, text, state, positions=True)
     factor = own["interval_factor"]
     facts = {
         "trained_on": run.config.dataset,
         "training_mean": float(mean),
         "interval_factor": factor,
         "held_out_images": own["held_out_images"],
-        "intervals_scaled_on": f"{own['held_out_images']} held-out pictures of {run.config.dataset}",
-        "data_sha256": pictures.digest,
+        "intervals_scaled_on": f"{own['held_out_images']} validation images of {run.config.dataset}",
+        "data_sha256": images.digest,
         **({"folder": str(root / name)} if root else {}),
     }
     factor = math.inf if factor is None else factor
     suffix = f"-{_label(name, root)}-{split}"
-    _write(run, suffix, pictures, found, factor, [mean], facts, distances_px)
+    _write(run, suffix, images, found, factor, [mean], facts, distances_px)
     state.wait_for_everyone()
     return run
 
@@ -241,7 +241,7 @@ def _evaluate_elsewhere(
 def _write(
     run: Run,
     suffix: str,
-    pictures: datasets.PreparedSplit,
+    images: datasets.PreparedSplit,
     found: pd.DataFrame,
     factor: float,
     training_counts: Sequence[float],
@@ -251,11 +251,11 @@ def _write(
     """The files of one evaluation, by the first process."""
     if not processes().is_main_process:
         return
-    matches = evaluation.matches_table(found, pictures.points, distances_px)
+    matches = evaluation.matches_table(found, images.points, distances_px)
     found = evaluation.with_intervals(found, factor)
     metrics = {
-        "dataset": pictures.dataset,
-        "split": pictures.split,
+        "dataset": images.dataset,
+        "split": images.split,
         **evaluation.summarise(found, training_counts),
         "positions": evaluation.localisation(matches),
         **facts,
@@ -283,11 +283,11 @@ def _split_of(about: datasets.Dataset) -> str:
     return datasets.EVERY if about.is_divided else about.test_split
 
 
-def _need_labels(pictures: datasets.PreparedSplit, run: Run) -> None:
-    if not pictures.is_labelled:
+def _need_labels(images: datasets.PreparedSplit, run: Run) -> None:
+    if not images.is_labelled:
         raise ValueError(
-            f"{pictures.dataset} {pictures.split} has no labels to measure against. "
-            f"`ebc submit {run.name} --dataset {pictures.dataset} --split {pictures.split}` writes the "
+            f"{images.dataset} {images.split} has no labels to measure against. "
+            f"`ebc submit {run.name} --dataset {images.dataset} --split {images.split}` writes the "
             "counts."
         )
 
@@ -295,7 +295,7 @@ def _need_labels(pictures: datasets.PreparedSplit, run: Run) -> None:
 def _position_line(
     image: str, points: np.ndarray, size: tuple[int, int], source: tuple[int, int]
 ) -> str:
-    """`name n x1 y1 …` in whole pixels of the picture as published."""
+    """`name n x1 y1 …` in whole pixels of the image as published."""
     ratio = np.array([source[1] / size[1], source[0] / size[0]])
     whole = np.floor(points * ratio).astype(int)
     return " ".join(map(str, [image, len(whole), *whole.ravel()]))

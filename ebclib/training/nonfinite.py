@@ -19,7 +19,7 @@ KEPT = 10
 
 
 def names_of(crops: TrainingCrops, draws: Sequence[int]) -> list[str]:
-    """The pictures that ``draws`` are cut from."""
+    """The images that ``draws`` are cut from."""
     return [crops.split.names[int(crops.indices[draw % len(crops)])] for draw in draws]
 
 
@@ -36,16 +36,16 @@ def save_batch(
 
     Returns
     -------
-    the file, for `safetensors.torch.load_file`: ``pictures`` uint8 (B, 3, H, W), ``counts`` and
+    the file, for `safetensors.torch.load_file`: ``images`` uint8 (B, 3, H, W), ``counts`` and
     ``labels`` (B, h, w), ``points`` (Σn_b, 2) and ``people`` (B,), the n_b. A JSON file of the same
-    name tells the pictures' names. None where the folder holds `KEPT` batches.
+    name tells the images' names. None where the folder holds `KEPT` batches.
     """
     path = folder / f"epoch{epoch:04d}_step{step:05d}.safetensors"
     if len(list(folder.glob("*.safetensors"))) >= KEPT:
         return None
     batch = collate([crops[draw] for draw in draws])
     tensors = {
-        "pictures": batch.picture.contiguous(),
+        "images": batch.image.contiguous(),
         "counts": batch.counts,
         "labels": batch.labels.clone(),  # the very tensor of the counts, mostly
         "points": torch.cat(batch.points),

@@ -18,7 +18,7 @@ from ebclib.training.measuring import measure
 def train(
     config: Config, resume: bool = False, progress: bool = True, replace: bool = False
 ) -> Run:
-    """Train, select on the held-out pictures, evaluate on the test split, and leave a run.
+    """Train, select on the validation images, evaluate on the test split, and leave a run.
 
     Started in several processes (see `ebclib.training`), these share every batch and every evaluation;
     the first writes the run's files, in a folder that all of them can read. Should one be lost, the

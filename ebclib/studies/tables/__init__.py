@@ -93,7 +93,7 @@ def _row(run: Run) -> dict[str, object]:
 def note(configs: Sequence[Config]) -> str:
     """What must be said below a table of runs of these: how far they are from the paper's training.
 
-    Empty where all of them were trained on published pictures for as many epochs.
+    Empty where all of them were trained on published images for as many epochs.
     """
     drawn = any(DATASETS[c.dataset].is_drawn for c in configs if c.dataset in DATASETS)
     epochs = [config.epochs for config in configs if config.epochs < PAPER_EPOCHS]
