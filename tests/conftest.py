@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from ebclib.config import data_root, make_config, results_root
@@ -25,6 +26,8 @@ def pytest_configure(config: pytest.Config) -> None:
     It happens here because a notebook's kernel takes no fixture, and because the Hugging Face
     libraries read their variables when they are imported.
     """
+    settings.register_profile("ours")  # a busy machine is no fault
+    settings.load_profile("ours")
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["TRANSFORMERS_OFFLINE"] = "1"
     folder = tempfile.mkdtemp(prefix="ebc-test-")

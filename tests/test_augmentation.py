@@ -26,7 +26,7 @@ def drawn(batch, factors=(1, 1, 1), sigma=0.0):
     return AugmentParams(factors, np.full(batch, sigma, np.float32), spots, values)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seeds, st.permutations(range(6)), st.integers(1, 6))
 def test_a_draw_gives_the_same_crop_in_whatever_batch(seed, order, size):
     image, draws = crops(6), [3, 99, 0, 12345, 7, 8]
@@ -87,7 +87,7 @@ def test_blur_of_many_crops_at_once_is_that_of_each():
     assert torch.allclose(blur(values, sigmas, 4), torch.cat(each), atol=1e-3)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seeds, st.floats(0, 1), st.floats(0, 4))
 def test_a_grey_crop_stays_grey_and_an_even_one_even(seed, strength, width):
     image = torch.full((1, 3, 24, 24), seed % 256, dtype=torch.uint8)

@@ -28,7 +28,7 @@ def decoded(image: Image.Image, kind: str = "PNG", **options: object) -> np.ndar
 
 
 def test_rgb_is_as_stored():
-    pixels = fake.pixels(1)
+    pixels = fake.image(1)
     assert np.array_equal(decoded(Image.fromarray(pixels)), pixels)
 
 
@@ -99,7 +99,7 @@ def test_of_several_frames_the_first():
 def test_exif_turns_as_viewers_do(orientation: int):
     from PIL import ImageOps
 
-    image = Image.fromarray(fake.pixels(2, 8, 12))
+    image = Image.fromarray(fake.image(2, 8, 12))
     exif = Image.Exif()
     exif[274] = orientation
     data = encoded(image, exif=exif)
@@ -160,6 +160,6 @@ def test_grey():
 
 
 def test_resize():
-    pixels = fake.pixels(0, 20, 30)
+    pixels = fake.image(0, 20, 30)
     assert resize(pixels, (20, 30)) is pixels
     assert resize(pixels, (10, 15)).shape == (10, 15, 3)

@@ -170,7 +170,7 @@ def near(found, recorded):
 
 
 CASES = [
-    "three points, one image",
+    "three points, one picture",
     "uniform density, two pairs of points share a pixel",
     "six in one block: class capped, target not",
     "nobody",

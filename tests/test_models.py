@@ -40,7 +40,7 @@ def test_every_block_of_any_image_gets_an_answer(model, size):
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.sampled_from([8, 16, 32]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_model_sure_of_one_person_a_block_counts_every_block(height, width, block_size_px):
     """Eq. 1 on a network that always says bin 1: the image's count is its number of blocks."""
     stride = nn.Conv2d(3, 4, 16, 16)
@@ -214,7 +214,7 @@ def test_random_text_is_fixed_and_no_two_bins_alike():
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.sampled_from([0.25, 0.5, 2, 1.75, 14 / 16]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_resizing_a_constant_changes_nothing_but_the_size(height, width, scale):
     features = torch.full((1, 2, 8 * height, 8 * width), 3.0)
     resized = resize(features, scale)

@@ -38,7 +38,7 @@ def noise(height, width, seed=0):
 
 
 @given(st.integers(1, 400), st.integers(1, 400), st.sampled_from([192, 208, 256, 320]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_tiles_of_any_size_say_what_the_whole_image_says(height, width, tile_px):
     """Everywhere, the border too, where the whole image is padded with zeros at every layer."""
     model, pixels = wide_counter(), noise(height, width)

@@ -167,7 +167,7 @@ def test_the_value_is_zero_and_the_gradient_is_the_formula_s():
     assert (slope * density).sum().item() == pytest.approx(0, abs=1e-9), "whatever the scale"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     layout=st.sampled_from(LAYOUTS),
     kind=st.sampled_from([*KINDS, "minute", "negative in places", "zero"]),

@@ -28,7 +28,7 @@ def brightness_counter(block_size_px=8, window_px=None):
     st.integers(1, 150),
     st.sampled_from([(32, 32), (32, 8), (64, 24), (128, 128)]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_windows_of_any_size_and_stride_say_what_the_whole_image_says(height, width, window):
     """Inside; where a block reaches over the border, the canvas is black in both."""
     model = brightness_counter()

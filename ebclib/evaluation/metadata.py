@@ -103,7 +103,9 @@ class ModelInfo:
             familiar = values["familiar"]
             if familiar is not None:
                 limits = {trait: tuple(v) for trait, v in familiar["limits"].items()}
-                values["familiar"] = TrainingStats(familiar["pictures"], limits)
+                values["familiar"] = TrainingStats(
+                    familiar.get("images", familiar.get("pictures")), limits
+                )
             return cls(**values)
         except (ValueError, TypeError, KeyError, AttributeError) as problem:
             raise ValueError(
