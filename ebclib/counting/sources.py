@@ -195,7 +195,7 @@ def read(item: Item, least_side: int = 1, longest_side: int | None = None) -> So
         source = _image(source, item.name)
     scaled = decode_scaled(source, item.name, size_of)
     notes = ("The first of its frames was counted.",) if scaled.is_first else ()
-    return SourceImage(item, scaled.image, scaled.size, notes)
+    return SourceImage(item, scaled.pixels, scaled.size, notes)
 
 
 def _need_reader(data: bytes, name: str) -> None:
