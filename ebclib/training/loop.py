@@ -12,7 +12,7 @@ from accelerate.utils import broadcast, set_seed
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
@@ -102,8 +102,7 @@ class Trainer:
         self.network = with_shared_statistics(network, config, self.accelerator)
         self.ema = self.measured = None
         if config.ema_decay is not None:
-            average = get_ema_multi_avg_fn(config.ema_decay)
-            self.ema = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
+            self.ema = AveragedModel(self.network)
             self.measured = self.accelerator.prepare_model(self.ema.module, evaluation_mode=True)
         self.trained = [p for p in self.network.parameters() if p.requires_grad]
         self.skips = config.on_nonfinite == "skip"
@@ -255,8 +254,19 @@ class Trainer:
                 buffer.copy_(torch.where(bad, before, buffer))
         self.optimizer.step()
         if self.ema is not None:
-            self.ema.update_parameters(self.network)
+            self._average()
         return torch.stack([part.detach() for part in loss]), bad
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """A step of the moving average; `AveragedModel`'s own copies its counter to the device and waits."""
+        share = 1 if self.ema.n_averaged == 0 else 1 - self.config.ema_decay
+        self.ema.n_averaged += 1
+        mean, now = (
+            [t for t in (*network.parameters(), *network.buffers()) if t.is_floating_point()]
+            for network in (self.ema.module, self.network)
+        )
+        torch._foreach_lerp_(mean, now, share)
 
     def _loss(self, logits: Tensor, batch: Batch) -> losses.Loss:
         """DACE of a classifier, the count loss alone of a regression model."""
