@@ -122,8 +122,8 @@ def make_batch(people=(3, 0), side=SIDE):
     h, size = side // R, len(people)
     counts = torch.zeros(size, h, h, dtype=torch.int64, device="cuda")
     points = [torch.zeros(n, 2, device="cuda") for n in people]
-    picture = torch.zeros(size, 3, side, side, dtype=torch.uint8, device="cuda")
-    return Batch(picture, counts, counts, points, list(range(size)))
+    image = torch.zeros(size, 3, side, side, dtype=torch.uint8, device="cuda")
+    return Batch(image, counts, counts, points, list(range(size)))
 
 
 def make_trainer(model, loss="dmcount", skips=True):
@@ -134,9 +134,9 @@ def make_trainer(model, loss="dmcount", skips=True):
         for parameter in model.parameters():
             parameter.grad = torch.empty_like(parameter)
 
-    def forward(picture):
+    def forward(image):
         with bf16():
-            return model(picture).float()
+            return model(image).float()
 
     accelerator = SimpleNamespace(
         backward=backward, reduce=lambda tensor, _: tensor, scaler=None, unscale_gradients=id
@@ -180,9 +180,9 @@ KINDS = [
 def test_a_forward_pass_in_bf16_stays_on_the_device(name, head, options, fake):
     model = make_model(name, head, **options)
     side = model.window_px or SIDE
-    picture = torch.zeros(2, 3, side, side, dtype=torch.uint8, device="cuda")
+    image = torch.zeros(2, 3, side, side, dtype=torch.uint8, device="cuda")
     with Device() as device, bf16():
-        logits = model(picture)
+        logits = model(image)
         density, variance = model.density(logits), model.variance(logits)
     assert device.kinds >= {torch.bfloat16} and not device.waits
     assert logits.dtype == torch.float32
@@ -246,14 +246,14 @@ def test_a_copy_in_the_step_is_found(slip, fake):
 class Split(list):
     """What crops and predictions read of a prepared split."""
 
-    sizes = property(lambda self: [each.picture.shape[:2] for each in self])
+    sizes = property(lambda self: [each.image.shape[:2] for each in self])
     points = property(lambda self: [each.points for each in self])
 
-    def picture(self, index):
-        return self[index].picture
+    def image(self, index):
+        return self[index].image
 
     def crop(self, index, top, left, height, width):
-        return self[index].picture[top : top + height, left : left + width].copy()
+        return self[index].image[top : top + height, left : left + width].copy()
 
 
 SPLIT = Split(
@@ -268,7 +268,7 @@ def test_crops_are_cut_and_augmented_on_the_device_and_nobody_waits(budget_bytes
         batches = list(DeviceCrops(crops, EpochSampler(4), 2, "cuda", budget_bytes=budget_bytes))
     assert device.waits == [] and len(batches) == 2
     for batch in batches:
-        assert batch.picture.shape == (2, 3, SIDE, SIDE) and batch.picture.dtype == torch.uint8
+        assert batch.image.shape == (2, 3, SIDE, SIDE) and batch.image.dtype == torch.uint8
         assert all(each.is_cuda for each in (*batch[:3], *batch.points))
 
 
