@@ -91,7 +91,9 @@ def results_root() -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Every parameter of a training run; two equal configs on one machine give equal runs.
+    """Every parameter of a training run; on one processor two equal configs give equal runs.
+
+    On a GPU they see the same crops, but sums there have no fixed order, so that weights drift apart.
 
     Units are in the names: ``_px`` image pixels, ``epochs`` passes over the training images.
     ``None`` stands for "derived". ``head`` and ``crop_px`` are filled in from the model's row at once,
@@ -133,7 +135,9 @@ class Config:
     on_nonfinite: Literal["stop", "skip"] = "stop"  # a batch whose loss is no finite number
     sync_batch_norm: bool = True  # statistics of the global batch on many GPUs; never on CPUs
     compile: bool = False  # torch.compile the model for training
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: the fastest of the device
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = (
+        "auto"  # the device's fastest; fp32: TF32 on GPUs
+    )
     evaluate_every: int = 5  # epochs between two looks at the validation images
     watch_test: bool = False  # the test split is measured at each look too, and never selects
     resident: bool | Literal["auto"] = "auto"  # images in the device's memory; auto: on GPUs

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from num2words import num2words
-
 from ebclib.bins import Bin, Bins, Interval
 from ebclib.config import one_of
 
@@ -46,7 +44,11 @@ def sentence(
         )
 
     def number(value: float) -> str:
-        return num2words(value) if numerals == "words" else f"{value:g}"
+        if numerals == "digits":
+            return f"{value:g}"
+        from num2words import num2words  # takes a second, which models without text need not spend
+
+        return num2words(value)
 
     if item.high is None:
         is_one = item.low == 1

@@ -73,11 +73,11 @@ def test_blur_is_torchvision_s_with_a_sigma_for_each_crop(sigma):
 
 
 def test_a_processor_and_a_gpu_s_way_differ_by_rounding():
-    """OpenCV's crop by crop, and torch's of the whole batch."""
-    image = crops(8) // 2 + 40
-    like = STRONG.draw(range(8), 40, 48)
-    other = _by_torch(image, like, 4)
-    assert (STRONG.apply(image, like).int() - other.int()).abs().max() <= 2
+    """OpenCV's crop by crop, and torch's of the whole batch; also where jitter leaves 0 to 255."""
+    for image in (crops(24) // 2 + 40, crops(24), crops(24) // 128 * 255):
+        like = STRONG.draw(range(24), 40, 48)
+        other = _by_torch(image, like, 4)
+        assert (STRONG.apply(image, like).int() - other.int()).abs().max() <= 3
 
 
 def test_blur_of_many_crops_at_once_is_that_of_each():

@@ -1,6 +1,7 @@
 """Crops cut on the device are those of the DataLoader: people exactly, pixels but for rounding."""
 
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -49,6 +50,21 @@ def test_images_that_do_not_fit_are_read_from_disk(split):
     assert whole.is_complete and whole.resident_bytes == sum(sizes)
     for draw in range(8):
         assert np.array_equal(part.cut(crops.place(draw)), whole.cut(crops.place(draw)))
+
+
+def test_what_does_not_fit_on_a_device_is_read_by_threads(split, monkeypatch):
+    """Beside the step, that is: a batch ahead. The device here is torch's that has shapes alone."""
+    readers, read = set(), split.crop
+
+    def crop(*place):
+        readers.add(threading.current_thread().name.partition("_")[0])
+        return read(*place)
+
+    monkeypatch.setattr(split, "crop", crop)
+    crops = TrainingCrops(split, range(4), 64, 8, augmentation=None)
+    made = DeviceCrops(crops, EpochSampler(4), 2, "meta", budget_bytes=0, threads=2)
+    assert [batch.image.shape for batch in made] == [(2, 3, 64, 64)] * 2
+    assert readers == {"crops"}
 
 
 @pytest.mark.parametrize("drop_last", [True, False])

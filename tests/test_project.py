@@ -169,6 +169,10 @@ if heavy:
 
 import numpy, torch
 states = random.getstate(), numpy.random.get_state()[1].tolist(), torch.random.get_rng_state()
+import ebclib.__main__, ebclib.studies.cost, ebclib.training  # what `ebc train` imports
+spare = {"num2words", "imagehash", "shapely"} & set(sys.modules)
+if spare:
+    raise RuntimeError(f"every training loads {sorted(spare)}")
 for module in pkgutil.walk_packages(ebclib.__path__, "ebclib."):
     if module.name != "ebclib.__main__":
         __import__(module.name)

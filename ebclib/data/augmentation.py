@@ -133,8 +133,9 @@ class Augmentation:
     def apply(self, image: Tensor, drawn: AugmentParams) -> Tensor:
         """Jitter, then blur, then noise: uint8 (B, 3, H, W) in and out, on the image's device.
 
-        On a processor by OpenCV, crop by crop and rounded after each; elsewhere by torch, the batch at
-        once in float32 and rounded at the end: they differ by rounding. The input is left as it is.
+        On a processor by OpenCV, crop by crop; elsewhere by torch, the batch at once in float32. Both
+        round after each, and differ by up to 3 of 255: OpenCV's blur has weights of 8 bits. The input
+        is left as it is.
 
         Raises
         ------
@@ -184,7 +185,7 @@ def _by_torch(image: Tensor, drawn: AugmentParams, reach_px: int) -> Tensor:
     if (drawn.factors != 1).any():
         jitter(values, drawn.factors)
     if drawn.sigmas_px.any():
-        values = blur(values, drawn.sigmas_px, reach_px)
+        values = blur(values.round_().clamp_(0, 255), drawn.sigmas_px, reach_px)
     made = values.add_(0.5).clamp_(0, 255).to(torch.uint8)  # cut off to whole numbers: rounded
     if any(map(len, drawn.spots)):
         _put(made, drawn.spots, drawn.values)

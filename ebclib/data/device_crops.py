@@ -97,7 +97,8 @@ class DeviceCrops:
         smaller, and processes that would get none begin again
     process, processes : p and P
     budget_bytes : of `ResidentImages`
-    threads : on a processor, how many crops are made at a time; None: as many as torch has threads
+    threads : on a processor, and where images do not fit on the device, how many crops are made at a
+        time; None: as many as torch has threads
 
     Raises
     ------
@@ -126,7 +127,8 @@ class DeviceCrops:
         self.images = ResidentImages(crops.split, crops.indices, device, budget_bytes)
         threads = threads or torch.get_num_threads()
         self.pool = None
-        if self.device.type == "cpu" and threads > 1:  # one crop takes one thread
+        reads = self.device.type == "cpu" or not self.images.is_complete
+        if reads and threads > 1:  # one crop takes one thread
             self.pool = ThreadPoolExecutor(threads, "crops", torch.set_num_threads, (1,))
 
     def __len__(self) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-import imagehash
 import numpy as np
 from PIL import Image
 
@@ -33,6 +32,8 @@ class Pair(NamedTuple):
 
 def image_hash(image: np.ndarray) -> str:
     """The perceptual hash (pHash) of an image (H, W, 3), 64 hex digits."""
+    import imagehash  # with SciPy's and PyWavelets' transforms: for preparing alone
+
     return str(imagehash.phash(Image.fromarray(image), hash_size=HASH_SIDE))
 
 

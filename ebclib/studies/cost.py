@@ -36,7 +36,7 @@ def costs(experiment: Experiment, teraflops: float | None = None) -> pd.DataFram
     matrix products, evaluation left out), ``hours``
     """
     rows = {}
-    for name, cell in sorted(experiment.cells.items()):
+    for name, cell in experiment.cells.items():
         crops = cell.config.epochs * _training_images(cell.config.dataset)
         work = crops * _operations(cell.config) / 1e15
         rows[name] = is_done(cell, experiment), crops, work

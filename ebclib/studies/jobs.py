@@ -46,7 +46,7 @@ def train_runs(experiment: Experiment, names: Sequence[str] | None = None) -> li
     ValueError : a name that is no run of the experiment; the nearest is given
     """
     cells, failed = experiment.cells, []
-    names = sorted(cells) if names is None else list(names)
+    names = list(cells) if names is None else list(names)
     for name in names:
         one_of(f"run of {experiment.name}", name, cells)
     kernel = None

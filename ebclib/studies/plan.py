@@ -110,9 +110,12 @@ class Experiment:
 
     @cached_property
     def cells(self) -> dict[str, Cell]:
-        """A cell for each run, by the run's name; the first that asks for it."""
-        every = (cell for table in self.tables.values() for cell in table.cells)
-        return {cell.config.name: cell for cell in reversed(list(every))}
+        """A cell for each run, by the run's name and in the file's order; the first that asks for it."""
+        found: dict[str, Cell] = {}
+        for table in self.tables.values():
+            for cell in table.cells:
+                found.setdefault(cell.config.name, cell)
+        return found
 
     @property
     def jobs(self) -> dict[str, list[str]]:

@@ -59,6 +59,9 @@ def make_accelerator(precision: str, **options: Any) -> Accelerator:
 
     Accelerate keeps one precision a process; a notebook that trains in another one starts it anew.
     """
+    torch.backends.cuda.matmul.allow_tf32 = (
+        True  # as cuDNN's convolutions are, unless told otherwise
+    )
     mixed = "no" if precision == "fp32" else precision
     options["dataloader_config"] = DataLoaderConfiguration(split_batches=True, non_blocking=True)
     try:
