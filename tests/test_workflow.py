@@ -89,8 +89,8 @@ def test_real_experiments_are_planned_a_job_a_run(tmp_path):
 def test_profiles_are_what_snakemake_reads(profile):
     content = yaml.safe_load((ROOT / "profiles" / profile / "config.yaml").read_text())
     assert content["executor"] == profile
-    rules = set(re.findall(r"^rule (\w+):", (ROOT / "Snakefile").read_text(), re.MULTILINE))
-    assert set(content["set-resources"]) | set(content["set-threads"]) <= rules
+    assert content["cores"] > 0  # the Snakefile gives a training all of them, and fails without
+    assert not {"set-resources", "set-threads"} & content.keys()  # the demo's jobs take other ones
 
 
 @pytest.mark.parametrize("notebook", ["05_comparison", "06_ablations"])
