@@ -169,11 +169,11 @@ def test_zip_s_density_and_variance_are_the_moments_of_its_distribution():
 
 def test_zip_learns_a_batch_by_heart():
     model = small_zip().train()
-    picture = torch.rand(2, 3, 32, 40)
+    image = torch.rand(2, 3, 32, 40)
     counts = torch.tensor([0, 0, 0, 1, 2, 3, 6])[torch.randint(0, 7, (2, 4, 5))]
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     for _ in range(300):
-        logits = model(picture)
+        logits = model(image)
         density = model.density(logits)
         loss = zip_loss(logits, model.rate(logits), density, counts.clamp(max=3), counts)
         optimizer.zero_grad()
