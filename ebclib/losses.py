@@ -200,7 +200,8 @@ def zip_loss(
 
         L = 1/B Σ_b (Σ_ij NLL(y) + Σ_{ij: y > 0} −log p_class) + λ_count L_count(Y*, Y)
 
-    Published with λ_count = 1 and ``multiscale``, or with ``dmcount``.
+    Published with λ_count = 1 and ``multiscale``, or with ``dmcount``. Since λ ≥ 1, the likelihood alone
+    counts too many where people are few (notebook 06); the count loss takes that back.
 
     Parameters
     ----------
