@@ -97,8 +97,8 @@ class Config:
 
     Units are in the names: ``_px`` image pixels, ``epochs`` passes over the training images.
     ``None`` stands for "derived". ``head`` and ``crop_px`` are filled in from the model's row at once,
-    ``representatives`` too (``grid``; ``middle`` for interval bins), ``max_count`` when the bins are
-    made, ``name`` by `make_config`.
+    ``representatives`` too (``grid``; ``middle`` for interval bins), and ``count_loss`` (``dmcount``;
+    ``multiscale`` for ``loss="zip"``), ``max_count`` when the bins are made, ``name`` by `make_config`.
     """
 
     dataset: str = "synthetic"  # a name known to `ebclib.data`, or a folder below the data root
@@ -116,7 +116,8 @@ class Config:
     representatives: Literal["grid", "windows", "scaled", "middle"] | None = None  # a_i of Eq. 2
     intervals: int | None = None  # how many of them, for ``interval`` bins alone; None: 12
     smoothing_px: float = 4.0  # Gaussian on the labels of ``interval`` bins, and under ``mse``
-    count_loss: Literal["dmcount", "l1", "l2", "mse"] = "dmcount"  # mse: of regression alone
+    loss: Literal["dace", "zip"] = "dace"  # Eq. 3; or zero-inflated Poisson, on a head of its own
+    count_loss: Literal["dmcount", "l1", "l2", "multiscale", "mse"] | None = None  # L_count
     count_weight: float = 1.0  # λ of Eq. 3
     ot_weight: Literal["released", "formula"] | float = "released"  # of transport in ``dmcount``
     dual: Literal["floored", "unfloored", "converged", "pot"] = "floored"  # others: old runs alone
@@ -154,19 +155,26 @@ class Config:
         from ebclib.encoders.variants import find_variant  # which takes `one_of` from here
 
         variant = find_variant(self.model)
+        is_zip = self.loss == "zip"
         for name, derived in (
-            ("head", "text" if variant.has_text else "linear"),
+            ("head", "text" if variant.has_text and not is_zip else "linear"),
+            ("count_loss", "multiscale" if is_zip else "dmcount"),
             ("crop_px", variant.input_px),
             ("representatives", "middle" if self.bins == "interval" else "grid"),
         ):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, derived)
+        if is_zip and (self.head != "linear" or self.bins == "interval"):
+            raise ValueError(
+                "loss zip has a linear head of its own and the likelihood of whole counts: leave head "
+                f"{self.head!r} and bins {self.bins!r} out, or choose linear, and fine, dynamic or coarse."
+            )
         if self.bins != "interval" and self.intervals is not None:
             raise ValueError(f"intervals is {self.intervals}, but {self.bins} bins have none.")
         if self.count_loss == "mse" and self.head != "regression":
             raise ValueError(
                 "count_loss mse is the regression models' (on smoothed density); with bins choose "
-                "dmcount, l1 or l2."
+                "dmcount, l1, l2 or multiscale."
             )
         if self.bins == "interval" and self.representatives not in ("grid", "middle"):
             raise ValueError(

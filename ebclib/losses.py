@@ -1,6 +1,7 @@
-"""What training makes small: DACE for models with bins, and the count losses alone for regression.
+"""What training makes small: DACE or ZIP for models with bins, the count losses alone for regression.
 
 The Distance-Aware Cross-Entropy of the paper asks for the right class, and near it where it is wrong.
+ZIP, its successor, asks for the likelihood of the counts.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ TV_WEIGHT = 0.01  # of the total variation, which is scaled by n and averaged ov
 
 
 class Loss(NamedTuple):
-    """The loss and its two parts, scalars, each a mean over the batch."""
+    """The loss and its two parts, scalars, each a mean over the batch.
+
+    ``classification`` holds ZIP's likelihood, too.
+    """
 
     total: Tensor
     classification: Tensor
@@ -55,6 +59,7 @@ class CountLoss:
     | ``l1`` | Σ_ij abs(Y*_ij − Y_ij) |
     | ``l2`` | Σ_ij (Y*_ij − Y_ij)² |
     | ``mse`` | the mean of the same, for regression on a (smoothed) density |
+    | ``multiscale`` | ZIP's: abs(ΣY* − n) + Σ_s w_s · L1 of the means of s × s blocks (`SCALES`) |
 
     Parameters
     ----------
@@ -100,7 +105,7 @@ class CountLoss:
         _same_blocks(density.shape, {"target": target})
         target = target if self.max_count is None else target.clamp(max=self.max_count)
         if self.kind != "dmcount":
-            return BLOCK_LOSSES[self.kind](density[:, 0].float() - target)
+            return BLOCK_LOSSES[self.kind](_blocks(density) - target)
         if points is None:
             raise ValueError("dmcount compares with the people's positions: give points.")
         weights = {"ot_weight": self.ot_weight, "tv_weight": self.tv_weight}
@@ -108,10 +113,24 @@ class CountLoss:
         return dmcount(density, target, points, r, **weights).total
 
 
+SCALES = {1: 0.25, 2: 0.5, 4: 1.0}
+"""The sides of ZIP's cells in blocks, and the weight of each."""
+
+
+def _multiscale(error: Tensor) -> Tensor:
+    """|Σ error| and the weighted L1 of its means over cells of `SCALES`: (B, h, w) → scalar."""
+    total = error.sum((1, 2)).abs().mean()
+    for side, weight in SCALES.items():  # a cell at the border may be smaller: nothing is left out
+        cells = F.avg_pool2d(error[:, None], side, ceil_mode=True)
+        total = total + weight * cells.abs().sum() / len(error)
+    return total
+
+
 BLOCK_LOSSES = {
     "l1": lambda error: error.abs().sum() / len(error),
     "l2": lambda error: error.square().sum() / len(error),
     "mse": lambda error: error.square().mean(),
+    "multiscale": _multiscale,
 }
 
 
@@ -149,6 +168,62 @@ def dace(
     return Loss(classification + count_weight * count, classification.detach(), count.detach())
 
 
+def zip_nll(log_p: Tensor, rate: Tensor, counts: Tensor) -> Tensor:
+    """−log of the zero-inflated Poisson likelihood of every block's count, (B, h, w).
+
+        −log(π₀ + (1 − π₀) e^−λ)  where y = 0,    λ − y log λ − log(1 − π₀)  where y > 0
+
+    log y! does not depend on the model and is left out.
+
+    Parameters
+    ----------
+    log_p : (B, N, h, w), log P*; π₀ is the first bin's
+    rate : (B, 1, h, w), λ > 0 (`BlockwiseModel.rate`)
+    counts : (B, h, w), y, people per block
+    """
+    nobody, somebody, rate = log_p[:, 0], log_p[:, 1:].logsumexp(1), rate[:, 0]
+    empty = -torch.logaddexp(nobody, somebody - rate)
+    return torch.where(counts == 0, empty, rate - counts * rate.log() - somebody)
+
+
+def zip_loss(
+    logits: Tensor,
+    rate: Tensor,
+    density: Tensor,
+    classes: Tensor,
+    counts: Tensor,
+    count_weight: float = 1.0,
+    count_loss: CountLoss | None = None,
+    points: Sequence[Tensor] | None = None,
+) -> Loss:
+    """The loss of ZIP (arXiv:2506.19955): likelihood, class where somebody is, and count.
+
+        L = 1/B Σ_b (Σ_ij NLL(y) + Σ_{ij: y > 0} −log p_class) + λ_count L_count(Y*, Y)
+
+    Published with λ_count = 1 and ``multiscale``, or with ``dmcount``. Since λ ≥ 1, the likelihood alone
+    counts too many where people are few (notebook 06); the count loss takes that back.
+
+    Parameters
+    ----------
+    logits : (B, N, h, w); class 0 is the count 0
+    rate : (B, 1, h, w), λ > 0 (`BlockwiseModel.rate`)
+    density, classes, counts, count_weight, points : as in `dace`
+    count_loss : L_count; None is ``multiscale``
+
+    Raises
+    ------
+    ValueError : shapes that do not belong together, or points missing
+    """
+    blocks = {"rate": rate[:, 0], "density": density[:, 0], "classes": classes, "counts": counts}
+    _same_blocks(logits.shape, blocks)
+    likelihood = zip_nll(logits.log_softmax(1), rate, counts).sum()
+    # logits[:, 1:] are log p but for a constant; class 0 becomes −1, which is left out
+    positive = F.cross_entropy(logits[:, 1:], classes - 1, ignore_index=-1, reduction="sum")
+    classification = (likelihood + positive) / len(logits)
+    count = (count_loss or CountLoss("multiscale"))(density, counts, points)
+    return Loss(classification + count_weight * count, classification.detach(), count.detach())
+
+
 def dmcount(
     density: Tensor,
     counts: Tensor,
@@ -179,7 +254,7 @@ def dmcount(
     ValueError : shapes that do not belong together
     """
     _same_blocks(density.shape, {"counts": counts})
-    blocks = density[:, 0] if density.dtype == torch.float64 else density[:, 0].float()
+    blocks = _blocks(density)
     people, predicted = counts.sum((1, 2)).to(blocks), blocks.sum((1, 2))  # (B,)
     count = (predicted - people).abs()
     shape = blocks / predicted.clamp(min=LEAST_COUNT)[:, None, None]
@@ -190,6 +265,11 @@ def dmcount(
     if ot_weight:
         total = total + ot_weight * transport_loss(blocks, points, block_size_px).mean()
     return DMCount(total, count.detach().mean(), variation.detach().mean())
+
+
+def _blocks(density: Tensor) -> Tensor:
+    """(B, 1, h, w) → (B, h, w), float32 at least."""
+    return density[:, 0] if density.dtype == torch.float64 else density[:, 0].float()
 
 
 def _same_blocks(shape: torch.Size, tensors: dict[str, Tensor]) -> None:

@@ -28,10 +28,10 @@ from ebclib.runs import Run
 if TYPE_CHECKING:
     from ebclib.data.training_set import TrainingSet
 
-HEADS = ("text", "linear", "random_text", "regression")
+HEADS = ("text", "linear", "random_text", "regression", "zip")
 """``text``: cosine with the bins' sentences (CLIP-EBC). ``linear``: a 1×1 convolution (EBC).
 ``random_text``: cosine with random directions, to see what language adds. ``regression``: people
-directly, without bins (the models EBC is compared with)."""
+directly, without bins (the models EBC is compared with). ``zip``: the linear head under ``loss="zip"``."""
 
 
 def make_head(
@@ -55,6 +55,8 @@ def make_head(
         return CosineHead(channels, embedding, outputs, text_features)
     if name == "random_text":
         return CosineHead(channels, embedding, outputs, torch.randn(outputs, embedding))
+    if name == "zip":
+        return ZIPHead(channels, outputs)
     return LinearHead(channels, outputs)
 
 
@@ -85,6 +87,27 @@ class LinearHead(nn.Module):
     def forward(self, features: Tensor, scale: float) -> Tensor:
         """(B, C, H', W') → float32 (B, N, scale·H', scale·W')."""
         return resize(self.classify(features), scale).float()
+
+
+class ZIPHead(LinearHead):
+    """Zero-inflated Poisson (Ma et al. 2025, arXiv:2506.19955): two 1×1 heads on the same features.
+
+    One says π₀, the probability of a block where nobody can be; the other p, a softmax over the bins above
+    0. The logits are log P*, with P*₀ = π₀ and P*ₖ = (1 − π₀) pₖ, so Eq. 1 is Y* = (1 − π₀) Σ pₖ aₖ.
+    """
+
+    def __init__(self, channels: int, outputs: int) -> None:
+        super().__init__(channels, 2 + outputs - 1)
+
+    def start_at(self, frequencies: Tensor) -> None:
+        """As in `LinearHead`, for the (N,) shares of the classes: P* is to be them."""
+        super().start_at(torch.cat([frequencies[:1], 1 - frequencies[:1], frequencies[1:]]))
+
+    def forward(self, features: Tensor, scale: float) -> Tensor:
+        """(B, C, H', W') → float32 log P* (B, N, scale·H', scale·W')."""
+        logits = super().forward(features, scale)
+        nobody, somebody = logits[:, :2].log_softmax(1).split(1, dim=1)  # log π₀ and log(1 − π₀)
+        return torch.cat([nobody, somebody + logits[:, 2:].log_softmax(1)], dim=1)
 
 
 class CosineHead(nn.Module):
@@ -259,7 +282,7 @@ class BlockwiseModel(nn.Module):
             block = make_residual_block(channels, variant is not None and variant.bottleneck)
             self.decoder = nn.Sequential(Resize(self.feature_px / block_size_px), block)
             self.feature_px = block_size_px
-        self.is_regression = head == "regression"
+        self.is_regression, self.is_zip = head == "regression", head == "zip"
         outputs = 1 if self.is_regression else len(representatives)
         self.head = make_head(head, channels, outputs, encoder.embedding, text_features)
         self.register_buffer(
@@ -293,6 +316,8 @@ class BlockwiseModel(nn.Module):
     def probabilities(self, logits: Tensor) -> Tensor:
         """P*, the softmax over the bins: (B, N, h, w) → (B, N, h, w).
 
+        Of ZIP, P*₀ is π₀ alone: a block where somebody could be is empty with probability e^−λ, too.
+
         Raises
         ------
         ValueError : a regression model, which has no bins
@@ -308,14 +333,24 @@ class BlockwiseModel(nn.Module):
         people = self.probabilities(logits) * self.representatives.view(-1, 1, 1)
         return people.sum(1, keepdim=True)
 
+    def rate(self, logits: Tensor) -> Tensor:
+        """λ of ZIP, people per block where somebody can be: (B, N, h, w) → (B, 1, h, w)."""
+        people = logits[:, 1:].softmax(1) * self.representatives[1:].view(-1, 1, 1)
+        return people.sum(1, keepdim=True)
+
     def variance(self, logits: Tensor) -> Tensor:
         """The variance of each block's count under P*, people²: (B, N, h, w) → (B, 1, h, w).
+
+        ZIP's is Y* (1 + π₀ λ), that of a zero-inflated Poisson variable.
 
         A regression model says nothing of it; its density is taken, as for a count of independent
         people (Poisson).
         """
         if self.is_regression:
             return self.density(logits)
+        if self.is_zip:
+            nobody = self.probabilities(logits)[:, :1]
+            return self.density(logits) * (1 + nobody * self.rate(logits))
         p, a = self.probabilities(logits), self.representatives.view(-1, 1, 1)
         mean = (p * a).sum(1, keepdim=True)
         return (p * (a - mean).square()).sum(1, keepdim=True)
@@ -376,7 +411,7 @@ def _assemble(
         encoder,
         representatives,
         config.block_size_px,
-        config.head,
+        "zip" if config.loss == "zip" else config.head,
         text,
         variant,
         config.residual_block,

@@ -217,6 +217,8 @@ def test_head_crop_and_representatives_follow_from_the_model_and_the_bins():
     vit = make_config("shb", model="clip_vit_b_16")
     assert (vit.head, vit.crop_px, vit.name) == ("text", 224, "shb-clip_vit_b_16-text-paper-seed0")
     assert make_config("shb", bins="interval").representatives == "middle"
+    zip_ = make_config("shb", loss="zip")
+    assert (zip_.head, zip_.count_loss) == ("linear", "multiscale")
     weights = make_config("shb", pretrained="/a/b/own.safetensors", model="timm:resnet18")
     assert re.fullmatch("shb-timm_resnet18-linear-paper-[0-9a-f]{6}-seed0", weights.name)
 
@@ -228,6 +230,9 @@ def test_head_crop_and_representatives_follow_from_the_model_and_the_bins():
         ({"model": "csrnet", "head": "text"}, "csrnet has no text tower"),
         ({"bins": "interval", "representatives": "windows"}, "interval bins take middle"),
         ({"count_loss": "mse"}, "regression"),
+        ({"loss": "zip", "head": "text"}, "leave head 'text' .* out"),
+        ({"loss": "zip", "bins": "interval"}, "bins 'interval' out"),
+        ({"loss": "zap"}, "Did you mean 'zip'"),
         ({"intervals": 5}, "fine bins have none"),
         ({"max_count": 0}, "m ≥ 1"),
         ({"residual_block": "maybe"}, "True or False"),

@@ -54,7 +54,9 @@ def small_model(head, block_size_px, variant=None):
     return model.eval()
 
 
-@pytest.fixture(scope="module", params=[("text", 8), ("linear", 32), ("regression", 16)])
+@pytest.fixture(
+    scope="module", params=[("text", 8), ("linear", 32), ("regression", 16), ("zip", 16)]
+)
 def exported(request, tmp_path_factory):
     model = small_model(*request.param)
     path = tmp_path_factory.mktemp("onnx") / "small.onnx"
@@ -167,8 +169,9 @@ def weight_types(path):
     return {onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).name for tensor in tensors}
 
 
-def test_half_the_bits_say_nearly_the_same(tmp_path):
-    model = small_model("linear", 8)
+@pytest.mark.parametrize("head", ["linear", "zip"])
+def test_half_the_bits_say_nearly_the_same(head, tmp_path):
+    model = small_model(head, 8)
     path = write_onnx(model, tmp_path / "half.onnx", half=True)
     assert "float16" in weight_types(path)
     image = images(2, 90, 130)

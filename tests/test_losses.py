@@ -1,12 +1,15 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
+from scipy.special import gammaln
 
 from ebclib import losses
 from ebclib.config import data_root, project_root
-from ebclib.losses import OT_WEIGHTS, CountLoss, dace, dmcount
+from ebclib.losses import OT_WEIGHTS, CountLoss, dace, dmcount, zip_loss, zip_nll
 from ebclib.transport import transport_loss
 
 
@@ -238,6 +241,10 @@ def test_capping_the_target_is_an_option():
 @pytest.mark.parametrize(
     ("make", "match"),
     [
+        (
+            lambda: zip_loss(torch.zeros(1, 2, 2, 2), *[torch.ones(1, 1, 2, 2)] * 3, None),
+            r"classes is \(1, 1, 2, 2\)",
+        ),
         (lambda: CountLoss("dmcont"), "Did you mean 'dmcount'"),
         (lambda: CountLoss("dmcount"), "give block_size_px"),
         (lambda: CountLoss("l1", max_count=0), "max_count is 0"),
@@ -255,3 +262,61 @@ def test_capping_the_target_is_an_option():
 def test_what_a_count_loss_refuses(make, match):
     with pytest.raises(ValueError, match=match):
         make()
+
+
+def zip_of(z, representatives):
+    """Log P*, λ and Y* of a block's two logits of π and those of its bins above 0, (B, N + 1, h, w)."""
+    zero, p = z[:, :2].log_softmax(1), z[:, 2:].log_softmax(1)
+    rate = (p.exp() * representatives[1:].view(-1, 1, 1)).sum(1, keepdim=True)
+    return torch.cat([zero[:, :1], zero[:, 1:] + p], 1), rate, zero[:, 1:].exp() * rate
+
+
+def test_the_likelihood_of_zip_is_scipy_s():
+    torch.manual_seed(0)
+    z = 3 * torch.randn(2, 5, 6, 7, dtype=torch.float64)
+    log_p, rate, _ = zip_of(z, torch.tensor([0, 1, 2, 4.4], dtype=torch.float64))
+    counts = torch.randint(0, 9, (2, 6, 7)) * torch.randint(0, 2, (2, 6, 7))
+    nobody, y = log_p[:, 0].exp().numpy(), counts.numpy()
+    likelihood = nobody * (y == 0) + (1 - nobody) * stats.poisson.pmf(y, rate[:, 0].numpy())
+    found = zip_nll(log_p, rate, counts).numpy()
+    assert (y == 0).any() and y.max() == 8
+    np.testing.assert_allclose(found + gammaln(y + 1), -np.log(likelihood), rtol=1e-10)
+
+
+def test_zip_is_likelihood_class_and_count_by_hand():
+    """Two blocks, nobody and three people; π₀ = ½, bins {1} {2} [3, ∞) at ⅓ each, so λ = 2, Y* = 1."""
+    log_p, rate, density = zip_of(torch.zeros(1, 5, 1, 2), torch.tensor([0.0, 1, 2, 3]))
+    assert rate.flatten().tolist() == pytest.approx(
+        [2, 2]
+    ) and density.sum().item() == pytest.approx(2)
+    counts = torch.tensor([[[0, 3]]])
+    loss = zip_loss(log_p, rate, density, counts, counts, 0.5)
+    empty, three = -math.log(0.5 + 0.5 * math.exp(-2)), 2 - 3 * math.log(2) - math.log(0.5)
+    assert loss.classification.item() == pytest.approx(empty + three + math.log(3))
+    # one person short of three; by scales: |1| and |−2|, then the mean of both twice
+    assert loss.count.item() == pytest.approx(1 + 0.25 * 3 + 0.5 * 0.5 + 1.0 * 0.5)
+    assert loss.total.item() == pytest.approx(loss.classification.item() + 0.5 * loss.count.item())
+
+
+@pytest.mark.parametrize("kind", ["multiscale", "l2"])
+def test_the_gradient_of_zip_is_that_of_its_value(kind):
+    torch.manual_seed(0)
+    z = torch.randn(2, 5, 5, 6, dtype=torch.float64, requires_grad=True)
+    representatives = torch.tensor([0, 1, 2, 4.4], dtype=torch.float64)
+    counts = torch.randint(0, 6, (2, 5, 6))
+
+    def total(z):
+        count_loss = CountLoss(kind)
+        return zip_loss(
+            *zip_of(z, representatives), counts.clamp(max=3), counts, 1, count_loss
+        ).total
+
+    assert torch.autograd.gradcheck(total, z)
+
+
+def test_zip_s_gradient_is_finite_where_it_is_sure_and_wrong():
+    z = torch.tensor([200.0, -200, 80, -80, 0]).view(1, 5, 1, 1).repeat(1, 1, 1, 2).requires_grad_()
+    counts = torch.tensor([[[0, 400]]])
+    loss = zip_loss(*zip_of(z, torch.tensor([0.0, 1, 2, 4])), counts.clamp(max=3), counts).total
+    loss.backward()
+    assert loss.isfinite() and z.grad.isfinite().all() and z.grad[..., 1].abs().sum() > 0

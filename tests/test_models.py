@@ -5,12 +5,13 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from torch import nn
 
 from ebclib.encoders import build_encoder
 from ebclib.encoders.encoder import Encoder
 from ebclib.encoders.variants import VARIANTS, find_variant
-from ebclib.losses import dace
+from ebclib.losses import dace, zip_loss
 from ebclib.models import BlockwiseModel, resize
 
 SENTENCES = ["There is no person.", "There is one person.", "There are more than two people."]
@@ -141,6 +142,48 @@ def four_crops(model, rate, steps=60):
         yield loss.item()
         if loss.item() < first / 10:
             return
+
+
+def small_zip():
+    """ZIP on blocks of 8 px behind two convolutions, with the bins {0} {1} {2} [3, ∞)."""
+    torch.manual_seed(0)
+    image = nn.Sequential(nn.Conv2d(3, 99, 8, 8), nn.ReLU(), nn.Conv2d(99, 32, 1), nn.ReLU())
+    encoder = Encoder(image=image, channels=32, stride_px=8, mean=(0.5,) * 3, std=(0.2,) * 3)
+    return BlockwiseModel(encoder, [0, 1, 2, 4.5], 8, "zip")
+
+
+def test_zip_s_density_and_variance_are_the_moments_of_its_distribution():
+    model = small_zip()
+    nn.init.normal_(model.head.classify.weight, std=3)
+    logits = model(torch.rand(1, 3, 40, 56)).double()
+    p, rate = model.probabilities(logits), model.rate(logits)
+    assert torch.allclose(logits, p.log(), atol=1e-5) and p[:, 0].std() > 0.1 and rate.std() > 0.1
+    y = torch.arange(100).view(-1, 1, 1)
+    pmf = torch.from_numpy(stats.poisson.pmf(y, rate[0].detach()))  # (100, h, w)
+    pmf = (1 - p[:, 0]) * pmf + p[:, 0] * (y == 0)
+    mean = (pmf * y).sum(0)
+    assert torch.allclose(pmf.sum(0), torch.ones_like(mean))
+    assert torch.allclose(model.density(logits)[0, 0], mean, rtol=1e-6)
+    assert torch.allclose(model.variance(logits)[0, 0], (pmf * (y - mean) ** 2).sum(0), rtol=1e-6)
+
+
+def test_zip_learns_a_batch_by_heart():
+    model = small_zip().train()
+    image = torch.rand(2, 3, 32, 40)
+    counts = torch.tensor([0, 0, 0, 1, 2, 3, 6])[torch.randint(0, 7, (2, 4, 5))]
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for _ in range(300):
+        logits = model(image)
+        density = model.density(logits)
+        loss = zip_loss(logits, model.rate(logits), density, counts.clamp(max=3), counts)
+        optimizer.zero_grad()
+        loss.total.backward()
+        optimizer.step()
+    assert all(p.grad.any() for p in model.parameters())
+    error = (density.sum((1, 2, 3)) - counts.sum((1, 2))).abs() / counts.sum((1, 2))
+    assert error.max() < 0.05, error
+    nobody = model.probabilities(logits)[:, 0]
+    assert (nobody[counts == 0] > 0.9).all() and (nobody[counts > 0] < 0.1).all()
 
 
 KNOWN_SIZES = {

@@ -79,6 +79,7 @@ def test_table_2_s_factors_make_bins():
 def test_wide_has_a_source_for_every_number_and_none_without():
     numbers, sources = wide(published(1))
     places = ["ShanghaiTech A", "ShanghaiTech B", "UCF-QNRF", "NWPU-Crowd val", "NWPU-Crowd test"]
+    places.append("JHU-Crowd++")
     assert numbers.columns.get_level_values(0).unique().tolist() == places
     assert numbers.loc["ZIP-B", ("NWPU-Crowd val", "RMSE")] == 64.8
     assert numbers.index[0] == "MCNN" and numbers.index.is_unique
@@ -103,6 +104,19 @@ def test_a_run_s_counterparts_are_of_its_model_kind_data_set_and_split():
         make_config("shb", model="clip_lite")
     ).empty  # clip_lite is nobody's but ours
     assert counterparts(make_config("synthetic", model="csrnet")).empty
+    assert counterparts(make_config("shb", model="csrnet", loss="zip")).empty  # it is no EBC
+
+
+def test_rows_of_other_papers_are_told_from_the_paper_s():
+    table = published(1).set_index(["method", "dataset"])
+    assert table.loc[("ZIP-P", "shb"), ["mae", "source", "kind"]].tolist() == [
+        8.2,
+        "successor",
+        "zip",
+    ]
+    others = table[table["source"] == "other paper"]
+    assert set(others["kind"]) == {"other"} and others["improves_on"].isna().all()
+    assert others.loc[("MPCount, trained on ShanghaiTech B", "sha"), "rmse"] == 182.9
 
 
 def test_an_unknown_table_is_an_error_that_lists_the_known_ones():

@@ -174,6 +174,7 @@ OPTIONS = {
         "head": "regression",
         "count_loss": "mse",
     },
+    "zip": {"loss": "zip", "count_loss": "multiscale", "block_size_px": 16, "max_count": 4},
     "random text": {"head": "random_text", "numerals": "digits", "residual_block": True},
 }
 
@@ -213,7 +214,9 @@ def test_images_in_memory_train_as_those_read_do(config):
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
-@pytest.mark.parametrize("given", [{}, {"bins": "interval"}, {"head": "regression"}])
+@pytest.mark.parametrize(
+    "given", [{}, {"bins": "interval"}, {"loss": "zip"}, {"head": "regression"}]
+)
 def test_a_head_may_start_at_what_is_usual(config, given):
     """The bias alone, before any training, says the classes' shares, or the people of a block."""
     given = {**SMALL, "model": "mobilenetv2", "pretrained": "none", "head": "linear", **given}
@@ -225,6 +228,8 @@ def test_a_head_may_start_at_what_is_usual(config, given):
     if made.head == "regression":
         assert bias.exp().log1p().item() == pytest.approx(people / blocks, rel=1e-4)
         return
+    if made.loss == "zip":  # P* and not the bias alone
+        bias = torch.cat([bias[:1], bias[1] + bias[2:].log_softmax(0)])
     shares = bias.softmax(0).numpy()
     assert len(shares) == len(task.bins) and shares[0] > 0.5
     if made.bins == "fine":

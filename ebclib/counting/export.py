@@ -74,7 +74,7 @@ TOLERANCE = 1e-3
 HALF_TOLERANCE = 2e-2
 """The same in 16 bits, whose numbers have three digits."""
 
-FULL = ["Resize", "Softmax"]
+FULL = ["Resize", "Softmax", "LogSoftmax"]
 """Steps that stay in 32 bits: onnxruntime has not all of their kinds in 16, and bins are weighed there."""
 
 BEFORE = """

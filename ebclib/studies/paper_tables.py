@@ -1,4 +1,4 @@
-"""The paper's printed numbers as data: Tables I to IV, later versions' rows and the successor's.
+"""The paper's printed numbers as data: Tables I to IV, later versions' rows, the successor's and others'.
 
 They lie in `data/paper/` of the checkout, whose README says where each comes from. Nothing here was
 measured by this workbook, and nothing it measures is written there.
@@ -16,10 +16,18 @@ from ebclib.config import Config, one_of, project_root
 from ebclib.data import DATASETS
 from ebclib.encoders.variants import VARIANTS
 
-KINDS = ("regression", "classification", "ebc", "clip-ebc", "other")
+KINDS = ("regression", "classification", "ebc", "clip-ebc", "zip", "other")
 """What a method is; ``classification`` is blockwise classification before EBC."""
 
-SOURCES = ("Table I", "Table II", "Table III", "Table IV", "later version", "successor")
+SOURCES = (
+    "Table I",
+    "Table II",
+    "Table III",
+    "Table IV",
+    "later version",
+    "successor",
+    "other paper",
+)
 """Where a number is printed."""
 
 MEASURES = {"mae": "MAE", "rmse": "RMSE"}
@@ -223,6 +231,8 @@ def kind_of(config: Config) -> str:
     """Which of `KINDS` a run is: the published rows it may stand beside."""
     if config.head == "regression":
         return "regression"
+    if config.loss == "zip":
+        return "zip"
     if config.bins == "interval":
         return "classification"
     return {"text": "clip-ebc", "linear": "ebc"}.get(str(config.head), "other")

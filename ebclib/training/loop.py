@@ -269,17 +269,17 @@ class Trainer:
         torch._foreach_lerp_(mean, now, share)
 
     def _loss(self, logits: Tensor, batch: Batch) -> losses.Loss:
-        """DACE of a classifier, the count loss alone of a regression model."""
+        """DACE or ZIP of a classifier, the count loss alone of a regression model."""
         density = self.network.density(logits)
         if self.network.is_regression:
             target = batch.labels if self.count_loss.kind == "mse" else batch.counts
             count = self.count_loss(density, target, batch.points)
             return losses.Loss(count, torch.zeros_like(count.detach()), count.detach())
         classes = torch.bucketize(batch.labels.float(), self.borders, right=True)
-        weight = self.config.count_weight
-        return losses.dace(
-            logits, density, classes, batch.counts, weight, self.count_loss, batch.points
-        )
+        rest = (classes, batch.counts, self.config.count_weight, self.count_loss, batch.points)
+        if self.network.is_zip:
+            return losses.zip_loss(logits, self.network.rate(logits), density, *rest)
+        return losses.dace(logits, density, *rest)
 
     def _validate(self) -> dict[str, float]:
         """Errors on the validation images; the weights are kept where their MAE is the least so far."""
