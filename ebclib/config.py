@@ -136,9 +136,7 @@ class Config:
     on_nonfinite: Literal["stop", "skip"] = "stop"  # a batch whose loss is no finite number
     sync_batch_norm: bool = True  # statistics of the global batch on many GPUs; never on CPUs
     compile: bool = False  # torch.compile the model for training
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = (
-        "auto"  # the device's fastest; fp32: TF32 on GPUs
-    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # fp32 is TF32 on GPUs
     evaluate_every: int = 5  # epochs between two looks at the validation images
     watch_test: bool = False  # the test split is measured at each look too, and never selects
     resident: bool | Literal["auto"] = "auto"  # images in the device's memory; auto: on GPUs
