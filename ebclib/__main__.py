@@ -313,7 +313,7 @@ def _export(given: argparse.Namespace) -> None:
 
 
 def _report(given: argparse.Namespace) -> None:
-    from ebclib.studies.tables import write_tables
+    from ebclib.studies import write_tables
 
     tables = write_tables()
     if not tables:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ebclib.bins import coarse, fine, interval
+from ebclib.bins import dynamic, fine, interval
 from ebclib.studies import design
 
 
@@ -29,17 +29,6 @@ def test_counts_are_whole_or_smoothed(images):
     assert design.joined([first, second]).shape == (12,)
 
 
-def test_a_perfect_classifier_is_wrong_by_what_its_bins_stand_for(images):
-    counts = design.split_counts(images, 8)
-    bins = coarse(4)  # {0} {1,2} [3, ∞)
-    assert design.perfect_errors(counts, bins, bins.middles(), images.counts).tolist() == [
-        -1.5,
-        0,
-    ]
-    means = bins.means(design.joined(counts))
-    assert design.perfect_errors(counts, bins, means, images.counts).tolist() == [0, 0]
-
-
 def test_label_correction_counts_blocks_and_people_above_m(images):
     table = design.correction(images, (8, 16), (4, 8, 16)).set_index(["r", "s"])
     assert table.index.tolist() == [(8, 4), (8, 8), (16, 4), (16, 8), (16, 16)]
@@ -58,12 +47,6 @@ def test_a_narrow_kernel_changes_nothing_and_a_wide_one_nearly_everything(images
     assert table.loc[1, "count_in_empty_blocks"] == pytest.approx(
         4 / 10
     )  # the empty image stays empty
-
-
-def test_counts_near_a_border():
-    borders = np.array([0.05, 1.0])
-    near = design.near_border(np.array([0.04, 0.046, 0.9, 0.92, 1.09, 1.2]), borders)
-    assert near.tolist() == [False, True, False, True, True, False]
 
 
 def test_shaking_points_changes_classes_the_more_the_harder(images):
@@ -89,6 +72,27 @@ def test_the_fullest_block_lies_whole_inside_its_image():
     assert design.fullest_block(cut_off, 8) == (0, 0, 0, 1)
 
 
-def test_people_made_up_in_a_block_stay_in_it():
-    points = design.crowd_into_block(np.zeros((1, 2)), 1, 2, 8, 50, np.random.default_rng(0))
-    assert len(points) == 51 and (points[1:] // 8 == (2, 1)).all()
+def test_the_table_of_bins_has_a_row_a_class():
+    table = design.bins_table(dynamic(4), np.array([0, 0, 1, 3, 9]), ["a", "b", "c", "d"])
+    assert table["blocks"].tolist() == [2, 1, 1, 1]
+    assert table["mean"].tolist() == [0, 1, 3, 9] and table["middle"].tolist() == [0, 1, 2.5, 4]
+
+
+def test_moving_the_controls_changes_the_table(images, capsys):
+    explorer = design.explore(images, 16, "coarse", 4.0, block_size_px=16, plural=None)
+    controls = {control.description: control for control in explorer.children[:-1]}
+
+    def table(**values):
+        for name, value in values.items():
+            controls[name].value = value
+        explorer.update()
+        return explorer.result.data
+
+    assert len(table()) == 9 and table()["blocks"].sum() == 2 * 2
+    assert table(m=8)["bin"].tolist() == ["{0}", "{1,2}", "{3,4}", "{5,6}", "[7, ∞)"]
+    assert len(table(policy="interval", intervals=5)) == 5
+    ducks = table(policy="fine", block_size_px=8, noun="<b>", plural="ducks", numerals="digits")
+    assert ducks["blocks"].sum() == 2 * 6
+    assert ducks["sentence"].tolist()[1:3] == ["There is 1 <b>.", "There are 2 ducks."]
+    assert "<b>" not in explorer.result.to_html(), "a noun is text"
+    assert "m = 8 is above what 8 px can show, 4." in capsys.readouterr().out

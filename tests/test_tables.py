@@ -14,8 +14,8 @@ from pylatexenc.latexwalker import LatexEnvironmentNode, LatexWalker
 
 from ebclib.config import make_config, results_root
 from ebclib.runs import all_runs, write_json
-from ebclib.studies import tables
-from ebclib.studies.tables.layout import as_text, shown
+from ebclib.studies import results, tables
+from ebclib.studies.tables import as_text
 
 ODD = "50% of a_b & $x$ {0} ~ ^ # \\ <i> |e| × − ± σ ≤ “q” é"
 
@@ -53,7 +53,7 @@ def test_tables_are_made_from_runs_and_never_mix_data_sets(make_run):
     unfinished = results_root() / "runs" / "shb-unfinished"
     write_json(unfinished / "config.json", make_config("shb").to_dict())
     assert len(all_runs()) == 4
-    written = tables.write_tables()
+    written = results.write_tables()
     assert sorted(written) == ["shb", "synthetic"]
     stored = pd.read_csv(results_root() / "tables" / "runs_shb.csv")
     assert stored["run"].tolist() == ["shb-one", "shb-two"]
@@ -70,8 +70,8 @@ def test_a_run_that_is_begun_anew_meanwhile_is_left_out(make_run, monkeypatch, g
         make_run(name)
     listed = all_runs()
     (results_root() / "runs" / "shb-two" / gone).unlink()
-    monkeypatch.setattr(tables, "all_runs", lambda: listed)
-    assert tables.write_tables()["shb"]["run"].tolist() == ["shb-one"]
+    monkeypatch.setattr(results, "all_runs", lambda: listed)
+    assert results.write_tables()["shb"]["run"].tolist() == ["shb-one"]
 
 
 @pytest.mark.parametrize("content", ['{"future": 1}', "[1]", "no JSON"])
@@ -80,18 +80,18 @@ def test_a_foreign_run_is_named_and_left_out(make_run, content):
         make_run(name)
     (results_root() / "runs" / "shb-two" / "config.json").write_text(content)
     with pytest.warns(UserWarning, match="shb-two is left out of the tables"):
-        written = tables.write_tables()
+        written = results.write_tables()
     assert written["shb"]["run"].tolist() == ["shb-one"]
 
 
 def test_a_note_says_how_much_shorter_the_training_was_than_the_paper_s(make_run):
     make_run("shb-paper")
-    assert tables.note([run.config for run in all_runs()]) == ""
+    assert results.note([run.config for run in all_runs()]) == ""
     for name, epochs in (("shb-short", 5), ("shb-longer", 40)):
         make_run(name)
         path = results_root() / "runs" / name / "config.json"
         write_json(path, json.loads(path.read_text()) | {"epochs": epochs})
-    assert "5 to 40 epochs, not for the published 2600" in tables.note(
+    assert "5 to 40 epochs, not for the published 2600" in results.note(
         [run.config for run in all_runs()]
     )
 
@@ -108,7 +108,7 @@ def test_a_table_is_saved_where_tables_are():
 
 
 def test_no_runs_make_no_tables():
-    assert tables.write_tables() == {}
+    assert results.write_tables() == {}
 
 
 def test_a_csv_has_one_heading_a_column_and_the_index_that_says_something(wide):
@@ -186,8 +186,8 @@ def test_numbers_of_a_column_have_as_many_decimals_as_one_another():
     table = pd.DataFrame({"a": [13.0, 29.844], "whole": [2.0, 300.0], "far": [1.3e-7, 1.0]})
     assert as_text(table).to_numpy().tolist() == [["13.00", "2", "1.3e−07"], ["29.84", "300", "1"]]
     assert as_text(table, decimals=1).iloc[1].tolist() == ["29.8", "300.0", "1.0"]
-    values = [True, np.bool_(False), np.inf, -3, pd.NA, "two\nlines"]
-    assert [shown(value) for value in values] == ["yes", "no", "∞", "−3", "–", "two lines"]
+    values = pd.DataFrame({"a": pd.Series([True, np.inf, -3, pd.NA, "two\nlines"], dtype=object)})
+    assert as_text(values)["a"].tolist() == ["yes", "∞", "−3", "–", "two lines"]
 
 
 def test_what_cannot_be_a_table_is_said(wide, names):

@@ -166,8 +166,8 @@ def count_video(
 def _draw(counts: pd.DataFrame, out: Path, what: str) -> None:
     import matplotlib.pyplot as plt
 
+    from ebclib.plots import plot_over_time
     from ebclib.plots.style import use_style
-    from ebclib.plots.videos import plot_over_time
 
     with plt.rc_context():
         use_style()

@@ -1,73 +1,23 @@
 """Arrays and data frames to Axes: every figure of the workbook, in one style."""
 
-from ebclib.plots.bins import bins_legend, plot_bias, plot_bins, plot_class_sizes
-from ebclib.plots.comparison import plot_cells, plot_differences
-from ebclib.plots.counts import plot_block_labels, plot_image_counts, plot_long_tail
-from ebclib.plots.diagnosis import (
-    plot_confusion,
-    plot_descent,
-    plot_groups,
-    plot_reliability,
-    plot_shares,
-    plot_signed_errors,
-    plot_windows,
-)
-from ebclib.plots.diagrams import plot_clip_ebc, plot_costs, plot_same_network, plot_similarity
-from ebclib.plots.labels import plot_borders, plot_correction, plot_kernels
-from ebclib.plots.overlay import overlay, plot_count, plot_count_beside
-from ebclib.plots.performance import plot_crops, plot_growth, plot_step
-from ebclib.plots.results import plot_gallery, plot_history, plot_maps, plot_predictions
-from ebclib.plots.style import (
-    COLOURS,
-    COLUMN_INCHES,
-    DENSITY_MAP,
-    MARKERS,
-    PAGE_INCHES,
-    save,
-    use_style,
-)
-from ebclib.plots.videos import plot_over_time
+from importlib import import_module
+from typing import Any
 
-__all__ = [
-    "COLOURS",
-    "COLUMN_INCHES",
-    "DENSITY_MAP",
-    "MARKERS",
-    "PAGE_INCHES",
-    "bins_legend",
-    "overlay",
-    "plot_bias",
-    "plot_bins",
-    "plot_block_labels",
-    "plot_borders",
-    "plot_cells",
-    "plot_class_sizes",
-    "plot_clip_ebc",
-    "plot_confusion",
-    "plot_correction",
-    "plot_costs",
-    "plot_count",
-    "plot_count_beside",
-    "plot_crops",
-    "plot_descent",
-    "plot_differences",
-    "plot_gallery",
-    "plot_groups",
-    "plot_growth",
-    "plot_history",
-    "plot_image_counts",
-    "plot_kernels",
-    "plot_long_tail",
-    "plot_maps",
-    "plot_over_time",
-    "plot_predictions",
-    "plot_reliability",
-    "plot_same_network",
-    "plot_shares",
-    "plot_signed_errors",
-    "plot_similarity",
-    "plot_step",
-    "plot_windows",
-    "save",
-    "use_style",
-]
+_NAMES = {
+    "diagnosis": "plot_confusion plot_groups plot_reliability plot_shares plot_signed_errors plot_windows",
+    "diagrams": "plot_clip_ebc plot_costs plot_same_network plot_similarity",
+    "labels": "bins_legend plot_bias plot_bins plot_block_labels plot_borders plot_class_sizes "
+    "plot_correction plot_image_counts plot_kernels plot_long_tail",
+    "overlay": "overlay plot_count plot_count_beside plot_gallery plot_maps",
+    "performance": "plot_crops plot_growth plot_step",
+    "runs": "plot_cells plot_descent plot_differences plot_history plot_over_time plot_predictions",
+    "style": "COLOURS COLUMN_INCHES DENSITY_MAP MARKERS PAGE_INCHES save use_style",
+}
+_HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:  # names are loaded when used: importing does nothing
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

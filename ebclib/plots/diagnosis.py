@@ -9,15 +9,20 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
-from matplotlib.ticker import FuncFormatter, LogLocator, PercentFormatter, SymmetricalLogLocator
+from matplotlib.ticker import LogLocator, PercentFormatter, SymmetricalLogLocator
 
-from ebclib.plots.style import COLOURS, COLUMN_INCHES, MARKERS, legend_above
+from ebclib.plots.style import COLOURS, COLUMN_INCHES, PLAIN, legend_above, mark
 
 
 def _reach(table: pd.DataFrame, name: str) -> np.ndarray:
     """How far the interval of column ``name`` goes below and above it: (2, rows), nowhere below 0."""
     ends = np.stack([table[name] - table[f"{name}_low"], table[f"{name}_high"] - table[name]])
     return np.clip(ends, 0, None)
+
+
+def _slanted(ax: Axes, places: np.ndarray, names: pd.Index) -> None:
+    """Labels below the axis that do not run into each other."""
+    ax.set_xticks(places, names, rotation=50, ha="right", rotation_mode="anchor", fontsize=7.5)
 
 
 def plot_signed_errors(
@@ -31,35 +36,23 @@ def plot_signed_errors(
     Parameters
     ----------
     predictions : columns points, count; by run
-    groups : `diagnosis.by_people` of each
+    groups : `studies.by_people` of each
     people : what is counted
     """
     ax = ax or plt.subplots(figsize=(COLUMN_INCHES, 2.6))[1]
     ax.axhline(0, color="black", lw=0.8, zorder=0)
     for k, (run, found) in enumerate(predictions.items()):
-        points, table = found["points"], groups[run]
-        error = found["count"] - points
-        ax.plot(points, error, MARKERS[k % 6], ms=2, color=COLOURS[k], alpha=0.35, mew=0)
-        ax.errorbar(
-            table["people"],
-            table["bias"],
-            _reach(table, "bias"),
-            fmt=f"{MARKERS[k % 6]}-",
-            ms=4,
-            lw=1.2,
-            capsize=2,
-            color=COLOURS[k],
-            mec="white",
-            mew=0.4,
-            label=run,
-        )
+        table, error = groups[run], found["count"] - found["points"]
+        ax.plot(found["points"], error, **mark(k, ms=2, ls="none", alpha=0.35, mew=0))
+        look = mark(k, capsize=2, mec="white", mew=0.4, label=run)
+        ax.errorbar(table["people"], table["bias"], _reach(table, "bias"), **look)
     low = min(found["points"].min() for found in predictions.values())
     ax.set_xscale("symlog", linthresh=10)
     ax.set_yscale("symlog", linthresh=10)
     ax.set_xlim(left=low * 0.8 if low > 10 else low - 1)
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=10))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
+        axis.set_major_formatter(PLAIN)
     ax.set(xlabel=f"{people.capitalize()} annotated", ylabel="Predicted − annotated")
     return ax
 
@@ -77,7 +70,6 @@ def plot_groups(
     ----------
     tables : of the same groups (rows), by what they are of
     column : of the tables, which have its ``_low`` and ``_high`` too; one without it is left out
-    ylabel : what the column is
     reference : where to draw a line
     """
     ax = ax or plt.subplots(figsize=(COLUMN_INCHES, 2.6))[1]
@@ -86,19 +78,10 @@ def plot_groups(
     if reference is not None:
         ax.axhline(reference, color="0.4", ls=":", lw=1, zorder=0)
     for k, (label, table) in enumerate(tables.items()):
-        if column not in table:
-            continue
-        ax.errorbar(
-            place + (k - (len(tables) - 1) / 2) * 0.25,
-            table[column],
-            _reach(table, column),
-            fmt=MARKERS[k % 6],
-            ms=4.5,
-            capsize=2,
-            lw=1.2,
-            color=COLOURS[k],
-            label=label,
-        )
+        if column in table:
+            x = place + (k - (len(tables) - 1) / 2) * 0.25
+            look = mark(k, ls="none", ms=4.5, capsize=2, elinewidth=1.2, label=label)
+            ax.errorbar(x, table[column], _reach(table, column), **look)
     _slanted(ax, place, names)
     ax.set(xlabel=names.name[0].upper() + names.name[1:], ylabel=ylabel)
     ax.set_xlim(-0.5, len(names) - 0.5)
@@ -106,18 +89,14 @@ def plot_groups(
 
 
 def plot_shares(table: pd.DataFrame, ax: Axes | None = None, people: str = "people") -> Axes:
-    """Which share of the blocks, people and absolute error each range of block counts has.
-
-    ``table`` is `diagnosis.by_range`'s.
-    """
+    """Which share of the blocks, people and absolute error each range of counts has (`by_range`)."""
     ax = ax or plt.subplots(figsize=(COLUMN_INCHES, 2.6))[1]
     place = np.arange(len(table))
-    for k, (what, label) in enumerate(
-        {"blocks": "blocks", "people": people, "error": "absolute error"}.items()
-    ):
-        share = table[f"share_of_{what}"]
-        x, colour = place + (k - 1) * 0.27, ("0.75", COLOURS[0], COLOURS[1])[k]
-        ax.bar(x, share, 0.25, color=colour, label=label, hatch=("", "", "////")[k], ec="white")
+    labels = {"blocks": "blocks", "people": people, "error": "absolute error"}
+    for k, (what, label) in enumerate(labels.items()):
+        look = {"color": ("0.75", COLOURS[0], COLOURS[1])[k], "hatch": ("", "", "////")[k]}
+        x = place + (k - 1) * 0.27
+        ax.bar(x, table[f"share_of_{what}"], 0.25, label=label, ec="white", **look)
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     _slanted(ax, place, table.index)
     ax.set(xlabel=f"{people.capitalize()} in a block", ylabel="Share", ylim=(0, 1))
@@ -126,17 +105,16 @@ def plot_shares(table: pd.DataFrame, ax: Axes | None = None, people: str = "peop
 
 
 def plot_windows(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """The error that remains when people are counted in larger windows (`diagnosis.by_window`)."""
+    """The error that remains when people are counted in larger windows (`by_window`)."""
     ax = ax or plt.subplots(figsize=(COLUMN_INCHES, 2.6))[1]
-    ax.plot(table.index, table["error"], marker="o", ms=4, color=COLOURS[0])
-    ax.fill_between(
-        table.index, table["error_low"], table["error_high"], color=COLOURS[0], alpha=0.2, lw=0
-    )
+    ax.plot(table.index, table["error"], **mark(0))
+    ends = table["error_low"], table["error_high"]
+    ax.fill_between(table.index, *ends, color=COLOURS[0], alpha=0.2, lw=0)
     ax.set(xscale="log", yscale="log", xlabel="Side of a window (px)", ylabel="Error per image")
     _slanted(ax, table.index, table.index)
     ax.minorticks_off()
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_major_formatter(PLAIN)
     return ax
 
 
@@ -147,7 +125,7 @@ def plot_reliability(
 
     Parameters
     ----------
-    table : `diagnosis.reliability`'s
+    table : `studies.reliability`'s
     names : of the classes to draw
     least : cells in which fewer blocks than this are expected to have the class are left out
     """
@@ -156,24 +134,14 @@ def plot_reliability(
     colours = plt.colormaps["viridis"]
     seen = table[(table["blocks"] * table["probability"] >= least) & (table["share"] > 0)]
     for k, name in enumerate(names):
-        rows = seen[seen["class"] == name]
-        if not len(rows):
-            continue
-        ax.errorbar(
-            rows["probability"],
-            rows["share"],
-            _reach(rows, "share"),
-            marker=MARKERS[k % 6],
-            ms=3.5,
-            lw=1,
-            color=colours(k / len(names)),
-            label=name,
-        )
+        if len(rows := seen[seen["class"] == name]):
+            look = mark(k, ms=3.5, lw=1, color=colours(k / len(names)), label=name)
+            ax.errorbar(rows["probability"], rows["share"], _reach(rows, "share"), **look)
     low = min([1e-2, *seen["probability"], *seen["share"]]) / 2
     ax.set(xscale="log", yscale="log", xlim=(low, 1.5), ylim=(low, 1.5), aspect="equal")
     ax.set(xlabel="Its probability", ylabel="Share of blocks with the class")
     beside = {"loc": "upper left", "bbox_to_anchor": (1, 1), "borderaxespad": 0}
-    ax.legend(frameon=False, fontsize=6.5, labelspacing=0.15, **beside)
+    ax.legend(fontsize=6.5, labelspacing=0.15, **beside)
     return ax
 
 
@@ -207,36 +175,9 @@ def plot_confusion(
     return ax
 
 
-def plot_descent(people: pd.DataFrame, true: float, ax: Axes | None = None) -> Axes:
-    """The sum of a density over the steps of a descent, a line a column.
-
-    Parameters
-    ----------
-    people : indexed by step; a column's name is in the legend
-    true : how many there are
-    """
-    ax = ax or plt.subplots(figsize=(COLUMN_INCHES * 1.2, 2.5))[1]
-    ax.axhline(true, color="0.4", lw=1, zorder=0)
-    for k, (name, each) in enumerate(people.items()):
-        every = max(1, len(each) // 8)
-        style = {"color": COLOURS[k], "marker": MARKERS[k], "markevery": every, "ms": 4}
-        ax.plot(each.index, each, label=name, **style)
-    ax.set(xlabel="Step", ylabel="People, predicted", ylim=(0, None))
-    legend_above(ax, columns=2)
-    return ax
-
-
-def _slanted(ax: Axes, places: np.ndarray, names: pd.Index) -> None:
-    """Labels below the axis that do not run into each other."""
-    ax.set_xticks(places, names, rotation=50, ha="right", rotation_mode="anchor", fontsize=7.5)
-
-
 def _percent(share: float) -> str:
     """Two digits of a percentage; nothing for a row without blocks."""
-    if np.isnan(share) or share == 0:
-        return "" if np.isnan(share) else "0"
-    return (
-        "<.01%"
-        if share < 1e-4
-        else f"{100 * share:.{0 if share > 0.095 else 1}f}".removesuffix(".0") + "%"
-    )
+    if not share > 0:
+        return "0" if share == 0 else ""
+    digits = 0 if share > 0.095 else 1
+    return "<.01%" if share < 1e-4 else f"{100 * share:.{digits}f}".removesuffix(".0") + "%"

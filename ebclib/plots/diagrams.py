@@ -22,11 +22,7 @@ def plot_clip_ebc(
 ) -> Axes:
     """The way of CLIP-EBC from an image and sentences to a density map (paper, Fig. 1).
 
-    Parameters
-    ----------
-    steps : what `inspection.steps` says of a model with the text head
-    sentences : one for each bin
-    embedding : D, the width that images and sentences share
+    ``steps`` are `inspection.steps` of a model with the text head, ``embedding`` is D.
     """
     ax = ax or plt.subplots(figsize=(PAGE_INCHES, 2.9))[1]
     shape = steps["shape"]
@@ -35,22 +31,14 @@ def plot_clip_ebc(
     top, low, middle = 1.75, 0.0, 0.875
     features = f"{_millions(steps, 'encoder')}\n{_size(shape['encoder'])}"
     projected = f"{_millions(steps, 'head')}\n{embedding} × {h} × {w}"
+    once = f"frozen, used once\n{bins} × {embedding}"
+    matched = f"softmax over the bins\n{bins} × {h} × {w}"
     _box(ax, 0, top, 1.75, "image", _size(shape["image"]), PLAIN)
     _box(ax, 2.25, top, 1.9, "image encoder", features, IMAGE)
     _box(ax, 4.65, top, 1.9, "1×1 convolution", projected, IMAGE)
     _box(ax, 0.98, low, 3.7, f"{bins} bins as sentences", "\n".join(listed), PLAIN, height=1.3)
-    _box(
-        ax, 4.65, low, 1.9, "text encoder", f"frozen, used once\n{bins} × {embedding}", TEXT, FROZEN
-    )
-    _box(
-        ax,
-        7.2,
-        middle,
-        2.0,
-        "cosine similarity",
-        f"softmax over the bins\n{bins} × {h} × {w}",
-        JOINT,
-    )
+    _box(ax, 4.65, low, 1.9, "text encoder", once, TEXT, FROZEN)
+    _box(ax, 7.2, middle, 2.0, "cosine similarity", matched, JOINT)
     _box(ax, 9.75, middle, 1.9, "density map", f"mean of the bins\n1 × {h} × {w}", JOINT)
     _arrow(ax, (0.875, top), (1.3, top))
     _arrow(ax, (3.2, top), (3.7, top))
@@ -64,12 +52,7 @@ def plot_clip_ebc(
 def plot_same_network(
     regression: pd.DataFrame, classifier: pd.DataFrame, ax: Axes | None = None
 ) -> Axes:
-    """A regression model above its EBC form: only the output's width changes (paper, Fig. 4).
-
-    Parameters
-    ----------
-    regression, classifier : what `inspection.steps` says of the two
-    """
+    """A regression model's `inspection.steps` above its EBC form's: the output's width changes (Fig. 4)."""
     ax = ax or plt.subplots(figsize=(PAGE_INCHES, 2.5))[1]
     rows = (("Regression", regression, 1.5), ("EBC", classifier, 0.0))
     for title, steps, y in rows:
@@ -91,12 +74,7 @@ def plot_same_network(
 
 
 def plot_costs(costs: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Multiply-adds of each model, a row a model and a marker an image size.
-
-    Parameters
-    ----------
-    costs : what `inspection.costs` returns
-    """
+    """Multiply-adds of each model, a row a model and a marker an image size (`inspection.costs`)."""
     ax = ax or plt.subplots(figsize=(PAGE_INCHES, 0.8 + 0.2 * len(costs)))[1]
     sizes = [column for column in costs.columns if column != "parameters"]
     order = costs.sort_values("parameters")
@@ -120,19 +98,10 @@ def plot_similarity(
     n = len(sentences)
     side = max(COLUMN_INCHES * 0.9, 0.34 * n + 1)
     ax = ax or plt.subplots(figsize=(side + 2.4, side))[1]
-    sns.heatmap(
-        similarity,
-        ax=ax,
-        vmin=min(0.5, float(similarity.min())),
-        vmax=1,
-        cmap="cividis",
-        annot=n <= 12,
-        fmt=".2f",
-        square=True,
-        linewidths=0.5,
-        annot_kws={"fontsize": 7},
-        cbar_kws={"label": "cosine", "shrink": 0.8},
-    )
+    scale = {"vmin": min(0.5, float(similarity.min())), "vmax": 1, "cmap": "cividis"}
+    texts = {"annot": n <= 12, "fmt": ".2f", "annot_kws": {"fontsize": 7}}
+    bar = {"cbar_kws": {"label": "cosine", "shrink": 0.8}}
+    sns.heatmap(similarity, ax=ax, square=True, linewidths=0.5, **scale, **texts, **bar)
     ax.set_yticks(np.arange(n) + 0.5, sentences, rotation=0)
     ax.set_xticks(np.arange(n) + 0.5, [str(k) for k in range(n)])
     ax.set(xlabel="bin")
@@ -161,17 +130,10 @@ def _box(
     height: float = 0.92,
 ) -> None:
     """A labelled box around (x, y)."""
-    patch = FancyBboxPatch(
-        (x - width / 2, y - height / 2),
-        width,
-        height,
-        boxstyle="round,pad=0,rounding_size=0.08",
-        fc=(*colour, 0.13),
-        ec=colour,
-        ls=style,
-        lw=1.3,
-    )
-    ax.add_patch(patch)
+    look = {"fc": (*colour, 0.13), "ec": colour, "ls": style, "lw": 1.3}
+    corner = (x - width / 2, y - height / 2)
+    round_ = "round,pad=0,rounding_size=0.08"
+    ax.add_patch(FancyBboxPatch(corner, width, height, boxstyle=round_, **look))
     top = y + height / 2
     ax.text(x, top - 0.1, title, ha="center", va="top", fontsize=7.5, weight="bold")
     below = {"ha": "center", "va": "center", "fontsize": 6.5, "linespacing": 1.25}
@@ -181,18 +143,9 @@ def _box(
 def _arrow(
     ax: Axes, start: tuple[float, float], end: tuple[float, float], bend: float = 0.0
 ) -> None:
-    arrow = FancyArrowPatch(
-        start,
-        end,
-        arrowstyle="-|>",
-        mutation_scale=9,
-        color="0.25",
-        lw=1.1,
-        shrinkA=1,
-        shrinkB=1,
-        connectionstyle=f"arc3,rad={bend}",
-    )
-    ax.add_patch(arrow)
+    look = {"arrowstyle": "-|>", "mutation_scale": 9, "color": "0.25", "lw": 1.1}
+    look |= {"shrinkA": 1, "shrinkB": 1, "connectionstyle": f"arc3,rad={bend}"}
+    ax.add_patch(FancyArrowPatch(start, end, **look))
 
 
 def _finish(ax: Axes, xlim: tuple[float, float], ylim: tuple[float, float]) -> Axes:

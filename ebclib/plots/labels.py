@@ -1,15 +1,225 @@
-"""Figures of what label correction and Gaussian smoothing do to labels."""
+"""Figures before any model: people in images and blocks, bins, and what is done to labels."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.ticker import PercentFormatter
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from ebclib.bins import Bins
-from ebclib.plots.style import COLOURS, COLUMN_INCHES, MARKERS, legend_above
+from ebclib.bins import Bin, Bins, Interval
+from ebclib.plots.style import COLOURS, COLUMN_INCHES, PAGE_INCHES, PLAIN, bare, legend_above, mark
+
+NOBODY, CLOSED, OPEN = "0.78", (COLOURS[0], COLOURS[9]), COLOURS[1]
+OPEN_LOOK = {"facecolor": OPEN, "hatch": "////", "edgecolor": "white"}
+
+
+def plot_long_tail(
+    histograms: Mapping[str, np.ndarray], ax: Axes | None = None, longest: int = 30
+) -> Axes:
+    """How many blocks hold how many people, as shares on a logarithmic axis (paper, Fig. 2).
+
+    Parameters
+    ----------
+    histograms : a curve each; label → blocks that hold 0, 1, 2, … people (`blocks.histogram`)
+    longest : the largest count on the axis; how far a curve goes on is said in its label
+    """
+    ax = ax or plt.subplots(figsize=(COLUMN_INCHES, 2.6))[1]
+    for k, (label, blocks) in enumerate(histograms.items()):
+        count = np.flatnonzero(blocks)
+        shown = count[count <= longest]
+        tail = f" (to {count.max()})" if count.max() > longest else ""
+        ax.plot(shown, blocks[shown] / blocks.sum(), label=label + tail, **mark(k, ms=3.5, lw=1))
+    ax.set(yscale="log", xlabel="People in a block", ylabel="Share of blocks")
+    ax.legend()
+    return ax
+
+
+def plot_image_counts(counts: np.ndarray, ax: Axes | None = None, people: str = "people") -> Axes:
+    """How many images hold how many people; the mean and the median marked."""
+    ax = ax or plt.subplots(figsize=(COLUMN_INCHES, 2.4))[1]
+    sns.histplot(x=counts, bins=30, ax=ax, color=COLOURS[0], edgecolor="white", linewidth=0.4)
+    for value, style, name in ((np.mean(counts), "-", "mean"), (np.median(counts), "--", "median")):
+        ax.axvline(value, color="black", ls=style, lw=1.2, label=f"{name} {value:.0f}")
+    ax.set(xlabel=f"{people.capitalize()} in an image", ylabel="Images")
+    ax.legend()
+    return ax
+
+
+def plot_block_labels(
+    image: np.ndarray,
+    points: np.ndarray,
+    values: np.ndarray,
+    block_size_px: int,
+    ax: Axes | None = None,
+    wrong: np.ndarray | None = None,
+    title: str = "",
+) -> Axes:
+    """A small image with its blocks' values written into them (paper, Fig. 2 a–c).
+
+    Parameters
+    ----------
+    image : uint8 (H, W, 3), a few blocks wide
+    points : (n, 2), the people in it
+    values : (h, w), what is written into the blocks: counts, or smoothed counts
+    wrong : bool (h, w), blocks whose class is not that of their people; hatched
+    """
+    ax = ax or plt.subplots(figsize=(2.3, 2.3))[1]
+    (height, width), r = image.shape[:2], block_size_px
+    ax.imshow(image // 2 + 110, extent=(0, width, height, 0), interpolation="bilinear")
+    for edge in range(0, max(height, width) + 1, r):
+        ax.axhline(edge, color="white", lw=0.8)
+        ax.axvline(edge, color="white", lw=0.8)
+    middle = {"ha": "center", "va": "center", "fontsize": 7.5}
+    middle["path_effects"] = [withStroke(linewidth=2.2, foreground="white")]
+    for (i, j), value in np.ndenumerate(values):
+        if wrong is not None and wrong[i, j]:
+            look = {"fc": "none", "ec": COLOURS[3], "hatch": "////", "lw": 1.4}
+            ax.add_patch(plt.Rectangle((j * r, i * r), r, r, **look))
+        text = f"{value:.2f}" if values.dtype.kind == "f" else str(value)
+        weight = "bold" if value >= 0.5 else "normal"
+        ax.text((j + 0.5) * r, (i + 0.5) * r, text, weight=weight, **middle)
+    size = {"ms": 4, "mew": 1} if len(points) <= 100 else {"ms": 1.8, "mew": 0.6}
+    ax.plot(*points.T, "o", mfc="none", mec="black", **size)
+    ax.set(xlim=(0, width), ylim=(height, 0))
+    return bare(ax, title)
+
+
+def _spans(bins: Bins) -> list[tuple[float, float]]:
+    """Where each bin is drawn on the axis of counts; an integer takes the space around it."""
+    end = bins.lows[-1] * 1.12 + (1.5 if bins.is_integer else 0)
+    if not bins.is_integer:
+        lows = bins.lows.copy()
+        lows[0] = bins.lows[1] / 2.2  # 0 has no place on a logarithmic axis
+        return list(zip(lows, [*bins.lows[1:], end * 1.4], strict=True))
+    return [(b.low - 0.46, end if b.high is None else b.high + 0.46) for b in bins.items]
+
+
+def _colour(bins: Bins, k: int) -> dict:
+    if k == len(bins) - 1:
+        return OPEN_LOOK
+    return {"facecolor": NOBODY if k == 0 else CLOSED[k % 2], "edgecolor": "white"}
+
+
+def _short(item: Bin | Interval) -> str:
+    if item.high is None:
+        return f"≥ {item.low:g}"
+    if isinstance(item, Interval) or item.low == item.high:
+        return f"{item.low:g}"
+    return f"{item.low}–{item.high}"
+
+
+def plot_bins(policies: Mapping[str, Bins], ax: Axes | None = None) -> Axes:
+    """Each policy's bins as spans along the axis of counts, a row a policy.
+
+    Integer-valued bins leave gaps, for between two whole numbers there is nothing; intervals border
+    each other and are drawn on a logarithmic axis. ``policies`` are all of one kind.
+    """
+    if ax is None:
+        ax = plt.subplots(figsize=(PAGE_INCHES, 0.5 + 0.34 * len(policies)))[1]
+    kinds = {bins.is_integer for bins in policies.values()}
+    if len(kinds) != 1:
+        raise ValueError("Integer-valued bins and intervals need an axis each: plot them apart.")
+    (is_integer,) = kinds
+    spans = {label: _spans(bins) for label, bins in policies.items()}
+    right = max(span[-1][1] for span in spans.values())
+    left = min(span[0][0] for span in spans.values())
+    per_unit = 0.88 * ax.figure.get_figwidth() / (right - left)
+    for y, (label, bins) in enumerate(policies.items()):
+        for k, (low, high) in enumerate(spans[label]):
+            high = right if k == len(bins) - 1 else high
+            ax.barh(y, high - low, left=low, height=0.72, lw=0.8, **_colour(bins, k))
+            text = _short(bins.items[k])
+            if is_integer and (high - low) * per_unit > 0.065 * len(text) + 0.04:
+                look = {"color": "white" if 0 < k < len(bins) - 1 and k % 2 == 0 else "black"}
+                if k == len(bins) - 1:  # a white ground on the hatch
+                    look["bbox"] = {"fc": "white", "ec": "none", "alpha": 0.85, "pad": 0.8}
+                ax.text((low + high) / 2, y, text, ha="center", va="center", fontsize=7, **look)
+    ax.set_yticks(range(len(policies)), [f"{label} ({len(policies[label])})" for label in policies])
+    ax.set(ylim=(len(policies) - 0.5, -0.5), xlim=(left, right))
+    ax.spines["left"].set_visible(False)
+    ax.tick_params(axis="y", length=0)
+    _counts_axis(ax, is_integer)
+    if not is_integer:
+        edges = next(iter(policies.values())).lows[1:]
+        ax.set_xticks(edges, [f"{edge:.2g}" for edge in edges], fontsize=7)
+        ax.minorticks_off()
+    return ax
+
+
+def _counts_axis(ax: Axes, is_integer: bool) -> None:
+    ax.set_xlabel("People in a block" if is_integer else "Smoothed people in a block")
+    if is_integer:
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    else:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter(PLAIN)
+
+
+def bins_legend(min_blocks: int | None = None) -> list[Artist]:
+    """Handles for a legend of the spans' colours, and of the marks of `plot_class_sizes` with its line."""
+    colours = [
+        Patch(facecolor=NOBODY, label="nobody"),
+        Patch(facecolor=CLOSED[0], label="closed bins"),
+        Patch(label="open bin", **OPEN_LOOK),
+    ]
+    line = Line2D([], [], color="black", ls="--", lw=0.9, label=f"{min_blocks} blocks")
+    cross = Line2D([], [], color=COLOURS[3], marker="x", ls="", mew=1.3, ms=4.5, label="no block")
+    return [*colours, line, cross] if min_blocks else colours
+
+
+def plot_class_sizes(
+    bins: Bins, sizes: np.ndarray, ax: Axes | None = None, min_blocks: int | None = None
+) -> Axes:
+    """How many blocks each class gets, on a logarithmic axis; a class without any is marked ×.
+
+    Parameters
+    ----------
+    sizes : blocks in each class, (N,) (`Bins.sizes`)
+    min_blocks : drawn as a line, the fewest a class should have
+    """
+    ax = ax or plt.subplots(figsize=(PAGE_INCHES / 2, 2.2))[1]
+    floor = 0.6
+    for k, ((low, high), size) in enumerate(zip(_spans(bins), sizes, strict=True)):
+        if size:
+            ax.bar(low, size - floor, high - low, floor, align="edge", lw=0.6, **_colour(bins, k))
+        else:
+            middle = (low + high) / 2 if bins.is_integer else np.sqrt(low * high)
+            ax.plot(middle, floor * 1.6, "x", color=COLOURS[3], ms=4.5, mew=1.3)
+    if min_blocks:
+        ax.axhline(min_blocks, color="black", ls="--", lw=0.9)
+    _counts_axis(ax, bins.is_integer)
+    ax.set(yscale="log", ylim=(floor, max(sizes.max(), 1) * 2.5), ylabel="Training blocks")
+    return ax
+
+
+def plot_bias(errors: pd.DataFrame, ax: Axes | None = None, title: str = "") -> Axes:
+    """The miscount of a perfect classifier against the people in an image, a point an image.
+
+    ``errors`` has ``people`` in the image, and a column of errors (predicted − annotated) for each kind of
+    representative; the kind's mean absolute error goes into the legend.
+    """
+    ax = ax or plt.subplots(figsize=(PAGE_INCHES / 2, 2.2))[1]
+    for k, kind in enumerate(column for column in errors.columns if column != "people"):
+        look = mark(k, ls="none", ms=3.4, mew=0.8, color=COLOURS[(1, 0, 2)[k % 3]])
+        look |= {"mfc": "none"} if k == 0 else {}
+        label = f"{kind}: {errors[kind].abs().mean():.1f}"
+        ax.plot(errors["people"], errors[kind], label=label, **look)
+    ax.axhline(0, color="black", lw=0.8, zorder=0)
+    ax.set(xlabel="People in an image", ylabel="Error (people)", title=title, xscale="symlog")
+    ax.set_xlim(-0.5, errors["people"].max() * 1.5 + 1)
+    ax.xaxis.set_major_formatter(PLAIN)
+    small = {"fontsize": 7, "title_fontsize": 7, "alignment": "left"}
+    ax.legend(title="mean |error|", **small)
+    return ax
 
 
 def plot_correction(table: pd.DataFrame, ax: Axes | None = None, people: str = "people") -> Axes:
@@ -19,15 +229,7 @@ def plot_correction(table: pd.DataFrame, ax: Axes | None = None, people: str = "
     """
     ax = ax or plt.subplots(figsize=(COLUMN_INCHES, 2.4))[1]
     for k, (r, rows) in enumerate(table.groupby("r")):
-        ax.plot(
-            rows["s"],
-            rows["share"],
-            marker=MARKERS[k % 6],
-            ms=4.5,
-            lw=1.2,
-            label=f"r = {r}",
-            color=COLOURS[k],
-        )
+        ax.plot(rows["s"], rows["share"], label=f"r = {r}", **mark(k, ms=4.5))
     ax.axvline(4, color="0.5", ls=":", lw=1, zorder=0, label="s = 4 (paper)")
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     ax.set(xlabel="s, smallest recognisable side (px)", ylabel=f"{people.capitalize()} above m")
@@ -42,17 +244,10 @@ def plot_kernels(
 ) -> Axes:
     """What a growing kernel does to labels (paper, Fig. 2 a–b); ``table`` is `design.kernels`'."""
     ax = ax or plt.subplots(figsize=(COLUMN_INCHES, 2.6))[1]
-    for k, (column, label) in enumerate(
-        {
-            "changed": "occupied blocks, wrong class",
-            "moved": f"{people}, in another block",
-            "count_in_empty_blocks": "empty blocks, no longer nobody",
-        }.items()
-    ):
-        share = table[column]
-        ax.plot(
-            table["sigma"], share, marker=MARKERS[k], ms=4, lw=1.2, color=COLOURS[k], label=label
-        )
+    lines = {"changed": "occupied blocks, wrong class", "moved": f"{people}, in another block"}
+    lines["count_in_empty_blocks"] = "empty blocks, no longer nobody"
+    for k, (column, label) in enumerate(lines.items()):
+        ax.plot(table["sigma"], table[column], label=label, **mark(k))
     ax.axvline(block_size_px, color="0.5", ls=":", lw=1, zorder=0, label="σ = r")
     ax.set(xscale="log", xlabel="σ of the kernel (px)", ylabel="Share", ylim=(0, 1))
     ax.set_xticks(table["sigma"], [f"{sigma:g}" for sigma in table["sigma"]])
@@ -69,24 +264,15 @@ def plot_borders(
     ax: Axes | None = None,
     longest: float = 4.0,
 ) -> Axes:
-    """Smoothed counts beside whole ones, and the borders of the intervals between them.
-
-    Parameters
-    ----------
-    smoothed, whole : the counts of the same blocks, any shape
-    bins : interval bins, whose borders are drawn
-    longest : where the axis ends
-    """
+    """Smoothed counts beside whole ones of the same blocks, and the borders of ``bins``, intervals."""
     ax = ax or plt.subplots(figsize=(COLUMN_INCHES, 2.4))[1]
     edges = np.linspace(0, longest, 81)
-    ax.hist(
-        np.ravel(smoothed), edges, color=COLOURS[9], label="smoothed counts", histtype="stepfilled"
-    )
+    look = {"color": COLOURS[9], "histtype": "stepfilled"}
+    ax.hist(np.ravel(smoothed), edges, label="smoothed counts", **look)
     count, blocks = np.unique(np.ravel(whole), return_counts=True)
     shown = count <= longest
     ax.vlines(count[shown], 0.5, blocks[shown], color=COLOURS[0], lw=2.2, label="whole counts")
-    inside = bins.lows[(bins.lows > 0) & (bins.lows <= longest)]
-    for k, border in enumerate(inside):
+    for k, border in enumerate(bins.lows[(bins.lows > 0) & (bins.lows <= longest)]):
         label = "border of two intervals" if k == 0 else None
         ax.axvline(border, color=COLOURS[3], ls="--", lw=0.9, label=label)
     ax.set(yscale="log", ylim=(0.5, None), xlim=(-0.06, longest + 0.06))

@@ -1,15 +1,22 @@
-"""Density over, or beside, the image it was counted in."""
+"""Density over, or beside, the image it is of."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
-import seaborn as sns
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from PIL import Image
 
-from ebclib.plots.style import DENSITY_MAP, PAGE_INCHES
+from ebclib.blocks import smoothed_counts
+from ebclib.data import Sample
+from ebclib.plots.style import DENSITY_MAP, PAGE_INCHES, bare
 
 LEAST_TOP = 0.05
 """A block of fewer people than this is never drawn at full strength: an empty image stays calm."""
@@ -34,14 +41,19 @@ def overlay(
     -------
     uint8 (H, W, 3)
     """
-    share = density / _top(density)
+    share = density / max(density.max(), LEAST_TOP)
+    height, width = covered
+
+    def stretched(blocks: np.ndarray, size: tuple[int, int], way: Image.Resampling) -> np.ndarray:
+        """A map of blocks at pixels; what reaches over the image's border is cut off."""
+        pixels = Image.fromarray(blocks).resize(size[::-1], way, box=(0, 0, width, height))
+        return np.asarray(pixels)
+
     if image is None:
         whole = np.rint(255 * colormaps[DENSITY_MAP](share)[..., :3]).astype(np.uint8)
-        size = [round(side * PIXELS_A_BLOCK) for side in covered]
-        return _stretched(whole, covered, size, Image.Resampling.NEAREST)
-    height, width = image.shape[:2]
-    share = _stretched(np.float32(share), covered, (height, width), Image.Resampling.BILINEAR)
-    share = share.clip(0, 1)
+        size = round(height * PIXELS_A_BLOCK), round(width * PIXELS_A_BLOCK)
+        return stretched(whole, size, Image.Resampling.NEAREST)
+    share = stretched(np.float32(share), image.shape[:2], Image.Resampling.BILINEAR).clip(0, 1)
     levels = np.rint(255 * share).astype(np.uint8)
     table = np.rint(255 * colormaps[DENSITY_MAP](np.arange(256))[:, :3]).astype(np.float32)
     grey = np.asarray(Image.fromarray(image).convert("L"), np.float32) * 0.55
@@ -57,14 +69,11 @@ def plot_count(
     ax: Axes | None = None,
     people: str = "people",
 ) -> Axes:
-    """The overlay with its scale.
-
-    Parameters are those of `overlay`; ``title`` says the count, ``people`` what is counted.
-    """
+    """The overlay with its scale; parameters as in `overlay`, and ``people``, what is counted."""
     ax = ax or plt.subplots(figsize=_figure_size(covered, 1))[1]
     ax.imshow(overlay(image, density, covered), interpolation="bilinear")
     _scale(ax, density, people)
-    return _bare(ax, title)
+    return bare(ax, title)
 
 
 def plot_count_beside(
@@ -75,37 +84,18 @@ def plot_count_beside(
     axes: np.ndarray | None = None,
     people: str = "people",
 ) -> np.ndarray:
-    """Image left, density right, with its scale; parameters are those of `overlay`."""
+    """Image left, density right, with its scale; parameters as in `plot_count`."""
     if axes is None:
         axes = plt.subplots(1, 2, figsize=_figure_size(covered, 2))[1]
     height, width = covered
     if image is not None:
         axes[0].imshow(image, extent=(0, width, height, 0), interpolation="bilinear")
-    h, w = density.shape
-    axes[1].imshow(
-        density, cmap=DENSITY_MAP, vmin=0, vmax=_top(density), extent=(0, w, h, 0), aspect="equal"
-    )
+    _show_density(axes[1], density, covered, 1, vmin=0, vmax=max(density.max(), LEAST_TOP))
     for ax, name in zip(axes, ("Image", title), strict=True):
         ax.set(xlim=(0, width), ylim=(height, 0))
-        _bare(ax, name)
+        bare(ax, name)
     _scale(axes[1], density, people)
     return axes
-
-
-def _top(density: np.ndarray) -> float:
-    return max(float(density.max()), LEAST_TOP)
-
-
-def _stretched(
-    blocks: np.ndarray,
-    covered: tuple[float, float],
-    size: tuple[int, int] | list[int],
-    way: Image.Resampling,
-) -> np.ndarray:
-    """A map of blocks at the image's pixels; what reaches over its border is cut off."""
-    height, width = covered
-    image = Image.fromarray(blocks)
-    return np.asarray(image.resize((size[1], size[0]), way, box=(0, 0, width, height)))
 
 
 def _figure_size(covered: tuple[float, float], panels: int) -> tuple[float, float]:
@@ -115,12 +105,92 @@ def _figure_size(covered: tuple[float, float], panels: int) -> tuple[float, floa
 
 def _scale(ax: Axes, density: np.ndarray, people: str) -> None:
     """A bar of colours, as high as the image."""
-    colours = plt.cm.ScalarMappable(plt.Normalize(0, _top(density)), DENSITY_MAP)
+    norm = plt.Normalize(0, max(density.max(), LEAST_TOP))
     beside = ax.inset_axes([1.02, 0, 0.03, 1])
+    colours = plt.cm.ScalarMappable(norm, DENSITY_MAP)
     ax.figure.colorbar(colours, cax=beside, label=f"{people} per block")
 
 
-def _bare(ax: Axes, title: str) -> Axes:
-    ax.set(xticks=[], yticks=[], title=title)
-    sns.despine(ax=ax, left=True, bottom=True)
-    return ax
+def _show_density(
+    ax: Axes, values: np.ndarray, size: tuple[float, float], block_size: int, **scale: Any
+) -> AxesImage:
+    """A map (h, w) in the coordinates of an image of that size: the last blocks reach over its border."""
+    h, w = values.shape
+    extent = (0, w * block_size, h * block_size, 0)
+    shown = ax.imshow(values, cmap=DENSITY_MAP, extent=extent, **scale)
+    ax.set(xlim=(0, size[1]), ylim=(size[0], 0))
+    return shown
+
+
+def plot_maps(
+    image: np.ndarray,
+    points: np.ndarray,
+    density: np.ndarray,
+    block_size_px: int,
+    axes: np.ndarray | None = None,
+) -> np.ndarray:
+    """Image, truth and prediction side by side, the maps on one scale (paper, Fig. 6).
+
+    The annotated people are smoothed for the eye, as in the paper, by a Gaussian of two blocks.
+
+    Parameters
+    ----------
+    image : uint8 (H, W, 3)
+    points : (n, 2), the people annotated
+    density : (h, w), people per block as predicted
+    """
+    size = image.shape[:2]
+    if axes is None:
+        inches = (PAGE_INCHES, (PAGE_INCHES - 0.7) / 3 * size[0] / size[1] + 0.35)
+        axes = plt.subplots(1, 3, figsize=inches)[1]
+    truth = smoothed_counts(points, *size, block_size_px, 2 * block_size_px)
+    top = max(truth.max(), density.max(), LEAST_TOP)
+    axes[0].imshow(image, interpolation="bilinear")
+    for ax, values in ((axes[1], truth), (axes[2], density)):
+        shown = _show_density(ax, values, size, block_size_px, vmin=0, vmax=top)
+    said = f"Annotated: {len(points)} (smoothed)", f"Predicted: {density.sum():.1f}"
+    for ax, title in zip(axes, ("Image", *said), strict=True):
+        bare(ax, title)
+    axes[0].figure.colorbar(shown, ax=list(axes), aspect=25, pad=0.01, label="People per block")
+    return axes
+
+
+def plot_gallery(
+    samples: Sequence[Sample],
+    densities: Sequence[np.ndarray],
+    block_size_px: int,
+    gamma: float = 0.5,
+) -> Figure:
+    """A column an image: itself, the truth (smoothed for the eye) and the prediction (paper, Fig. 6).
+
+    All maps have one colour scale, people per block to the power of ``gamma``: on a linear one either
+    sparse images are black or dense ones white.
+
+    Parameters
+    ----------
+    samples : the images and their points, from left to right
+    densities : (h, w) each, people per block as predicted
+    """
+    sizes = [sample.image.shape[:2] for sample in samples]
+    truths = [
+        smoothed_counts(sample.points, *size, block_size_px, 2 * block_size_px)
+        for sample, size in zip(samples, sizes, strict=True)
+    ]
+    norm = PowerNorm(gamma, 0, max([LEAST_TOP, *(maps.max() for maps in (*truths, *densities))]))
+    ratios = [width / height for height, width in sizes]
+    height = (PAGE_INCHES - 1.3) / sum(ratios)  # of one image, if all are equally high
+    grid = {"figsize": (PAGE_INCHES, 3 * height + 0.55), "width_ratios": ratios}
+    figure, axes = plt.subplots(3, len(samples), squeeze=False, **grid)
+    for k, (sample, size) in enumerate(zip(samples, sizes, strict=True)):
+        axes[0, k].imshow(sample.image, interpolation="bilinear")
+        said = f"{len(sample.points)}", f"{densities[k].sum():.1f}"
+        for ax, values, title in zip(axes[1:, k], (truths[k], densities[k]), said, strict=True):
+            shown = _show_density(ax, values, size, block_size_px, norm=norm)
+            ax.set_title(title, fontsize=8, pad=2)
+    for ax, text in zip(axes[:, 0], ("Image", "Annotated\n(smoothed)", "Predicted"), strict=True):
+        ax.set_ylabel(text, fontsize=8)
+    for ax in axes.flat:
+        bare(ax)
+    bar = figure.colorbar(shown, ax=axes[1:], aspect=35, pad=0.01, label="People per block")
+    bar.ax.tick_params(labelsize=7)
+    return figure

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from ebclib.config import results_root
 
@@ -13,6 +16,8 @@ COLOURS = sns.color_palette("colorblind")
 DENSITY_MAP = "magma"
 MARKERS = "os^Dv*"
 COLUMN_INCHES, PAGE_INCHES = 3.5, 7.16  # widths of one and of two columns in print
+PLAIN = FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−"))
+"""Numbers of a logarithmic axis as one writes them: 100, not 10²."""
 
 
 def use_style() -> None:
@@ -27,21 +32,28 @@ def use_style() -> None:
             "axes.spines.top": False,
             "axes.spines.right": False,
             "image.interpolation": "nearest",
+            "legend.frameon": False,
         }
     )
 
 
+def mark(k: int, **more: Any) -> dict[str, Any]:
+    """Colour, marker and line of the k-th thing of a figure."""
+    look = {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)]}
+    return look | {"ms": 4, "lw": 1.2} | more
+
+
 def legend_above(ax: Axes, columns: int = 1) -> None:
     """The legend of ``ax`` above its frame, where it hides nothing."""
-    ax.legend(
-        frameon=False,
-        fontsize=7.5,
-        loc="lower left",
-        bbox_to_anchor=(0, 1),
-        borderpad=0,
-        ncols=columns,
-        columnspacing=1,
-    )
+    place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderpad": 0, "columnspacing": 1}
+    ax.legend(fontsize=7.5, ncols=columns, **place)
+
+
+def bare(ax: Axes, title: str | None = None) -> Axes:
+    """No ticks and no frame, for an image; a title of None stays as it is."""
+    ax.set(xticks=[], yticks=[], title=ax.get_title() if title is None else title)
+    sns.despine(ax=ax, left=True, bottom=True)
+    return ax
 
 
 def save(figure: Figure, name: str, dataset: str) -> None:

@@ -4,34 +4,18 @@ from importlib import import_module
 from typing import Any
 
 _NAMES = {
-    "calibration": (
-        "calibration_error",
-        "class_sums",
-        "class_table",
-        "reliability",
-        "reliability_sums",
-    ),
-    "collecting": ("Diagnosis", "diagnose", "window_errors"),
-    "cost": ("costs", "format_costs", "say_duration"),
-    "groups": ("by_people", "by_range", "by_spacing", "by_window", "count_ranges"),
-    "images": ("pick_images", "predictions_of"),
-    "jobs": ("train_runs",),
-    "plan": ("Cell", "Experiment", "Table", "load", "names", "unfinished"),
-    "results": (
-        "MISSING",
-        "against_regression",
-        "beside",
-        "claims",
-        "mean_and_deviation",
-        "results_of",
-        "paired_difference",
-        "pivot",
-        "verdict",
-    ),
-    "spacing": ("SPACING_PX", "block_spacing", "local_spacing"),
-    "suspects": ("errors_without", "suspect_annotations"),
+    "calibration": "calibration_error class_sums class_table reliability reliability_sums",
+    "cost": "costs format_costs say_duration",
+    "diagnosis": "Diagnosis SPACING_PX block_spacing diagnose local_spacing window_errors",
+    "groups": "by_people by_range by_spacing by_window count_ranges errors_without pick_images "
+    "predictions_of suspect_annotations",
+    "jobs": "train_runs",
+    "plan": "Cell Experiment Table load names unfinished",
+    "results": "against_regression beside claims mean_and_deviation paired_difference pivot "
+    "results_of verdict write_tables",
+    "tables": "MISSING",
 }
-_HOME = {name: module for module, names in _NAMES.items() for name in names}
+_HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
 __all__ = sorted(_HOME)
 
 

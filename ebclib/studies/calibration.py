@@ -8,10 +8,8 @@ import pandas as pd
 from ebclib.bins import Bins
 from ebclib.studies.groups import wilson
 
-DECADES, PER_DECADE = 5, 3
-EDGES = np.union1d(
-    np.arange(61) / 60, np.geomspace(10.0**-DECADES, 1, DECADES * PER_DECADE + 1)[:-1]
-)
+_STEPS = np.geomspace(1e-5, 1, 16)[:-1]  # three to a tenfold
+EDGES = np.union1d(np.arange(61) / 60, _STEPS)
 """Borders of the cells of probability that sums are kept for: small ones for small probabilities, since
 most blocks are almost surely empty, and all multiples of 1/60, of which 10, 12, 15, 20 or 30 cells of
 equal width are made."""
@@ -21,11 +19,7 @@ TOP = "top"
 
 
 def class_sums(probabilities: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What is said of the blocks of each class; both add up over images.
-
-    Parameters
-    ----------
-    probabilities, classes : as in `reliability_sums`
+    """What is said of the blocks of each class; both add up over images. Parameters: `reliability_sums`.
 
     Returns
     -------
@@ -63,18 +57,13 @@ def reliability_sums(probabilities: np.ndarray, classes: np.ndarray) -> np.ndarr
         raise ValueError(f"{p.shape[1]} blocks have probabilities and {truth.size} have classes.")
     if p.size and not (p.min() >= 0 and p.max() <= 1 + 1e-6):
         raise ValueError(f"Probabilities lie in [0, 1]; got {p.min():g} to {p.max():g}.")
-    likeliest = p.argmax(axis=0)
+    hit = np.concatenate([np.arange(n)[:, None] == truth, (p.argmax(axis=0) == truth)[None]])
     p = np.concatenate([p, p.max(axis=0)[None]])  # (N + 1, blocks)
-    hit = np.concatenate([np.arange(n)[:, None] == truth, (likeliest == truth)[None]])
     cells = len(EDGES) - 1
     cell = np.searchsorted(EDGES[1:-1], p, side="right") + cells * np.arange(n + 1)[:, None]
-    return np.stack(
-        [
-            np.bincount(cell.ravel(), weights, (n + 1) * cells).reshape(n + 1, cells)
-            for weights in (None, p.ravel(), hit.ravel())
-        ],
-        axis=-1,
-    )
+    weights = (None, p.ravel(), hit.ravel())
+    sums = [np.bincount(cell.ravel(), each, (n + 1) * cells) for each in weights]
+    return np.stack(sums, axis=-1).reshape(n + 1, cells, 3)
 
 
 def _merged(sums: np.ndarray, edges: np.ndarray) -> np.ndarray:
@@ -87,12 +76,7 @@ def calibration_error(sums: np.ndarray, cells: int = 15) -> np.ndarray:
     """The expected calibration error, Σ_cells blocks/all · |share that has the class − mean probability|.
 
     That of the likeliest class (the last) is the usual ECE (Guo et al. 2017, Eq. 3), those of the others
-    are classwise (Kull et al. 2019).
-
-    Parameters
-    ----------
-    sums : (N + 1, cells, 3), `reliability_sums`
-    cells : of equal width, a divisor of 60; 15 is usual
+    are classwise (Kull et al. 2019). ``sums`` are `reliability_sums`; ``cells`` of equal width divide 60.
 
     Returns
     -------
@@ -111,14 +95,7 @@ def calibration_error(sums: np.ndarray, cells: int = 15) -> np.ndarray:
 
 
 def reliability(sums: np.ndarray, names: list[str]) -> pd.DataFrame:
-    """The reliability diagram's numbers: a row for each class, and `TOP`, and cell with blocks in it.
-
-    The cells grow by a constant factor, three to a tenfold.
-
-    Parameters
-    ----------
-    sums : (N + 1, cells, 3), `reliability_sums`
-    names : N, of the classes
+    """The reliability diagram's numbers: a row for each class (``names``), and `TOP`, and cell with blocks.
 
     Returns
     -------
@@ -126,28 +103,16 @@ def reliability(sums: np.ndarray, names: list[str]) -> pd.DataFrame:
     ``share_low`` and ``share_high`` (Wilson's 95 % interval as if blocks were independent; too narrow
     where neighbours err together)
     """
-    edges = [0.0, *np.geomspace(10.0**-DECADES, 1, DECADES * PER_DECADE + 1)]
-    blocks, probability, hits = _merged(sums, np.array(edges))
+    blocks, probability, hits = _merged(sums, np.array([0.0, *_STEPS, 1.0]))
     row, cell = np.nonzero(blocks)
     here = blocks[row, cell]
-    table = pd.DataFrame(
-        {
-            "class": [[*names, TOP][r] for r in row],
-            "blocks": here.astype(int),
-            "probability": probability[row, cell] / here,
-        }
-    )
+    table = pd.DataFrame({"class": np.array([*names, TOP], dtype=object)[row]})
+    table = table.assign(blocks=here.astype(int), probability=probability[row, cell] / here)
     return table.assign(**wilson("share", hits[row, cell], here))
 
 
 def class_table(sums: np.ndarray, confusion: np.ndarray, bins: Bins) -> pd.DataFrame:
-    """A row a bin: how often it is there, is expected, is said, and is right.
-
-    Parameters
-    ----------
-    sums : (N + 1, cells, 3), `reliability_sums`
-    confusion : (N, N) blocks, the true class in rows, the likeliest in columns
-    bins : N of them
+    """A row a bin, from `reliability_sums` and `class_sums`.
 
     Returns
     -------
@@ -156,14 +121,8 @@ def class_table(sums: np.ndarray, confusion: np.ndarray, bins: Bins) -> pd.DataF
     """
     there, said, right = confusion.sum(axis=1), confusion.sum(axis=0), np.diag(confusion)
     with np.errstate(invalid="ignore"):
-        return pd.DataFrame(
-            {
-                "blocks": there,
-                "expected": sums[:-1, :, 1].sum(axis=1),
-                "said": said,
-                "recall": right / there,
-                "precision": right / said,
-                "calibration_error": calibration_error(sums)[:-1],
-            },
-            index=pd.Index([str(item) for item in bins.items], name="bin"),
-        )
+        shares = {"recall": right / there, "precision": right / said}
+    counts = {"blocks": there, "expected": sums[:-1, :, 1].sum(axis=1), "said": said}
+    index = pd.Index([str(item) for item in bins.items], name="bin")
+    last = {"calibration_error": calibration_error(sums)[:-1]}
+    return pd.DataFrame(counts | shares | last, index=index)

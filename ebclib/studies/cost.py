@@ -25,10 +25,8 @@ MANY_CROPS = 10_000
 def costs(experiment: Experiment, teraflops: float | None = None) -> pd.DataFrame:
     """What each run of an experiment costs to train.
 
-    Parameters
-    ----------
-    teraflops : 10¹² operations a second that training reaches here; None takes the median of what the
-        finished runs on this device reached, and gives no hours where there are none
+    ``teraflops`` are 10¹² operations a second that training reaches here; None takes the median of what
+    the finished runs on this device reached, and gives no hours where there are none.
 
     Returns
     -------
@@ -38,8 +36,7 @@ def costs(experiment: Experiment, teraflops: float | None = None) -> pd.DataFram
     rows = {}
     for name, cell in experiment.cells.items():
         crops = cell.config.epochs * _training_images(cell.config.dataset)
-        work = crops * _operations(cell.config) / 1e15
-        rows[name] = is_done(cell, experiment), crops, work
+        rows[name] = is_done(cell, experiment), crops, _operations(cell.config) / 1e15
     names = ["finished", "crops", "petaflop"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=names).rename_axis("run")
     table["finished"] = table["finished"].astype(bool)  # of a plan without tables, too
@@ -49,11 +46,8 @@ def costs(experiment: Experiment, teraflops: float | None = None) -> pd.DataFram
 
 def format_costs(table: pd.DataFrame) -> str:
     """`costs` as text, with the sum of what is still to be trained."""
-    shown = table.assign(
-        finished=table["finished"].map({True: "yes", False: "no"}),
-        petaflop=table["petaflop"].map("{:.3g}".format),
-        hours=table["hours"].map(lambda value: "?" if np.isnan(value) else f"{value:.2f}"),
-    )
+    formatters = {"finished": lambda done: "yes" if done else "no", "petaflop": "{:.3g}".format}
+    formatters["hours"] = lambda value: "?" if np.isnan(value) else f"{value:.2f}"
     left = table[~table["finished"]]
     hours = left["hours"].sum(min_count=1)
     time = (
@@ -62,7 +56,7 @@ def format_costs(table: pd.DataFrame) -> str:
         else f"{np.nan_to_num(hours):.1f} hours one after the other"
     )
     return (
-        f"{shown.to_string()}\n{len(left)} of {len(table)} runs to train: "
+        f"{table.to_string(formatters=formatters)}\n{len(left)} of {len(table)} runs to train: "
         f"{left['petaflop'].sum():.3g} PFLOP, {time}"
     )
 
@@ -79,7 +73,7 @@ def say_duration(config: Config) -> None:
     if torch.cuda.is_available() or crops < MANY_CROPS:
         return
     known = measured_teraflops()
-    hours = crops * _operations(config) / 1e12 / (known or _product_teraflops()) / 3600
+    hours = _operations(config) / 1e12 / (known or _product_teraflops()) / 3600
     if hours > 1:
         print(
             f"{config.epochs} epochs of {config.dataset} take {'about' if known else 'more than'} "
@@ -112,9 +106,9 @@ def measured_teraflops() -> float | None:
             config, seconds = run.config, 60 * run.metrics["training_minutes"]
         except (FileNotFoundError, KeyError, TypeError, ValueError):
             continue  # another version or program wrote it, or it is begun anew just now
-        crops = run.metrics["epochs"] * _training_images(config.dataset)
         if seconds:
-            rates.append(crops * _operations(config) / 1e12 / seconds)
+            done = run.metrics["epochs"] / config.epochs
+            rates.append(done * _operations(config) / 1e12 / seconds)
     return float(np.median(rates)) if rates else None
 
 
@@ -126,16 +120,14 @@ def _training_images(dataset: str) -> int:
 
 
 def _operations(config: Config) -> float:
-    """Floating-point operations to train on one crop."""
-    return _of_model(config.model, config.head, config.block_size_px, config.crop_px)
+    """Floating-point operations of a whole training."""
+    crops = config.epochs * _training_images(config.dataset)
+    return crops * _of_a_crop(config.model, config.head, config.block_size_px, config.crop_px)
 
 
 @cache
-def _of_model(model: str, head: str, block_size_px: int, crop_px: int) -> float:
-    from ebclib.studies.inspection import (  # networks, which a plan of finished runs does without
-        outline,
-        steps,
-    )
+def _of_a_crop(model: str, head: str, block_size_px: int, crop_px: int) -> float:
+    from ebclib.studies.inspection import outline, steps  # networks: a finished plan needs none
 
     made = steps(outline(model, 5, block_size_px, head), crop_px, crop_px)
     return 2 * FORWARD_AND_BACKWARD * float(made["multiply_adds"].sum())

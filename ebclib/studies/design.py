@@ -1,26 +1,32 @@
 """What a choice of blocks, bins and kernel does to a split's labels, measured in blocks and people.
 
-A split is anything with ``points`` and ``sizes`` of its images, as `datasets.prepared` gives; no
-image is decoded.
+A split is anything with ``points`` and ``sizes`` of its images; no image is decoded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
+import ipywidgets as widgets
 import numpy as np
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from ebclib import blocks
-from ebclib.bins import Bins
+from ebclib.bins import POLICIES, Bins, make_bins
 from ebclib.data import PreparedSplit
+from ebclib.prompts import sentences
 
 
 def split_counts(
     images: PreparedSplit, block_size_px: int, sigma_px: float | None = None
 ) -> list[np.ndarray]:
     """The block counts of each image, (h, w) each: whole, or smoothed where ``sigma_px`` is given."""
-    pairs = zip(images.points, images.sizes, strict=True)
+    return _counts(zip(images.points, images.sizes, strict=True), block_size_px, sigma_px)
+
+
+def _counts(pairs: zip, block_size_px: int, sigma_px: float | None) -> list[np.ndarray]:
     if sigma_px is None:
         return [blocks.block_counts(points, *size, block_size_px) for points, size in pairs]
     return [
@@ -31,31 +37,6 @@ def split_counts(
 def joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
     """The blocks of all images in one row."""
     return np.concatenate([np.ravel(array) for array in arrays])
-
-
-def perfect_errors(
-    counts: Sequence[np.ndarray], bins: Bins, values: np.ndarray, people: np.ndarray
-) -> np.ndarray:
-    """By how many people a classifier that is never wrong miscounts each image (Eq. 1).
-
-    Parameters
-    ----------
-    counts : the block counts of each image, which decide the class
-    bins : the bins
-    values : what each class stands for, shape (N,)
-    people : the people in each image, shape (images,)
-
-    Returns
-    -------
-    float64 array, shape (images,): predicted minus annotated
-
-    >>> from ebclib.bins import coarse
-    >>> bins = coarse(4)
-    >>> perfect_errors([np.array([[1, 1, 0]])], bins, bins.middles(), np.array([2]))
-    array([1.])
-    """
-    predicted = np.array([values[bins.classes(array)].sum() for array in counts])
-    return predicted - people
 
 
 def correction(
@@ -77,60 +58,31 @@ def correction(
         for s in (size for size in min_person_sizes_px if size <= r):
             m = blocks.max_count(r, s)
             beyond = int((histogram * np.maximum(count - m, 0)).sum())
-            rows.append(
-                {
-                    "r": r,
-                    "s": s,
-                    "m": m,
-                    "largest": len(histogram) - 1,
-                    "blocks": int(histogram[m + 1 :].sum()),
-                    "people": beyond,
-                    "share": beyond / max((histogram * count).sum(), 1),
-                }
-            )
-    return pd.DataFrame(rows)
+            share = beyond / max((histogram * count).sum(), 1)
+            rows.append((r, s, m, len(histogram) - 1, int(histogram[m + 1 :].sum()), beyond, share))
+    return pd.DataFrame(rows, columns=["r", "s", "m", "largest", "blocks", "people", "share"])
 
 
 def kernels(
     images: PreparedSplit, block_size_px: int, bins: Bins, sigmas_px: Sequence[float]
 ) -> pd.DataFrame:
-    """What smoothing does to the labels as its kernel grows (Sec. III-A1, Fig. 2).
-
-    Parameters
-    ----------
-    bins : interval bins; the right class of a block is that of its whole count
+    """What smoothing does to the labels as its kernel grows (Sec. III-A1, Fig. 2); ``bins`` are intervals.
 
     Returns
     -------
     a row for each σ; columns ``sigma``, ``moved`` (share of all people whose label lies in another
-    block than they do, in sum), ``changed`` (share of occupied blocks in a wrong class),
-    ``count_in_empty_blocks`` (share of empty blocks no longer in the class of nobody)
+    block than they do, in sum), ``changed`` (share of occupied blocks in another class than that of
+    their whole count), ``count_in_empty_blocks`` (the same of empty blocks)
     """
     whole = joined(split_counts(images, block_size_px))
     right, occupied = bins.classes(whole.astype(float)), whole > 0
     rows = []
     for sigma in sigmas_px:
         smoothed = joined(split_counts(images, block_size_px, sigma))
-        wrong = bins.classes(smoothed) != right
-        rows.append(
-            {
-                "sigma": float(sigma),
-                "moved": np.abs(smoothed - whole).sum() / 2 / max(whole.sum(), 1),
-                "changed": wrong[occupied].mean(),
-                "count_in_empty_blocks": wrong[~occupied].mean(),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def near_border(counts: np.ndarray, borders: np.ndarray, within: float = 0.1) -> np.ndarray:
-    """Which counts lie within ± ``within`` of a border, as a share of the count itself; bool, as ``counts``.
-
-    >>> near_border(np.array([0.97, 1.4]), np.array([1.0, 4.0]))
-    array([ True, False])
-    """
-    low, high = counts * (1 - within), counts * (1 + within)
-    return np.searchsorted(borders, low, "right") != np.searchsorted(borders, high, "right")
+        wrong, moved = bins.classes(smoothed) != right, np.abs(smoothed - whole).sum() / 2
+        shares = wrong[occupied].mean(), wrong[~occupied].mean()
+        rows.append((float(sigma), moved / max(whole.sum(), 1), *shares))
+    return pd.DataFrame(rows, columns=["sigma", "moved", "changed", "count_in_empty_blocks"])
 
 
 def changed_by_shaking(
@@ -144,22 +96,17 @@ def changed_by_shaking(
     """The share of occupied blocks that change class when every point is moved a little.
 
     No annotator hits the middle of a head to the pixel. Points move by a normal distribution of
-    standard deviation ``shake_px`` and stay in their image; with ``sigma_px`` the labels are
-    smoothed, and ``bins`` are intervals. Occupied is a block that is in another class than nobody's,
-    before or after.
+    standard deviation ``shake_px`` and stay in their image. Occupied is a block that is in another class
+    than nobody's, before or after.
     """
-    before = joined(split_counts(images, block_size_px, sigma_px))
     moved = []
     for points, (height, width) in zip(images.points, images.sizes, strict=True):
-        top = np.nextafter((width, height), 0.0)
-        shaken = np.clip(points + rng.normal(0, shake_px, points.shape), 0, top)
-        if sigma_px is None:
-            moved.append(blocks.block_counts(shaken, height, width, block_size_px))
-        else:
-            moved.append(blocks.smoothed_counts(shaken, height, width, block_size_px, sigma_px))
-    one, other = bins.classes(before), bins.classes(joined(moved))
-    occupied = (one > 0) | (other > 0)
-    return float((one != other)[occupied].mean())
+        shaken = points + rng.normal(0, shake_px, points.shape)
+        moved.append(np.clip(shaken, 0, np.nextafter((width, height), 0.0)))
+    before = joined(split_counts(images, block_size_px, sigma_px))
+    after = joined(_counts(zip(moved, images.sizes, strict=True), block_size_px, sigma_px))
+    one, other = bins.classes(before), bins.classes(after)
+    return float((one != other)[(one > 0) | (other > 0)].mean())
 
 
 def fullest_block(images: PreparedSplit, block_size_px: int) -> tuple[int, int, int, int]:
@@ -172,20 +119,6 @@ def fullest_block(images: PreparedSplit, block_size_px: int) -> tuple[int, int, 
             row, column = np.unravel_index(counts.argmax(), counts.shape)
             best = (k, int(row), int(column), int(counts.max()))
     return best
-
-
-def crowd_into_block(
-    points: np.ndarray,
-    row: int,
-    column: int,
-    block_size_px: int,
-    people: int,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """``points`` and ``people`` made-up ones in one block, spread evenly: an over-annotated region."""
-    corner = np.array([column, row])
-    made_up = (corner + rng.random((people, 2))) * block_size_px
-    return np.concatenate([points, made_up])
 
 
 def patch_of_blocks(
@@ -204,3 +137,66 @@ def patch_of_blocks(
         )
     middle = side // 2
     return min(max(row - middle, 0), most[0]), min(max(column - middle, 0), most[1])
+
+
+def bins_table(bins: Bins, counts: np.ndarray, texts: list[str]) -> pd.DataFrame:
+    """A row a class: bin, sentence (``texts``), blocks of ``counts`` in it, their middle and mean."""
+    return pd.DataFrame(
+        {
+            "bin": [str(item) for item in bins.items],
+            "sentence": texts,
+            "blocks": np.bincount(bins.classes(np.ravel(counts)), minlength=len(bins)),
+            "middle": bins.middles(),
+            "mean": bins.means(counts),
+        }
+    )
+
+
+def explore(
+    images: PreparedSplit, max_count: int, policy: str, sigma_px: float, **first: str | int
+) -> widgets.interactive:
+    """`bins_table` of training images with controls for block size, m, policy, intervals and words.
+
+    Parameters
+    ----------
+    max_count, policy : where the controls stand at first
+    sigma_px : the Gaussian of the counts in intervals
+    first : block_size_px, noun, plural and numerals at first
+    """
+
+    @cache
+    def counts(r: int, sigma: float | None) -> np.ndarray:
+        return joined(split_counts(images, r, sigma))
+
+    def show(
+        block_size_px: int,
+        m: int,
+        policy: str,
+        intervals: int,
+        noun: str,
+        plural: str,
+        numerals: str,
+    ) -> Styler:
+        bins = make_bins(policy, m, intervals if policy == "interval" else None)
+        here = counts(block_size_px, None if bins.is_integer else sigma_px)
+        table = bins_table(
+            bins, here, sentences(bins, noun or "object", plural or "objects", numerals)
+        )
+        if m > (limit := blocks.max_count(block_size_px)):
+            print(f"m = {m} is above what {block_size_px} px can show, {limit}.")
+        return table.style.format(precision=2, escape="html").hide(axis="index")
+
+    controls = {
+        "block_size_px": widgets.SelectionSlider(options=(8, 16, 32)),
+        "m": widgets.IntSlider(max_count, 1, max(max_count, 64)),
+        "policy": widgets.Dropdown(options=list(POLICIES), value=policy),
+        "intervals": widgets.IntSlider(12, 3, 60),
+        "noun": widgets.Text(images.noun[0]),
+        "plural": widgets.Text(images.noun[1]),
+        "numerals": widgets.ToggleButtons(options=["words", "digits"]),
+    }
+    for name, value in first.items():
+        controls[name].value = value or controls[name].value
+    view = widgets.interactive(show, **controls)
+    view.auto_display = True
+    return view

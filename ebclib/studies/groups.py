@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
+
+from ebclib.config import one_of
+from ebclib.evaluation import errors
+from ebclib.runs import Run
+
+if TYPE_CHECKING:
+    from ebclib.studies.diagnosis import Diagnosis
 
 DRAWS = 1000
 """Bootstrap samples of the images behind an interval."""
@@ -19,7 +28,6 @@ def by_people(predictions: pd.DataFrame, groups: int = 6, seed: int = 0) -> pd.D
     ----------
     predictions : columns points, count, and for coverage lower and upper (`Run.predictions`)
     groups : at least 1; fewer are made where many images hold equally many people
-    seed : of the bootstrap
 
     Returns
     -------
@@ -62,10 +70,7 @@ def by_people(predictions: pd.DataFrame, groups: int = 6, seed: int = 0) -> pd.D
 def by_range(blocks: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """Errors of blocks by how many people they hold, in the ranges of `count_ranges`.
 
-    Parameters
-    ----------
-    blocks : `Diagnosis.blocks`
-    seed : of the bootstrap
+    ``blocks`` are `Diagnosis.blocks`.
 
     Returns
     -------
@@ -83,10 +88,9 @@ def by_range(blocks: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
 
 def by_spacing(blocks: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """Errors of blocks by how far apart people stand around them (`spacing.block_spacing`).
+    """`by_range`, by how far apart people stand around a block (`diagnosis.block_spacing`).
 
-    Parameters, columns : as `by_range`; a row a range of spacing that has blocks. Blocks of images
-    with fewer than two people have no spacing and are left out.
+    Blocks of images with fewer than two people have no spacing and are left out.
     """
     there = blocks[blocks["spacing"].notna()]
     group = there["spacing"].cat.remove_unused_categories().cat
@@ -101,15 +105,8 @@ def by_spacing(blocks: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 def by_window(windows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """What of the error remains when people are counted in larger and larger windows.
 
-    Somebody who is predicted in the next block errs twice among blocks and not at all in a window that
-    holds both. From the block's side on, where it is the error of places, to the whole image, where it
-    is the MAE, the curve tells how far off the places are. Guerrero-Gómez-Olmo et al. (2015) call such
-    errors GAME.
-
-    Parameters
-    ----------
-    windows : `Diagnosis.windows`
-    seed : of the bootstrap
+    From the block's side on, where it is the error of places, to the whole image, where it is the MAE
+    (GAME of Guerrero-Gómez-Olmo et al. 2015). ``windows`` are `Diagnosis.windows`.
 
     Returns
     -------
@@ -175,12 +172,7 @@ def _finite(values: np.ndarray) -> np.ndarray:
 
 
 def wilson(name: str, hits: np.ndarray, of: np.ndarray) -> dict[str, list[float]]:
-    """Columns ``name``, ``name_low``, ``name_high``: hits / of, and the ends of Wilson's 95 % interval.
-
-    Parameters
-    ----------
-    hits, of : (G,) whole numbers, 0 ≤ hits ≤ of and of ≥ 1
-    """
+    """Columns ``name``, ``name_low``, ``name_high``: hits / of (G,), and Wilson's 95 % interval."""
     tests = [binomtest(int(k), int(n)) for k, n in zip(hits, of, strict=True)]
     ends = [test.proportion_ci(method="wilson") for test in tests]
     return {
@@ -188,3 +180,113 @@ def wilson(name: str, hits: np.ndarray, of: np.ndarray) -> dict[str, list[float]
         f"{name}_low": [end.low for end in ends],
         f"{name}_high": [end.high for end in ends],
     }
+
+
+def errors_without(
+    predictions: pd.DataFrame, groups: Mapping[str, Collection[str]]
+) -> pd.DataFrame:
+    """A run's errors on all images, and without the images named in each group.
+
+    Parameters
+    ----------
+    predictions : columns image, points, count (`Run.predictions`)
+
+    Returns
+    -------
+    ``images`` (how many are measured), ``mae``, ``rmse`` and ``bias`` (mean of predicted − annotated),
+    in people, and ``nae``, a share; the first row is of all images
+
+    Raises
+    ------
+    ValueError : a name that is not there, or a group that leaves no image
+
+    >>> table = pd.DataFrame({"image": ["a", "b"], "points": [10, 20], "count": [10.0, 26.0]})
+    >>> errors_without(table, {"images seen in training": ["a"]})["mae"].to_dict()
+    {'all': 3.0, 'without images seen in training': 6.0}
+    """
+    rows = {}
+    for name, images in {
+        "all": (),
+        **{f"without {name}": of for name, of in groups.items()},
+    }.items():
+        if unknown := set(images) - set(predictions["image"]):
+            raise ValueError(f"No prediction of {', '.join(sorted(unknown))}.")
+        kept = predictions[~predictions["image"].isin(images)]
+        bias = (kept["count"] - kept["points"]).mean()
+        rows[name] = {"images": len(kept), **errors(kept["points"], kept["count"]), "bias": bias}
+    return pd.DataFrame(rows).T.astype({"images": int})
+
+
+def suspect_annotations(found: Diagnosis, most: int = 5, window_px: int = 64) -> pd.DataFrame:
+    """The ``most`` images whose annotation a model believes least; a look tells which of both is wrong.
+
+    People are compared in windows of ``window_px``, or of the next smaller side that an image has:
+    places are never right to the pixel.
+
+    Returns
+    -------
+    ``image``, ``points``, ``count``, ``misplaced`` and ``doubt``. ``misplaced`` is Σ over windows of
+    |predicted − annotated|, as a share of the people predicted and annotated (Bray and Curtis 1957);
+    ``doubt``, by which they are ranked, is the same share once an average image's people stand beside
+    these, rightly placed: a few made up in an empty street are no reason to doubt it.
+    """
+    windows = found.windows
+    near = windows[windows["side_px"] <= max(window_px, windows["side_px"].min())]
+    wrong = near.loc[near.groupby("image")["side_px"].idxmax()].set_index("image")["absolute"]
+    images = found.images.set_index("image")[["points", "count"]]
+    people = images.sum(axis=1)
+    shares = {"misplaced": wrong / people, "doubt": wrong / (people + people.mean())}
+    return images.assign(**shares).nlargest(most, "doubt").reset_index()
+
+
+def pick_images(
+    names: Sequence[str],
+    counts: Sequence[int],
+    number: int = 6,
+    wanted: Sequence[str] | None = None,
+) -> list[int]:
+    """Indices of ``number`` images whose counts grow by even factors (paper, Fig. 6), or of given ones.
+
+    No image is taken twice; the first and the last are the split's extremes. ``wanted`` names are taken
+    in their order instead.
+
+    Raises
+    ------
+    ValueError : a name that is not there (the nearest is given), or fewer than two images asked for
+
+    >>> pick_images("abcde", [100, 0, 9, 10, 1000], number=3)
+    [1, 3, 4]
+    """
+    if wanted is not None:
+        return [list(names).index(one_of("image", name, names)) for name in wanted]
+    if number < 2:
+        raise ValueError(
+            f"images is {number}; from the sparsest to the most congested are at least 2."
+        )
+    order = np.argsort(counts, kind="stable")
+    levels = np.log1p(np.asarray(counts, dtype=float)[order])
+    number = min(number, len(order))
+    chosen = [0]
+    for k, level in enumerate(np.linspace(levels[0], levels[-1], number)[1:], start=1):
+        low, high = chosen[-1] + 1, len(order) - (number - 1 - k)  # one for each still to come
+        chosen.append(low + int(np.argmin(np.abs(levels[low:high] - level))))
+    return [int(order[place]) for place in chosen]
+
+
+def predictions_of(runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
+    """The predictions of runs on the same images, by the runs' names.
+
+    Raises
+    ------
+    ValueError : runs that were measured on other images than the first one
+    FileNotFoundError : a run without predictions
+    """
+    found = {run.name: run.predictions for run in runs}
+    (first, one), *rest = found.items()
+    for name, other in rest:
+        if not one[["image", "points"]].equals(other[["image", "points"]]):
+            raise ValueError(
+                f"Run {name!r} was measured on other images than {first!r}; choose one of the same "
+                "data set and split."
+            )
+    return found

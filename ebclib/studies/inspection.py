@@ -1,8 +1,4 @@
-"""What a model is made of: shapes at each step, parameters and multiply-adds, without its weights.
-
-Everything is computed on torch's meta device, which knows shapes and holds no numbers: a model of
-300 M parameters is described in seconds and takes no memory.
-"""
+"""What a model is made of, without its weights: torch's meta device knows shapes and holds no numbers."""
 
 from __future__ import annotations
 
@@ -40,12 +36,8 @@ def outline(
 ) -> BlockwiseModel:
     """A model without its weights, on the meta device.
 
-    Parameters
-    ----------
-    name : a row of `variants.VARIANTS`, ``timm:NAME`` or ``open_clip:NAME``
-    bins : N
-    block_size_px : r
-    head : None takes ``text`` where the row has a text tower, ``linear`` otherwise
+    ``name`` is a row of `variants.VARIANTS`, ``timm:NAME`` or ``open_clip:NAME``; a ``head`` of None is
+    ``text`` where the row has a text tower, else ``linear``.
     """
     variant = find_variant(name)
     head = head or ("text" if variant.has_text else "linear")
@@ -57,12 +49,7 @@ def outline(
 
 
 def steps(model: nn.Module, height_px: int, width_px: int) -> pd.DataFrame:
-    """What each part of a model makes of one image.
-
-    Parameters
-    ----------
-    model : an `outline`
-    height_px, width_px : the image's sides
+    """What each part of a model (an `outline`) makes of one image.
 
     Returns
     -------
@@ -84,20 +71,14 @@ def steps(model: nn.Module, height_px: int, width_px: int) -> pd.DataFrame:
         hook.remove()
     counts = counter.get_flop_counts()
     kind = type(model).__name__
-    rows = [{"step": "image", "shape": image.shape, "parameters": 0, "multiply_adds": 0}]
-    rows += [
-        {
-            "step": name,
-            "shape": seen[name].shape,
-            "parameters": sum(p.numel() for p in part.parameters() if p.requires_grad),
-            "multiply_adds": sum(counts.get(f"{kind}.{name}", {}).values()) // 2,
-        }
-        for name, part in parts.items()
-    ]
-    rows.append({"step": "density", "shape": density.shape, "parameters": 0, "multiply_adds": 0})
-    for row in rows:
-        row["shape"] = tuple(row["shape"][1:])
-    return pd.DataFrame(rows).set_index("step")
+    rows = {"image": (tuple(image.shape[1:]), 0, 0)}
+    for name, part in parts.items():
+        learnt = sum(p.numel() for p in part.parameters() if p.requires_grad)
+        work = sum(counts.get(f"{kind}.{name}", {}).values()) // 2
+        rows[name] = (tuple(seen[name].shape[1:]), learnt, work)
+    rows["density"] = (tuple(density.shape[1:]), 0, 0)
+    names = ["shape", "parameters", "multiply_adds"]
+    return pd.DataFrame.from_dict(rows, "index", columns=names).rename_axis("step")
 
 
 def costs(
@@ -105,10 +86,8 @@ def costs(
 ) -> pd.DataFrame:
     """Parameters and multiply-adds of models, by image size.
 
-    Parameters
-    ----------
-    names : models, with their usual heads and five bins
-    sizes : (height, width) of images in pixels; a ViT sees them in windows, as in evaluation
+    Models have their usual heads and five bins; ``sizes`` are (height, width) in pixels, and a ViT sees
+    an image in windows, as in evaluation.
 
     Returns
     -------

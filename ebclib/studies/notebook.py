@@ -13,38 +13,33 @@ def check_parameters(namespace: Mapping[str, Any], allowed: Iterable[str]) -> di
     """The parameters of a notebook; a name that its parameters cells assign beside them is an error.
 
     papermill only warns about a mistyped ``-p``. Called with ``globals()`` in the cell below the
-    parameters, this raises instead. The cells looked at are those run just before: the notebook's own
-    parameters cell, and the one that papermill puts after it. The notebook's other variables are its
-    own affair, so that it can be run again in the same kernel.
-
-    Parameters
-    ----------
-    namespace : the notebook's ``globals()``, where IPython keeps the cells as ``In``
-    allowed : the names of the notebook's parameters
+    parameters, this looks at the cells run just before, in ``namespace["In"]``: the notebook's own
+    parameters cell, and the one that papermill puts after it.
 
     Raises
     ------
-    ValueError : a parameters cell assigns another name; the nearest one is given
+    ValueError : a parameters cell assigns a name that is not ``allowed``; the nearest one is given
 
     >>> check_parameters({"In": ["dataset = 'shb'", "check"], "dataset": "shb"}, ["dataset", "seed"])
     {'dataset': 'shb'}
     """
     allowed = list(allowed)
-    for name in _assigned(namespace.get("In", [])[:-1]):
-        one_of("parameter", name, allowed)
+    for cell in reversed(namespace.get("In", [])[:-1]):
+        names = _assigned(cell)
+        if not names:
+            break
+        for name in names:
+            one_of("parameter", name, allowed)
     return {name: namespace[name] for name in allowed if name in namespace}
 
 
-def _assigned(cells: Iterable[str]) -> list[str]:
-    """The names that the last of the cells assign, back to the first that does anything else."""
-    names: list[str] = []
-    for cell in reversed(list(cells)):
-        try:
-            lines = ast.parse(cell).body
-        except SyntaxError:  # a magic, say
-            break
-        targets = [line.targets if isinstance(line, ast.Assign) else [None] for line in lines]
-        if not lines or not all(isinstance(t, ast.Name) for line in targets for t in line):
-            break
-        names = [t.id for line in targets for t in line] + names
-    return names
+def _assigned(cell: str) -> list[str]:
+    """The names that a cell assigns; none where it does anything else."""
+    try:
+        lines = ast.parse(cell).body
+    except SyntaxError:  # a magic, say
+        return []
+    targets = [
+        t for line in lines for t in (line.targets if isinstance(line, ast.Assign) else [None])
+    ]
+    return [t.id for t in targets] if all(isinstance(t, ast.Name) for t in targets) else []

@@ -243,7 +243,7 @@ def counterparts(config: Config) -> pd.DataFrame:
 
     A regression model trained by another loss than the published one (`REGRESSION_LOSSES`) has none.
     A counterpart, not a target: whether the run was trained as long is another question
-    (`tables.note`).
+    (`results.note`).
     """
     tables = pd.concat([published(1), published(4)], ignore_index=True)
     dataset = DATASETS.get(config.dataset)

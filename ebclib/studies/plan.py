@@ -43,19 +43,12 @@ _TABLE_KEYS = ("caption", "note", "defaults", "seeds", "columns", "rows")
 
 @dataclass(frozen=True)
 class Cell:
-    """One run in one place of a table.
+    """One run in one place of a table."""
 
-    Attributes
-    ----------
-    row, column : labels
-    given : what was asked for, the arguments of `make_config`
-    config : and what it means
-    """
-
-    row: str
+    row: str  # labels
     column: str
-    given: Mapping[str, Any]
-    config: Config
+    given: Mapping[str, Any]  # what was asked for, the arguments of `make_config`
+    config: Config  # and what it means
 
     @property
     def run(self) -> Run:
@@ -89,23 +82,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What `notebooks/params/<name>.yaml` says.
-
-    Attributes
-    ----------
-    follow_code : runs are trained again whenever `ebclib` changes (a demo); otherwise a finished run
-        of the same parameters stays
-    runs_per_job : trained one after the other by one process, which loads the libraries once
-    notebooks : parameters of each notebook that is run once
-    tables : by name
-    """
+    """What `notebooks/params/<name>.yaml` says."""
 
     name: str
     title: str
     note: str
-    follow_code: bool
-    runs_per_job: int
-    notebooks: Mapping[str, Mapping[str, Any]]
+    follow_code: bool  # runs are trained again whenever `ebclib` changes (a demo)
+    runs_per_job: int  # trained one after the other by one process, which loads the libraries once
+    notebooks: Mapping[str, Mapping[str, Any]]  # parameters of each notebook that is run once
     tables: Mapping[str, Table]
 
     @cached_property
@@ -175,10 +159,7 @@ def _known(content: Any, keys: Sequence[str], where: str) -> None:
     if not isinstance(content, dict):
         raise ValueError(f"{where}: lines such as `title: …` are expected, not {content!r:.60}.")
     for key in content:
-        try:
-            one_of("key", str(key), keys)
-        except ValueError as problem:
-            raise ValueError(f"{where}: {problem}") from None
+        one_of(f"{where}: key", str(key), keys)
 
 
 def _cells(table: Mapping[str, Any], content: Mapping[str, Any], where: str) -> list[Cell]:

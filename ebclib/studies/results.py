@@ -3,65 +3,101 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from ebclib.config import Config
+from ebclib.data import DATASETS
 from ebclib.encoders.variants import find_variant
-from ebclib.runs import Run
+from ebclib.runs import Run, all_runs
+from ebclib.studies import tables
 from ebclib.studies.paper_tables import counterparts, improvement
 from ebclib.studies.plan import Cell, Table
+from ebclib.studies.tables import MISSING
 
-MISSING = "–"
-"""What a cell shows that no run has filled."""
+_MEASURED = (
+    *("run", "dataset", "split", "images", "epochs", "minutes", "device", "mae", "rmse", "nae"),
+    *("mean_predictor_mae", "test_selected_mae", "inside_interval"),
+)
+
+
+def measured(run: Run) -> dict[str, Any]:
+    """What a finished run measured: errors in people, nae and inside_interval shares, minutes trained."""
+    older = dict.fromkeys(("nae", "test_selected_mae", "inside_interval"))  # runs may lack these
+    metrics = older | run.metrics
+    row = metrics | {"run": run.name, "dataset": run.config.dataset}
+    row |= {"minutes": metrics["training_minutes"], "device": run.provenance["device"]}
+    return {name: math.nan if row[name] is None else row[name] for name in _MEASURED}
+
+
+def write_tables(runs: Sequence[Run] | None = None) -> dict[str, pd.DataFrame]:
+    """`results/tables/runs_<dataset>.*`, a row a finished run (default: of all), errors in people.
+
+    ``ratio`` is the MAE over the mean predictor's, ``inside_90`` the share of images inside their 90 %
+    interval. A run that another program wrote is left out with a warning.
+    """
+    found: dict[str, list[tuple[Config, dict]]] = {}
+    for run in all_runs() if runs is None else runs:
+        try:
+            found.setdefault(run.config.dataset, []).append((run.config, measured(run)))
+        except FileNotFoundError:
+            continue  # unfinished, or begun anew just now
+        except (KeyError, TypeError, ValueError, AttributeError) as problem:
+            why = f"another version or program wrote it ({type(problem).__name__}: {problem})"
+            warnings.warn(f"{run.path} is left out of the tables: {why}.", stacklevel=2)
+    named = {"run": "run", "split": "split", "images": "images", "mae": "MAE", "rmse": "RMSE"}
+    named |= {"nae": "NAE", "mean_predictor_mae": "mean_predictor_MAE", "ratio": "ratio"}
+    named |= {"inside_interval": "inside_90"}
+    named |= {name: name for name in ("epochs", "minutes", "device")}
+    written = {}
+    for dataset, some in sorted((name, some) for name, some in found.items() if some):
+        table = pd.DataFrame([row for _, row in some])
+        table["ratio"] = table["mae"] / table["mean_predictor_mae"]
+        written[dataset] = table[list(named)].rename(columns=named)
+        title = DATASETS[dataset].title if dataset in DATASETS else dataset
+        about = {"caption": f"{title}: finished runs; errors in people"}
+        about["note"] = note([config for config, _ in some])
+        tables.save(written[dataset], f"runs_{dataset}", digits=4, **about)
+    return written
+
+
+def note(configs: Sequence[Config]) -> str:
+    """How far runs of these are from the paper's training, to stand below their table; else empty."""
+    if any(DATASETS[c.dataset].is_drawn for c in configs if c.dataset in DATASETS):
+        return "Demo: drawn crowds and short training. It tests the code; not comparable with the paper."
+    epochs = sorted({config.epochs for config in configs if config.epochs < Config.epochs})
+    if not epochs:
+        return ""
+    length = " to ".join(str(number) for number in dict.fromkeys((epochs[0], epochs[-1])))
+    published = f"not for the published {Config.epochs}: not comparable with the paper's tables."
+    return f"Trained for {length} epochs, {published}"
 
 
 def results_of(table: Table) -> pd.DataFrame:
-    """What the runs of a table measured: a row a run that is finished.
+    """What the runs of a table measured: row, column, seed and `measured`, a row a finished run.
 
-    Returns
-    -------
-    columns row, column, seed, run, dataset, split, images, epochs, minutes, device, and the errors in
-    people: mae, rmse, mean_predictor_mae, and test_selected_mae where the run watched the test split;
-    nae, a share
+    Raises
+    ------
+    ValueError : a run was trained with other parameters than its name says
     """
     rows = []
     for cell in table.cells:
         if not cell.run.is_finished:
             continue
-        metrics, config = cell.run.metrics, cell.config
-        if config.unlike(cell.run.config):
+        if cell.config.unlike(cell.run.config):
             raise ValueError(
-                f"{table.name}, {cell.row} × {cell.column}: the run {config.name} was trained with other "
-                "parameters than its name says; delete its folder, and train it again."
+                f"{table.name}, {cell.row} × {cell.column}: the run {cell.config.name} was trained with "
+                "other parameters than its name says; delete its folder, and train it again."
             )
-        rows.append(
-            {
-                "row": cell.row,
-                "column": cell.column,
-                "seed": config.seed,
-                "run": config.name,
-                "dataset": config.dataset,
-                "split": metrics["split"],
-                "images": metrics["images"],
-                "epochs": metrics["epochs"],
-                "minutes": metrics["training_minutes"],
-                "device": cell.run.provenance["device"],
-                "mae": metrics["mae"],
-                "rmse": metrics["rmse"],
-                "nae": metrics.get("nae"),  # older runs have none
-                "mean_predictor_mae": metrics["mean_predictor_mae"],
-                "test_selected_mae": metrics.get("test_selected_mae", np.nan),
-            }
-        )
-    columns = (
-        "row column seed run dataset split images epochs minutes device mae rmse nae "
-        "mean_predictor_mae test_selected_mae"
-    )
-    return pd.DataFrame(rows, columns=columns.split())
+        place = {"row": cell.row, "column": cell.column, "seed": cell.config.seed}
+        rows.append(place | measured(cell.run))
+    return pd.DataFrame(rows, columns=["row", "column", "seed", *_MEASURED])
 
 
 def pivot(
@@ -69,15 +105,10 @@ def pivot(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A table as printed: mean over the seeds, ± their standard deviation where there are several.
 
-    Parameters
-    ----------
-    metrics : columns of `results_of`
-    digits : after the point
-
     Returns
     -------
-    two frames of one shape, rows by columns × metrics: the text of each cell (`MISSING` where no run is
-    finished), and the names of its runs
+    two frames of one shape, rows by columns × metrics: the text of each cell with ``digits`` after the
+    point (`MISSING` where no run is finished), and the names of its runs
     """
     found = results_of(table)
     keys = pd.MultiIndex.from_product([table.columns, [name.upper() for name in metrics]])
@@ -115,7 +146,7 @@ CLAIMS = (
 """What the tables of the paper and its successor say, or would: the first row is better than the second."""
 
 
-def claims(tables: Mapping[str, Table]) -> pd.DataFrame:
+def claims(experiment_tables: Mapping[str, Table]) -> pd.DataFrame:
     """The paper's orderings, and whether an experiment's runs show them.
 
     Returns
@@ -125,21 +156,13 @@ def claims(tables: Mapping[str, Table]) -> pd.DataFrame:
     """
     rows = []
     for claim, name, better, worse in CLAIMS:
-        for column in tables[name].columns if name in tables else ():
-            sides = [_finished(tables[name].at(row, column)) for row in (better, worse)]
-            if not all(sides):
-                continue
-            errors = [[cell.run.metrics["mae"] for cell in cells] for cells in sides]
-            rows.append(
-                {
-                    "claim": claim,
-                    "column": column,
-                    "mae": np.mean(errors[0]),
-                    "than": np.mean(errors[1]),
-                    "seeds": min(map(len, errors)),
-                    "shown": verdict(*errors),
-                }
-            )
+        of = experiment_tables.get(name)
+        for column in of.columns if of else ():
+            runs = [_finished(of.at(row, column)) for row in (better, worse)]
+            if all(runs):
+                errors = [[run.metrics["mae"] for run in side] for side in runs]
+                seeds, means = min(map(len, errors)), map(np.mean, errors)
+                rows.append((claim, column, *means, seeds, verdict(*errors)))
     return pd.DataFrame(rows, columns=["claim", "column", "mae", "than", "seeds", "shown"])
 
 
@@ -167,10 +190,6 @@ def paired_difference(
 
     The interval is a paired bootstrap over images (BCa; Efron 1987): it says what other test images
     might have shown, and nothing about other seeds. An image's error is the mean over a side's runs.
-
-    Parameters
-    ----------
-    first, second : finished runs on one data set, one a seed
 
     Returns
     -------
@@ -210,31 +229,21 @@ def beside(table: Table, digits: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
     two frames of one shape: texts, and where each comes from (names of runs; the paper's table)
     """
     text, source = pivot(table, digits=digits)
-    columns, texts, sources = [], {}, {}
-    for column in table.columns:
-        for metric in ("MAE", "RMSE"):
-            columns.append((column, metric))
-            texts[columns[-1]], sources[columns[-1]] = text[columns[-1]], source[columns[-1]]
-            cells = {row: table.at(row, column) for row in table.rows}
-            printed = {row: _printed(of[0], metric) for row, of in cells.items() if of}
-            if any(value for value, _ in printed.values()):
-                columns.append((column, f"{metric}, paper"))
-                for into, place in ((texts, 0), (sources, 1)):
-                    found = [printed.get(row, ("", ""))[place] for row in table.rows]
-                    into[columns[-1]] = pd.Series(found, index=table.rows)
-    keys = pd.MultiIndex.from_tuples(columns)
-    return (
-        pd.DataFrame(texts, index=table.rows).set_axis(keys, axis="columns"),
-        pd.DataFrame(sources, index=table.rows).set_axis(keys, axis="columns"),
-    )
+    texts, sources = {}, {}
+    for column, metric in text.columns:
+        key, beside_it = (column, metric), (column, f"{metric}, paper")
+        texts[key], sources[key] = text[key], source[key]
+        printed = [_printed(table.at(row, column), metric) for row in table.rows]
+        if any(value for value, _ in printed):
+            for into, found in zip((texts, sources), zip(*printed, strict=True), strict=True):
+                into[beside_it] = pd.Series(found, index=table.rows)
+    return pd.DataFrame(texts, index=table.rows), pd.DataFrame(sources, index=table.rows)
 
 
-def _printed(cell: Cell, metric: str) -> tuple[str, str]:
-    """The published number beside a cell, and where it is printed."""
-    rows = counterparts(cell.config)
-    if metric.lower() not in rows:
-        return "", ""
-    row = rows.dropna(subset=metric.lower()).head(1)
+def _printed(cells: Sequence[Cell], metric: str) -> tuple[str, str]:
+    """The published number beside a place of a table, and where it is printed."""
+    rows = counterparts(cells[0].config) if cells else pd.DataFrame()
+    row = rows.dropna(subset=metric.lower()).head(1) if metric.lower() in rows else pd.DataFrame()
     if row.empty:
         return "", ""
     return f"{row[metric.lower()].item():.1f}", f"{row['source'].item()} ({row['citation'].item()})"
@@ -251,41 +260,29 @@ def against_regression(table: Table, resamples: int = 9999) -> pd.DataFrame:
     """
     pairs = []
     for column in table.columns:
-        rows = {row: cells for row in table.rows if (cells := _finished(table.at(row, column)))}
-        for (row, cells), (baseline, others) in product(rows.items(), rows.items()):
-            if _is_regression(cells[0]) or not _is_regression(others[0]):
+        rows = {row: runs for row in table.rows if (runs := _finished(table.at(row, column)))}
+        for (row, runs), (baseline, others) in product(rows.items(), rows.items()):
+            one, other = runs[0].config, others[0].config
+            if one.head == "regression" or other.head != "regression":
                 continue
-            if _network(cells[0]) != _network(others[0]):
+            if _network(one) != _network(other):
                 continue
-            sides = [[cell.run for cell in of] for of in (others, cells)]
-            before, after = (np.mean([run.metrics["mae"] for run in runs]) for runs in sides)
-            pairs.append(
-                {
-                    "column": column,
-                    "regression": baseline,
-                    "classifier": row,
-                    "before": before,
-                    "after": after,
-                    "improvement": improvement(before, after),
-                    "seeds": " / ".join(str(len(runs)) for runs in sides),
-                    **paired_difference(*sides, resamples=resamples),
-                }
-            )
+            before, after = (np.mean([run.metrics["mae"] for run in of]) for of in (others, runs))
+            found = {"column": column, "regression": baseline, "classifier": row}
+            found |= {"before": before, "after": after, "improvement": improvement(before, after)}
+            found["seeds"] = f"{len(others)} / {len(runs)}"
+            pairs.append(found | paired_difference(others, runs, resamples))
     names = (
         "column regression classifier before after improvement seeds difference images lower upper"
     )
     return pd.DataFrame(pairs, columns=names.split())
 
 
-def _network(cell: Cell) -> tuple:
+def _network(config: Config) -> tuple:
     """What is the same in a model with a text tower and the one without."""
-    variant = find_variant(cell.config.model)
+    variant = find_variant(config.model)
     return variant.architecture, variant.stage, variant.decoder
 
 
-def _finished(cells: Sequence[Cell]) -> list[Cell]:
-    return [cell for cell in cells if cell.run.is_finished]
-
-
-def _is_regression(cell: Cell) -> bool:
-    return cell.config.head == "regression"
+def _finished(cells: Sequence[Cell]) -> list[Run]:
+    return [cell.run for cell in cells if cell.run.is_finished]

@@ -1,27 +1,32 @@
-"""One look at every image of a split, of which sums are kept and no maps."""
+"""A model against the truth, block by block: sums of every image of a split are kept, and no maps."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
+from scipy.spatial import KDTree
 from torch import nn
 
 from ebclib.bins import Bins
-from ebclib.blocks import block_counts, smoothed_counts
-from ebclib.data import PreparedSplit, Sample
+from ebclib.blocks import block_counts, grid_shape, smoothed_counts
+from ebclib.data import PreparedSplit
 from ebclib.evaluation.windows import inner_bar, predict_map
 from ebclib.models import BlockwiseModel
 from ebclib.studies.calibration import class_sums, reliability_sums
-from ebclib.studies.spacing import SPACING_PX, block_spacing, local_spacing
+
+SPACING_PX = (0.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, np.inf)
+"""Borders of the ranges of spacing that errors are summed over, pixels."""
+
+NEIGHBOURS = 3
+"""The heads whose mean distance is taken; one alone is too often the same person's second point."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What a model says of a split, against what is there.
+    """What a model says of a split, against what is there; the last three are None for regression.
 
     Attributes
     ----------
@@ -29,15 +34,12 @@ class Diagnosis:
         ``spacing`` (the median person's, pixels), ``count_in_empty_blocks`` (people predicted there),
         ``absolute`` (Σ over blocks of |predicted − annotated|)
     blocks : sums over each image's blocks that hold equally many people in the same range of spacing;
-        columns ``image``, ``people_in_block``, ``spacing`` (an interval of `SPACING_PX`; nan in a
+        columns ``image``, ``people_in_block``, ``spacing`` (an interval of `SPACING_PX`; nan in an
         image of fewer than two people), ``blocks``, ``people``, ``predicted``, ``absolute``
     windows : columns ``image``, ``side_px`` (r, 2r, 4r, … up to one window for the image) and
         ``absolute``, Σ over windows of that side of |predicted − annotated|
-    confusion : int64 (N, N) blocks, the true class in rows, the likeliest in columns; None for a
-        regression model, which has no classes
-    expected : float64 (N, N), the summed probabilities of each class (columns) in the blocks of each
-        true class (rows); None for a regression model
-    calibration : (N + 1, cells, 3), `reliability_sums`; None for a regression model
+    confusion, expected : (N, N), `calibration.class_sums`
+    calibration : (N + 1, cells, 3), `calibration.reliability_sums`
     """
 
     images: pd.DataFrame
@@ -55,13 +57,9 @@ def diagnose(
     bins: Bins | None,
     network: BlockwiseModel | None = None,
     smoothing_px: float | None = None,
-    indices: Sequence[int] | None = None,
     progress: str | None = None,
 ) -> Diagnosis:
-    """Compare a model with the truth, block by block.
-
-    An image's maps are gone when the next one comes; what is kept grows with the images, not with
-    their blocks.
+    """Compare a model with the truth, block by block, one image after the other.
 
     Parameters
     ----------
@@ -70,7 +68,6 @@ def diagnose(
     bins : the model's (`TrainingSet.bins`); None for a regression model
     network : the `BlockwiseModel` inside ``model`` where it is wrapped
     smoothing_px : of the labels that interval bins are the classes of (`Config.smoothing_px`)
-    indices : which images; None takes all
     progress : what the progress bar says; None shows none
 
     Raises
@@ -84,49 +81,27 @@ def diagnose(
     model.eval()
     r = network.block_size_px
     images, tables, windows, sums = [], [], [], None
-    chosen = range(len(split)) if indices is None else indices
-    for index in inner_bar(chosen, progress, "image"):
-        sample = split[int(index)]
+    for index in inner_bar(range(len(split)), progress, "image"):
+        sample = split[index]
+        points, size = sample.points, sample.image.shape[:2]
         pixels = torch.from_numpy(np.array(sample.image)).permute(2, 0, 1).to(device)
         maps = predict_map(model, pixels, network, probabilities=bins is not None)
         density = maps.density.double().cpu().numpy()  # (h, w)
-        counts = block_counts(sample.points, *sample.image.shape[:2], r)
-        table = _block_sums(sample, density, counts, r)
-        images.append(_image_row(sample, table))
-        tables.append(table)
+        counts = block_counts(points, *size, r)
+        table = _block_sums(density, counts, block_spacing(points, *size, r))
+        images.append({"image": sample.name, **_image_row(points, table)})
+        tables.append(table.assign(image=sample.name))
         windows.append(window_errors(density - counts, r).assign(image=sample.name))
         if bins is not None:
             p = maps.probabilities.double().cpu().numpy()  # (N, h, w)
-            classes = bins.classes(_labels(sample, counts, r, smoothing_px))
+            if smoothing_px is not None:
+                counts = smoothed_counts(points, *size, r, smoothing_px)
+            classes = bins.classes(counts)
             some = (*class_sums(p, classes), reliability_sums(p, classes))
             sums = some if sums is None else tuple(map(np.add, sums, some))
     model.train(was_training)
     found = [pd.concat(frames, ignore_index=True) for frames in (tables, windows)]
     return Diagnosis(pd.DataFrame(images), *found, *(sums or ()))
-
-
-def window_errors(error: np.ndarray, block_size_px: int) -> pd.DataFrame:
-    """Σ |error| over windows of r, 2r, 4r, … pixels, to one window that covers the image.
-
-    Parameters
-    ----------
-    error : (h, w), people predicted minus people there, of each block
-
-    Returns
-    -------
-    columns ``side_px``, ``absolute``
-
-    >>> window_errors(np.array([[1.0, -1.0, 0.5]]), 8)["absolute"].tolist()
-    [2.5, 0.5, 0.5]
-    """
-    sides, sums = [block_size_px], [np.abs(error).sum()]
-    while max(error.shape) > 1:
-        error = np.pad(error, [(0, side % 2) for side in error.shape])
-        h, w = error.shape
-        error = error.reshape(h // 2, 2, w // 2, 2).sum(axis=(1, 3))  # (h / 2, w / 2)
-        sides.append(sides[-1] * 2)
-        sums.append(np.abs(error).sum())
-    return pd.DataFrame({"side_px": sides, "absolute": sums})
 
 
 def _check(
@@ -145,22 +120,8 @@ def _check(
         raise ValueError("Interval bins are classes of smoothed counts: give smoothing_px.")
 
 
-def _labels(
-    sample: Sample, counts: np.ndarray, block_size_px: int, smoothing_px: float | None
-) -> np.ndarray:
-    """The counts that classes are of: whole (``counts``), or smoothed."""
-    if smoothing_px is None:
-        return counts
-    height, width = sample.image.shape[:2]
-    return smoothed_counts(sample.points, height, width, block_size_px, smoothing_px)
-
-
-def _block_sums(
-    sample: Sample, density: np.ndarray, counts: np.ndarray, block_size_px: int
-) -> pd.DataFrame:
-    """An image's rows of `Diagnosis.blocks`; people per block as predicted and as annotated, (h, w)."""
-    height, width = sample.image.shape[:2]
-    spacing = block_spacing(sample.points, height, width, block_size_px)
+def _block_sums(density: np.ndarray, counts: np.ndarray, spacing: np.ndarray) -> pd.DataFrame:
+    """An image's rows of `Diagnosis.blocks`, from its blocks (h, w) as predicted and as annotated."""
     frame = pd.DataFrame(
         {
             "people_in_block": counts.ravel(),
@@ -172,18 +133,69 @@ def _block_sums(
         }
     )
     keys = ["people_in_block", "spacing"]
-    sums = frame.groupby(keys, observed=True, dropna=False).sum().reset_index()
-    sums.insert(0, "image", sample.name)
-    return sums
+    return frame.groupby(keys, observed=True, dropna=False).sum().reset_index()
 
 
-def _image_row(sample: Sample, sums: pd.DataFrame) -> dict[str, float | str]:
-    spacing = local_spacing(sample.points)
+def _image_row(points: np.ndarray, sums: pd.DataFrame) -> dict[str, float]:
+    spacing = local_spacing(points)
     return {
-        "image": sample.name,
-        "points": len(sample.points),
+        "points": len(points),
         "count": sums["predicted"].sum(),
         "spacing": np.median(spacing) if len(spacing) > 1 else np.nan,
         "count_in_empty_blocks": sums.loc[sums["people_in_block"] == 0, "predicted"].sum(),
         "absolute": sums["absolute"].sum(),
     }
+
+
+def window_errors(error: np.ndarray, block_size_px: int) -> pd.DataFrame:
+    """Σ |error| over windows of r, 2r, 4r, … pixels, to one window that covers the image.
+
+    Parameters
+    ----------
+    error : (h, w), people predicted minus people there, of each block
+
+    >>> window_errors(np.array([[1.0, -1.0, 0.5]]), 8)["absolute"].tolist()
+    [2.5, 0.5, 0.5]
+    """
+    sides, sums = [block_size_px], [np.abs(error).sum()]
+    while max(error.shape) > 1:
+        error = np.pad(error, [(0, side % 2) for side in error.shape])
+        h, w = error.shape
+        error = error.reshape(h // 2, 2, w // 2, 2).sum(axis=(1, 3))  # (h / 2, w / 2)
+        sides.append(sides[-1] * 2)
+        sums.append(np.abs(error).sum())
+    return pd.DataFrame({"side_px": sides, "absolute": sums})
+
+
+def local_spacing(points: np.ndarray, neighbours: int = NEIGHBOURS) -> np.ndarray:
+    """The mean distance from each person to the nearest ``neighbours`` others: (n, 2) → (n,), pixels.
+
+    Points carry no size; in a crowd the distance to the next heads shrinks as heads do (Zhang et al. 2016,
+    Sec. 2.2). nan for somebody alone.
+
+    >>> local_spacing(np.array([[0.0, 0.0], [0.0, 3.0], [4.0, 0.0]]), neighbours=1)
+    array([3., 3., 4.])
+    """
+    if neighbours < 1:
+        raise ValueError(f"neighbours is {neighbours}; the spacing needs at least 1.")
+    others = min(neighbours, len(points) - 1)
+    if others < 1:
+        return np.full(len(points), np.nan)
+    distance, _ = KDTree(points).query(points, k=others + 1)  # the first is the person, at 0
+    return distance[:, 1:].mean(axis=1)
+
+
+def block_spacing(
+    points: np.ndarray, height: int, width: int, block_size_px: int, neighbours: int = NEIGHBOURS
+) -> np.ndarray:
+    """The local spacing of the person nearest to each block's centre: (⌈H/r⌉, ⌈W/r⌉), pixels.
+
+    So empty blocks have one, too; nan where the image holds fewer than two people.
+    """
+    h, w = grid_shape(height, width, block_size_px)
+    if len(points) < 2:
+        return np.full((h, w), np.nan)
+    row, column = np.indices((h, w)).reshape(2, -1)  # (h·w,) each
+    centres = (np.stack([column, row], axis=1) + 0.5) * block_size_px  # (h·w, 2), x and y
+    _, nearest = KDTree(points).query(centres)
+    return local_spacing(points, neighbours)[nearest].reshape(h, w)
