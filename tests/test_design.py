@@ -76,23 +76,3 @@ def test_the_table_of_bins_has_a_row_a_class():
     table = design.bins_table(dynamic(4), np.array([0, 0, 1, 3, 9]), ["a", "b", "c", "d"])
     assert table["blocks"].tolist() == [2, 1, 1, 1]
     assert table["mean"].tolist() == [0, 1, 3, 9] and table["middle"].tolist() == [0, 1, 2.5, 4]
-
-
-def test_moving_the_controls_changes_the_table(images, capsys):
-    explorer = design.explore(images, 16, "coarse", 4.0, block_size_px=16, plural=None)
-    controls = {control.description: control for control in explorer.children[:-1]}
-
-    def table(**values):
-        for name, value in values.items():
-            controls[name].value = value
-        explorer.update()
-        return explorer.result.data
-
-    assert len(table()) == 9 and table()["blocks"].sum() == 2 * 2
-    assert table(m=8)["bin"].tolist() == ["{0}", "{1,2}", "{3,4}", "{5,6}", "[7, ∞)"]
-    assert len(table(policy="interval", intervals=5)) == 5
-    ducks = table(policy="fine", block_size_px=8, noun="<b>", plural="ducks", numerals="digits")
-    assert ducks["blocks"].sum() == 2 * 6
-    assert ducks["sentence"].tolist()[1:3] == ["There is 1 <b>.", "There are 2 ducks."]
-    assert "<b>" not in explorer.result.to_html(), "a noun is text"
-    assert "m = 8 is above what 8 px can show, 4." in capsys.readouterr().out

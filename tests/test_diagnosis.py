@@ -282,22 +282,6 @@ def test_runs_of_other_images_are_not_put_beside_each_other(make_run):
         studies.predictions_of([a, c])
 
 
-def test_what_is_left_out_is_named_and_counted():
-    predictions = pd.DataFrame(
-        {"image": list("abcd"), "points": [10, 20, 30, 40], "count": [10.0, 26.0, 22.0, 44.0]}
-    )
-    table = studies.errors_without(predictions, {"copies": ["a", "b"], "nothing": []})
-    assert table.index.tolist() == ["all", "without copies", "without nothing"]
-    assert table["images"].tolist() == [4, 2, 4]
-    assert table["mae"].tolist() == pytest.approx([4.5, 6, 4.5])
-    assert table["rmse"].tolist() == pytest.approx([29**0.5, 40**0.5, 29**0.5])
-    assert table["bias"].tolist() == pytest.approx([0.5, -2, 0.5])
-    with pytest.raises(ValueError, match="No prediction of e, f"):
-        studies.errors_without(predictions, {"copies": ["a", "f", "e"]})
-    with pytest.raises(ValueError, match="no image"):
-        studies.errors_without(predictions, {"everything": list("abcd")})
-
-
 def test_the_annotation_of_another_image_is_doubted_first():
     """It has as many people as the model sees, elsewhere; the crowd is miscounted, but in its place."""
     left = np.kron([[1, 0]], np.ones((8, 8)))  # white in its left 64 px

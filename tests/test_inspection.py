@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from ebclib.encoders.variants import VARIANTS
-from ebclib.studies.inspection import costs, outline, steps, table_of_models
+from ebclib.studies.inspection import costs, outline, steps
 
 
 def test_a_model_s_steps_have_the_shapes_and_sizes_of_the_real_one():
@@ -25,9 +24,3 @@ def test_multiply_adds_are_the_published_ones():
 
 def test_an_outline_holds_no_numbers():
     assert all(p.is_meta for p in outline("clip_vit_l_14").parameters())
-
-
-def test_the_table_has_every_row():
-    table = table_of_models()
-    assert table.index.tolist() == list(VARIANTS)
-    assert table.loc["csrnet", "decoder"] == "512 512 512 256 128 64"

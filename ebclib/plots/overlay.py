@@ -156,15 +156,12 @@ def plot_maps(
 
 
 def plot_gallery(
-    samples: Sequence[Sample],
-    densities: Sequence[np.ndarray],
-    block_size_px: int,
-    gamma: float = 0.5,
+    samples: Sequence[Sample], densities: Sequence[np.ndarray], block_size_px: int
 ) -> Figure:
     """A column an image: itself, the truth (smoothed for the eye) and the prediction (paper, Fig. 6).
 
-    All maps have one colour scale, people per block to the power of ``gamma``: on a linear one either
-    sparse images are black or dense ones white.
+    All maps have one colour scale, of the square root of people per block: on a linear one either sparse
+    images are black or dense ones white.
 
     Parameters
     ----------
@@ -176,7 +173,7 @@ def plot_gallery(
         smoothed_counts(sample.points, *size, block_size_px, 2 * block_size_px)
         for sample, size in zip(samples, sizes, strict=True)
     ]
-    norm = PowerNorm(gamma, 0, max([LEAST_TOP, *(maps.max() for maps in (*truths, *densities))]))
+    norm = PowerNorm(0.5, 0, max([LEAST_TOP, *(maps.max() for maps in (*truths, *densities))]))
     ratios = [width / height for height, width in sizes]
     height = (PAGE_INCHES - 1.3) / sum(ratios)  # of one image, if all are equally high
     grid = {"figsize": (PAGE_INCHES, 3 * height + 0.55), "width_ratios": ratios}

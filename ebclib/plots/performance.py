@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ebclib.plots.style import COLOURS, COLUMN_INCHES, PAGE_INCHES, mark
+from ebclib.plots.style import COLOURS, COLUMN_INCHES, PAGE_INCHES, PLAIN, mark
 
 LOSS_PARTS = ("cross-entropy", "transport", "rest of the loss", "loss backward")
 
@@ -55,7 +55,8 @@ def plot_growth(growth: pd.DataFrame) -> Figure:
         ax.minorticks_off()
         ax.grid(axis="y", lw=0.4)
     axes[0].set_ylabel("Milliseconds a batch")
-    axes[0].legend()
+    axes[0].yaxis.set_major_formatter(PLAIN)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=3)
     return figure
 
 

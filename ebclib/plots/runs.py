@@ -33,7 +33,7 @@ def plot_history(
         handles.append(right.axhline(mean_predictor, **look))
     right.set(ylabel="MAE (people)", ylim=(0, None))
     right.spines["right"].set_visible(True)
-    ax.legend(handles=handles)
+    legend_above(ax, columns=2, handles=handles)
     return ax
 
 
@@ -66,8 +66,9 @@ def plot_cells(
     found : `studies.results_of`
     rows, columns : of the table, in its order; those without a run stay empty
     """
-    size = (COLUMN_INCHES * 1.35, 0.9 + 0.26 * len(rows) * max(1, 0.6 * len(columns)))
-    ax = ax or plt.subplots(figsize=size)[1]
+    width = COLUMN_INCHES + 0.07 * max(map(len, rows))  # labels leave the points their room
+    height = 0.9 + 0.26 * len(rows) * max(1, 0.6 * len(columns))
+    ax = ax or plt.subplots(figsize=(width, height))[1]
     offsets = np.linspace(-0.22, 0.22, len(columns)) if len(columns) > 1 else [0.0]
     for k, (column, offset) in enumerate(zip(columns, offsets, strict=True)):
         here = found[found["column"] == column]

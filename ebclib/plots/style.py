@@ -43,15 +43,15 @@ def mark(k: int, **more: Any) -> dict[str, Any]:
     return look | {"ms": 4, "lw": 1.2} | more
 
 
-def legend_above(ax: Axes, columns: int = 1) -> None:
+def legend_above(ax: Axes, columns: int = 1, **more: Any) -> None:
     """The legend of ``ax`` above its frame, where it hides nothing."""
     place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderpad": 0, "columnspacing": 1}
-    ax.legend(fontsize=7.5, ncols=columns, **place)
+    ax.legend(fontsize=7.5, ncols=columns, **place, **more)
 
 
-def bare(ax: Axes, title: str | None = None) -> Axes:
-    """No ticks and no frame, for an image; a title of None stays as it is."""
-    ax.set(xticks=[], yticks=[], title=ax.get_title() if title is None else title)
+def bare(ax: Axes, title: str = "") -> Axes:
+    """No ticks and no frame, for an image; without ``title`` the one that is there stays."""
+    ax.set(xticks=[], yticks=[], **({"title": title} if title else {}))
     sns.despine(ax=ax, left=True, bottom=True)
     return ax
 

@@ -7,7 +7,7 @@ _NAMES = {
     "calibration": "calibration_error class_sums class_table reliability reliability_sums",
     "cost": "costs format_costs say_duration",
     "diagnosis": "Diagnosis SPACING_PX block_spacing diagnose local_spacing window_errors",
-    "groups": "by_people by_range by_spacing by_window count_ranges errors_without pick_images "
+    "groups": "by_people by_range by_spacing by_window count_ranges pick_images "
     "predictions_of suspect_annotations",
     "jobs": "train_runs",
     "plan": "Cell Experiment Table load names unfinished",

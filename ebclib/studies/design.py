@@ -6,17 +6,13 @@ A split is anything with ``points`` and ``sizes`` of its images; no image is dec
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 
-import ipywidgets as widgets
 import numpy as np
 import pandas as pd
-from pandas.io.formats.style import Styler
 
 from ebclib import blocks
-from ebclib.bins import POLICIES, Bins, make_bins
+from ebclib.bins import Bins
 from ebclib.data import PreparedSplit
-from ebclib.prompts import sentences
 
 
 def split_counts(
@@ -150,53 +146,3 @@ def bins_table(bins: Bins, counts: np.ndarray, texts: list[str]) -> pd.DataFrame
             "mean": bins.means(counts),
         }
     )
-
-
-def explore(
-    images: PreparedSplit, max_count: int, policy: str, sigma_px: float, **first: str | int
-) -> widgets.interactive:
-    """`bins_table` of training images with controls for block size, m, policy, intervals and words.
-
-    Parameters
-    ----------
-    max_count, policy : where the controls stand at first
-    sigma_px : the Gaussian of the counts in intervals
-    first : block_size_px, noun, plural and numerals at first
-    """
-
-    @cache
-    def counts(r: int, sigma: float | None) -> np.ndarray:
-        return joined(split_counts(images, r, sigma))
-
-    def show(
-        block_size_px: int,
-        m: int,
-        policy: str,
-        intervals: int,
-        noun: str,
-        plural: str,
-        numerals: str,
-    ) -> Styler:
-        bins = make_bins(policy, m, intervals if policy == "interval" else None)
-        here = counts(block_size_px, None if bins.is_integer else sigma_px)
-        table = bins_table(
-            bins, here, sentences(bins, noun or "object", plural or "objects", numerals)
-        )
-        if m > (limit := blocks.max_count(block_size_px)):
-            print(f"m = {m} is above what {block_size_px} px can show, {limit}.")
-        return table.style.format(precision=2, escape="html").hide(axis="index")
-
-    controls = {
-        "block_size_px": widgets.SelectionSlider(options=(8, 16, 32)),
-        "m": widgets.IntSlider(max_count, 1, max(max_count, 64)),
-        "policy": widgets.Dropdown(options=list(POLICIES), value=policy),
-        "intervals": widgets.IntSlider(12, 3, 60),
-        "noun": widgets.Text(images.noun[0]),
-        "plural": widgets.Text(images.noun[1]),
-        "numerals": widgets.ToggleButtons(options=["words", "digits"]),
-    }
-    for name, value in first.items():
-        controls[name].value = value or controls[name].value
-    view = widgets.interactive(show, **controls)
-    view.auto_display = True
-    return view

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,6 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from ebclib.config import one_of
-from ebclib.evaluation import errors
 from ebclib.runs import Run
 
 if TYPE_CHECKING:
@@ -180,41 +179,6 @@ def wilson(name: str, hits: np.ndarray, of: np.ndarray) -> dict[str, list[float]
         f"{name}_low": [end.low for end in ends],
         f"{name}_high": [end.high for end in ends],
     }
-
-
-def errors_without(
-    predictions: pd.DataFrame, groups: Mapping[str, Collection[str]]
-) -> pd.DataFrame:
-    """A run's errors on all images, and without the images named in each group.
-
-    Parameters
-    ----------
-    predictions : columns image, points, count (`Run.predictions`)
-
-    Returns
-    -------
-    ``images`` (how many are measured), ``mae``, ``rmse`` and ``bias`` (mean of predicted − annotated),
-    in people, and ``nae``, a share; the first row is of all images
-
-    Raises
-    ------
-    ValueError : a name that is not there, or a group that leaves no image
-
-    >>> table = pd.DataFrame({"image": ["a", "b"], "points": [10, 20], "count": [10.0, 26.0]})
-    >>> errors_without(table, {"images seen in training": ["a"]})["mae"].to_dict()
-    {'all': 3.0, 'without images seen in training': 6.0}
-    """
-    rows = {}
-    for name, images in {
-        "all": (),
-        **{f"without {name}": of for name, of in groups.items()},
-    }.items():
-        if unknown := set(images) - set(predictions["image"]):
-            raise ValueError(f"No prediction of {', '.join(sorted(unknown))}.")
-        kept = predictions[~predictions["image"].isin(images)]
-        bias = (kept["count"] - kept["points"]).mean()
-        rows[name] = {"images": len(kept), **errors(kept["points"], kept["count"]), "bias": bias}
-    return pd.DataFrame(rows).T.astype({"images": int})
 
 
 def suspect_annotations(found: Diagnosis, most: int = 5, window_px: int = 64) -> pd.DataFrame:

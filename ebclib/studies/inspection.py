@@ -11,24 +11,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ebclib.encoders import build_encoder
-from ebclib.encoders.variants import VARIANTS, find_variant
+from ebclib.encoders.variants import find_variant
 from ebclib.models import BlockwiseModel
-
-
-def table_of_models() -> pd.DataFrame:
-    """The rows of `variants.VARIANTS`, one a model, for reading."""
-    rows = [
-        {
-            "model": row.name,
-            "encoder": row.architecture,
-            "weights": row.weights,
-            "decoder": " ".join(map(str, row.decoder)) or "none",
-            "heads": "text, linear, …" if row.has_text else "linear, …",
-            "source": row.source,
-        }
-        for row in VARIANTS.values()
-    ]
-    return pd.DataFrame(rows).set_index("model")
 
 
 def outline(
