@@ -14,8 +14,7 @@ from timm.layers import Conv2dSame
 from torch import nn
 
 from ebclib.encoders.encoder import Encoder
-from ebclib.evaluation.tiles import reach_px, spans
-from ebclib.evaluation.windows import MARGIN_PX, predict_map
+from ebclib.evaluation.windows import MARGIN_PX, predict_map, reach_px, spans
 from ebclib.models import BlockwiseModel
 
 

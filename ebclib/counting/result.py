@@ -16,7 +16,8 @@ from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
 
 from ebclib.counting.sources import Item, read
-from ebclib.data.scaling import scale_points
+from ebclib.data.prepared_split import write_array
+from ebclib.data.sample import scale_points
 from ebclib.evaluation.positions import find_positions
 
 if TYPE_CHECKING:
@@ -70,13 +71,12 @@ class Count:
     def edges(self) -> tuple[np.ndarray, np.ndarray]:
         """Where blocks begin and end, in original pixels: y (h + 1,) and x (w + 1,), the last at the
         image's border."""
-        lines = []
-        for blocks, counted, original in zip(
-            self.density.shape, self.counted_size, self.size, strict=True
-        ):
-            counted_px = np.minimum(np.arange(blocks + 1) * self.block_size_px, counted)
-            lines.append(counted_px * (original / counted))
-        return lines[0], lines[1]
+        sides = zip(self.density.shape, self.counted_size, self.size, strict=True)
+        y, x = (
+            np.minimum(np.arange(blocks + 1) * self.block_size_px, counted) * (original / counted)
+            for blocks, counted, original in sides
+        )
+        return y, x
 
     def points(self) -> np.ndarray:
         """Where the people are: (n, 2), x and y in original pixels, n the count rounded.
@@ -146,7 +146,7 @@ class Count:
         write_whole(path, lambda part: self._captioned().save(part, "PNG"))
         write_json(path.with_suffix(".json"), self.to_dict())
         if maps:
-            write_whole(path.with_suffix(".npy"), self._write_density)
+            write_array(path.with_suffix(".npy"), self.density)
         return path
 
     def to_dict(self) -> dict[str, Any]:
@@ -225,10 +225,6 @@ class Count:
         """How many blocks, in parts of one, the image is high and wide."""
         height, width = self.counted_size
         return height / self.block_size_px, width / self.block_size_px
-
-    def _write_density(self, part: Path) -> None:
-        with part.open("wb") as file:
-            np.save(file, self.density)
 
 
 COLUMNS = ("image", "count", "lower", "upper", "height", "width", "flags", "notes", "model")

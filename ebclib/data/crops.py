@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from ebclib.data.augmentation import LIGHT, Augmentation, opencv
 from ebclib.blocks import block_counts, smoothed_counts
 from ebclib.data import PreparedSplit
+from ebclib.data.augmentation import LIGHT, Augmentation, opencv
 
 
 class Box(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -13,19 +12,30 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from ebclib.config import prepared_root
 from ebclib.data.catalogue import Dataset, choose_split
-from ebclib.data.duplicates import image_hash
-from ebclib.data.images import is_grey, resize
-from ebclib.data.prepared_split import INDEX, PreparedSplit, load_index, image_path
+from ebclib.data.images import is_grey, prepared_size, resize
+from ebclib.data.prepared_split import (
+    INDEX,
+    Done,
+    PreparedSplit,
+    Problem,
+    Store,
+    image_path,
+    load_index,
+    write_array,
+)
 from ebclib.data.reading import describe, read, sources
-from ebclib.data.report import build_report
-from ebclib.data.sample import Entry, Source, natural
-from ebclib.data.scaling import doubts, place, prepared_size, scale_points
-from ebclib.data.store import Done, Problem, Store, write_array
+from ebclib.data.report import build_report, image_hash
+from ebclib.data.sample import Entry, Source, natural, scale_points, upright_points
+from ebclib.runs import write_json
+
+ORDINARY_OUTSIDE, MOST_OUTSIDE = 0.01, 0.1
+"""Shares of points outside their image: up to the first is ordinary, above the second an error."""
 
 
 def prepare(
@@ -49,8 +59,7 @@ def prepare(
 
     Returns
     -------
-    The report (also `report.json` beside the splits); `format_report` makes a text of it. It covers
-    all splits of ``name`` prepared so far.
+    The report on all splits of ``name`` prepared so far (also in `report.json`); see `format_report`.
 
     Raises
     ------
@@ -67,9 +76,7 @@ def prepare(
     with _lock(base, progress):
         ready = [split for split in dataset.splits if (base / split / INDEX).is_file()]
         report = build_report(dataset, {split: load_index(base / split) for split in ready}, base)
-        part = base / f"report.json.{os.getpid()}.part"
-        part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        os.replace(part, base / "report.json")
+        write_json(base / "report.json", report)
     return report
 
 
@@ -126,19 +133,13 @@ class BadSource(Exception):
 
 
 def prepare_image(source: Source, dataset: Dataset, folder: Path) -> Done:
-    """Decode one image, turn it, resize it and store it, with its points.
-
-    Raises
-    ------
-    BadSource : the image or its points cannot be had
-    OSError : it cannot be written
-    """
+    """Decode one image, turn it, resize it and store it, with its points; `BadSource` if it cannot."""
     stamp = source.stamp()
     try:
         raw = source.read()
         size = raw.image.shape[:2]
         new_size = prepared_size(size, dataset.least_side, dataset.longest_side)
-        points, outside, turned = place(raw.points, size, raw.orientation)
+        points, outside, turned = upright_points(raw.points, size, raw.orientation)
     except (ValueError, OSError) as problem:
         raise BadSource(_named(source, problem)) from problem
     write_array(image_path(folder, source.name), resize(raw.image, new_size))
@@ -155,6 +156,42 @@ def prepare_image(source: Source, dataset: Dataset, folder: Path) -> Done:
         "grey": is_grey(raw.image),
     }
     return Done(record, scale_points(points, size, new_size))
+
+
+def doubts(points: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> tuple[str, bool]:
+    """Why the points of a split can hardly be pixels, empty if they can; and whether that is certain.
+
+    Parameters
+    ----------
+    points : (N, 2) of each image, as annotated
+    sizes : (H, W) of each image
+    """
+    every = np.concatenate([np.empty((0, 2)), *points])
+    sides = np.repeat(np.array(sizes).reshape(-1, 2)[:, ::-1], [len(p) for p in points], axis=0)
+    n = len(every)
+    if n < 3:
+        return "", False
+    low, high = every.min(axis=0), every.max(axis=0)
+    if low.min() >= 0 and high.max() <= 1 and (every % 1 != 0).any():
+        return "all x and y lie between 0 and 1: parts of the width and height", True
+    spread = high.min() > 75 and high.max() <= 100 and low.min() >= 0
+    if n >= 20 and spread and sides.min() > 150:
+        return "all x and y lie between 0 and 100: percents of the width and height", True
+    out, swapped = (
+        int(((every < 0) | (every >= limits)).any(axis=1).sum())
+        for limits in (sides, sides[:, ::-1])
+    )
+    text = f"{out} of {n} points ({out / n:.0%}) lie outside their image"
+    if out >= 3 and out / n > 0.05 and 5 * swapped < out:
+        return f"{text}, {swapped} with x and y swapped: are they (row, column)?", True
+    across, down = reach = np.quantile(every / sides, 0.99, axis=0)
+    where = f"they reach {across:.2f} x its width and {down:.2f} x its height"
+    if out >= 3 and out / n > ORDINARY_OUTSIDE:
+        cause = "are they of the images at another size, or of other images?"
+        return f"{text}; {where}: {cause}", out >= 10 and out / n > MOST_OUTSIDE
+    if n >= 50 and len(points) >= 3 and reach.max() < 0.6 and reach.max() < 1.2 * reach.min():
+        return f"{where} at most: are they of the images at a smaller size?", False
+    return "", False
 
 
 def _job(dataset: Dataset, split: str, root: str | Path | None, base: Path) -> Job:
@@ -194,40 +231,37 @@ class Todo(NamedTuple):
     pending: list[Source]
     bad: list[Problem]
 
-    def is_done(self, job: Job) -> bool:
-        """Whether the index is there and says just this."""
-        meta = self.store.meta
-        names = [source.name for source in job.sources if source.name in self.fresh]
-        return (
-            meta is not None
-            and not self.pending
-            and meta["names"] == names
-            and all(meta[key] == value for key, value in job.facts.items())
-        )
 
+def _look(job: Job, forgive: bool) -> Todo | None:
+    """What is to do; None where the index is there and says just this.
 
-def _look(job: Job, forgive: bool) -> Todo:
-    """What is to do; ``forgive``: images left out before, and unchanged since, stay out."""
-    todo = Todo(Store(job.folder, job.dataset), set(), [], [])
-    known = {(bad["name"], bad["stamp"]): bad for bad in (todo.store.meta or {}).get("bad", [])}
+    ``forgive``: images left out before, and unchanged since, stay out.
+    """
+    store, fresh, pending, bad = Store(job.folder, job.dataset), set(), [], []
+    meta = store.meta or {}
+    known = {(item["name"], item["stamp"]): item["problem"] for item in meta.get("bad", [])}
     for source in job.sources:
         before = known.get((source.name, source.stamp())) if known and forgive else None
         if before:
-            todo.bad.append((source, before["problem"]))
-        elif todo.store.is_fresh(source):
-            todo.fresh.add(source.name)
+            bad.append((source, before))
+        elif store.is_fresh(source):
+            fresh.add(source.name)
         else:
-            todo.pending.append(source)
-    return todo
+            pending.append(source)
+    names = [source.name for source in job.sources if source.name in fresh]
+    wanted = {**job.facts, "names": names}
+    if meta and not pending and all(meta[key] == value for key, value in wanted.items()):
+        return None
+    return Todo(store, fresh, pending, bad)
 
 
 def _update(job: Job, skip_bad: bool, progress: bool, forgive: bool = False) -> None:
     """Prepare what is new or changed in one split, then write its index."""
-    if _look(job, forgive).is_done(job):
+    if not _look(job, forgive):
         return
     with _lock(job.folder.parent, progress):
         todo = _look(job, forgive)  # again: another process may have done it meanwhile
-        if todo.is_done(job):
+        if not todo:
             return
         store, fresh, pending, bad = todo
         pending, problems = _measure(job, pending, progress)
@@ -317,9 +351,8 @@ def _run(
     """Prepare in threads (decoding and resizing release the GIL); outcomes as they come."""
     if not pending:
         return
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     bar = tqdm(total=len(pending), desc=job.title, unit="image", disable=not progress)
-    with bar, ThreadPoolExecutor(min(8, workers or 1)) as pool:
+    with bar, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         waiting = {pool.submit(prepare_image, s, job.dataset, job.folder): s for s in pending}
         try:
             for future in as_completed(waiting):

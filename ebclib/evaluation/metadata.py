@@ -38,7 +38,7 @@ class ModelInfo:
         (`evaluation.conformal_factor`); None: not calibrated
     held_out_images : images that factor comes from
     coverage : the share of images that the interval is made to hold
-    familiar : traits of its training images; None: not known
+    training_stats : statistics of its training images; None: not known
     """
 
     config: Config
@@ -48,7 +48,7 @@ class ModelInfo:
     interval_factor: float | None = None
     held_out_images: int | None = None
     coverage: float = COVERAGE
-    familiar: TrainingStats | None = None
+    training_stats: TrainingStats | None = None
 
     @classmethod
     def made(cls, config: Config, factor: float, held_out_images: int, **more: Any) -> ModelInfo:
@@ -100,12 +100,14 @@ class ModelInfo:
                 raise ValueError(f"format {version}, and this version reads {FORMAT}")
             values["config"] = Config.from_dict(values["config"])
             values["noun"] = tuple(values["noun"])
-            familiar = values["familiar"]
-            if familiar is not None:
-                limits = {trait: tuple(v) for trait, v in familiar["limits"].items()}
-                values["familiar"] = TrainingStats(
-                    familiar.get("images", familiar.get("pictures")), limits
-                )
+            stats = values.setdefault("training_stats", values.pop("familiar", None))
+            if stats is not None:  # as older weights have it: familiar, pictures, crowding
+                images = stats.get("images", stats.get("pictures"))
+                limits = {
+                    n.replace("crowding", "peak_density"): tuple(v)
+                    for n, v in stats["limits"].items()
+                }
+                values["training_stats"] = TrainingStats(images, limits)
             return cls(**values)
         except (ValueError, TypeError, KeyError, AttributeError) as problem:
             raise ValueError(

@@ -102,8 +102,8 @@ def measure(
     if "test_mae" in history and not suffix:
         facts["test_selected_mae"] = history["test_mae"].min()
     if state.is_main_process:
-        familiar = TrainingStats.of(task.split, task.train, config.block_size_px)
-        write_info(run.weights, ModelInfo.made(config, factor, len(held), familiar=familiar))
+        stats = TrainingStats.of(task.split, task.train, config.block_size_px)
+        write_info(run.weights, ModelInfo.made(config, factor, len(held), training_stats=stats))
     _write(run, suffix, images, found, factor, task.split.counts, facts, distances_px)
     if state.is_main_process and not suffix:
         shutil.rmtree(run.checkpoint.parent, ignore_errors=True)
