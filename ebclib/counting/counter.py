@@ -40,8 +40,8 @@ class CrowdCounter:
 
     Parameters
     ----------
-    source : a run (`runs.Run`, its name, or its folder), or a file of weights; the file alone is enough,
-        as it says what model it is, how sure, and what it was trained on (`metadata.ModelInfo`)
+    source : a run (`runs.Run`, its name, or its folder), or a file of weights alone, which says what
+        model it is, how sure, and what it was trained on (`metadata.ModelInfo`)
     device : as torch names it; None: a GPU where there is one
     longest_side : larger images are shrunk to this, in pixels; None: as the model's data set was
     threads : images that are read at a time; None: one a core, at most 8
@@ -107,7 +107,6 @@ class CrowdCounter:
 
         Parameters
         ----------
-        source : as above
         failures : where images that cannot be read are noted, while the others are counted; None:
             the first one is an error
 
@@ -141,10 +140,7 @@ class CrowdCounter:
     def outcomes(self, given: Iterable[Item], keep: bool = False) -> Iterator[Count | Failure]:
         """A result or a failure for each image, in order.
 
-        Parameters
-        ----------
-        given : the images
-        keep : let results refer to images that are no files, which keeps them in memory
+        With ``keep`` results refer to images that are no files, too, which keeps them in memory.
         """
         most_px = BATCH_PX["cpu" if self.device.type == "cpu" else "other"]
         group: list[SourceImage] = []
@@ -244,12 +240,7 @@ class CrowdCounter:
 
 
 def weights_of(source: str | Path | Run) -> Path:
-    """The file of weights that a run, its name or folder, or the file itself stands for.
-
-    Raises
-    ------
-    FileNotFoundError : no such run or file
-    """
+    """The file of weights that a run, its name or folder, or the file itself stands for."""
     if isinstance(source, Run):
         return source.weights
     path = Path(source)
@@ -273,12 +264,7 @@ def _notes(card: ModelInfo) -> tuple[str, ...]:
 
 
 def demo_run() -> Run:
-    """The demo's run, if it has weights.
-
-    Raises
-    ------
-    FileNotFoundError : it has none; says what to train
-    """
+    """The demo's run; FileNotFoundError, which says what to train, if it has no weights."""
     run = Run(results_root() / "runs" / make_config().name)
     if not (run.path / "model.safetensors").is_file():
         raise FileNotFoundError(

@@ -68,10 +68,7 @@ class Failure:
 
 
 def is_one(given: object) -> bool:
-    """Whether ``given`` is a single image, and not a folder or a sequence of them.
-
-    A path that is no folder is one file, be it there or not.
-    """
+    """Whether ``given`` is a single image; a path that is no folder is one file, be it there or not."""
     if isinstance(given, str | Path):
         return not Path(given).is_dir()
     if hasattr(given, "ndim"):
@@ -80,11 +77,9 @@ def is_one(given: object) -> bool:
 
 
 def items(given: object) -> Iterator[Item]:
-    """The images in what is given, in order, each with a name; nothing is read yet.
+    """The images in what is given, in order, each with a name; ValueError if it holds none.
 
-    Raises
-    ------
-    ValueError : something that holds no images
+    Nothing is read yet.
     """
     if is_one(given):
         return iter([_item(given, 0)])
@@ -167,8 +162,8 @@ def read(item: Item, least_side: int = 1, longest_side: int | None = None) -> So
     ValueError : no image; its name and what is wrong are said
     OSError : a file that is not there, or must not be read
     """
-    source, size_of = item.source, partial(prepared_size, least_side=least_side)
-    size_of = partial(size_of, longest_side=longest_side)
+    source = item.source
+    size_of = partial(prepared_size, least_side=least_side, longest_side=longest_side)
     if isinstance(source, Path):
         try:
             source = source.read_bytes()
@@ -184,12 +179,7 @@ def read(item: Item, least_side: int = 1, longest_side: int | None = None) -> So
 
 
 def _need_reader(data: bytes, name: str) -> None:
-    """See that Pillow reads the whole image, or have it taught to.
-
-    Raises
-    ------
-    ValueError : a raw photograph, or a HEIC without the package that reads it
-    """
+    """ValueError for a raw photograph, or a HEIC without the package that reads it; taught with it."""
     if os.path.splitext(name)[1].lower() in RAW:
         raise ValueError(f"{name}: a raw photograph. Develop it into a JPEG or PNG file first.")
     if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypheim", b"ftypheis"):

@@ -105,25 +105,16 @@ def count_video(
     progress: bool = True,
     what: str = "people",
 ) -> pd.DataFrame:
-    """Count a video's frames one after the other, and draw the counts over time.
+    """Count a video's frames one after the other, draw the counts over time, and give the rows.
 
     Rows are written as they come, to ``out`` with `.part` behind it, which becomes ``out`` when the
     video has ended; beside it lies the chart, as PDF and PNG. No image is kept.
 
     Parameters
     ----------
-    path, every_s : as in `frames`
+    path, every_s : as in `frames`, which says what is raised
     out : the CSV; columns seconds, count, lower, upper (the last two empty without intervals)
-    progress : show a progress bar
     what : is counted, for the chart's axis
-
-    Returns
-    -------
-    the rows
-
-    Raises
-    ------
-    FileNotFoundError, ValueError : as `frames`; rows counted before stay in the `.part` file
     """
     from tqdm.auto import tqdm
 

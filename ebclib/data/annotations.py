@@ -1,4 +1,8 @@
-"""Points from files: of one image (.mat, .csv, .json, .txt), or a listing of many (CSV, JSON, COCO)."""
+"""Points from files: of one image (.mat, .csv, .json, .txt), or a listing of many (CSV, JSON, COCO).
+
+What a file holds that cannot be points is a ValueError that names the file, and in it the line, column,
+item or point.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +40,6 @@ def mat_variable(path: Path) -> tuple[str, np.ndarray]:
 
     It is one of `MAT_KEYS`, or else the file's only N x 2 matrix. ShanghaiTech nests it,
     `image_info[0][0][0][0][0]` (a struct with the field `location`).
-
-    Raises
-    ------
-    ValueError : no such variable, another shape, not finite, or no .mat that scipy reads
     """
     data = path.read_bytes()
     try:
@@ -69,12 +69,7 @@ def mat_variable(path: Path) -> tuple[str, np.ndarray]:
 
 
 def read_jhu(path: Path) -> np.ndarray:
-    """Points (N, 2) of JHU-Crowd++: a head a line, ``x y w h o b`` (x and y its centre).
-
-    Raises
-    ------
-    ValueError : a line that is not numbers, or too short; file and line are named
-    """
+    """Points (N, 2) of JHU-Crowd++: a head a line, ``x y w h o b`` (x and y its centre)."""
     points = []
     for number, line in enumerate(_text(path).splitlines(), start=1):
         if not line.strip():
@@ -86,12 +81,7 @@ def read_jhu(path: Path) -> np.ndarray:
 
 
 def read_csv(path: Path) -> np.ndarray:
-    """Points (N, 2) of a CSV file of one image, with the columns x and y (others are ignored).
-
-    Raises
-    ------
-    ValueError : a column missing, text in a number, or boxes; file, line and column are named
-    """
+    """Points (N, 2) of a CSV file of one image, with the columns x and y (others are ignored)."""
     return as_points([[x, y] for _, x, y in _csv_rows(path) if x is not None], path)
 
 
@@ -104,12 +94,7 @@ def read_json(path: Path, category: str | None = None) -> np.ndarray:
 
     Parameters
     ----------
-    path : the file
     category : labelme: count the shapes of this label alone
-
-    Raises
-    ------
-    ValueError : not JSON, or of another shape; the file is named
     """
     content = load_json(path)
     if isinstance(content, dict) and isinstance(content.get("shapes"), list):
@@ -138,10 +123,6 @@ def read_listing(path: Path, category: str | None = None) -> Listing:
         ``{"name": [[x, y], …]}`` or ``[{"image": "name", "points": [[x, y], …]}]``; COCO; an
         export of Label Studio as JSON or JSON-MIN
     category : count this category's objects alone (COCO, Label Studio)
-
-    Raises
-    ------
-    ValueError : what the file holds is none of these; file, line, column or item are named
     """
     if path.suffix.lower() == ".csv":
         return Listing(_listed_csv(path), [])
@@ -169,11 +150,7 @@ def json_points(items: Any, where: Path | str) -> np.ndarray:
     """Points (N, 2) of a parsed list of ``[x, y]`` or ``{"x": x, "y": y}``.
 
     Label Studio's have percents, and "original_width" and "original_height": they are converted, and a
-    rectangle ("height" beside) counts by its middle.
-
-    Raises
-    ------
-    ValueError : anything else, or boxes; ``where`` and the point's number are named
+    rectangle ("height" beside) counts by its middle. ``where`` is named in errors.
     """
     if not isinstance(items, list):
         kind = (
@@ -242,10 +219,6 @@ def _csv_rows(
     ----------
     path : UTF-8 text; commas, semicolons or tabs; the first line names the columns
     names : what the image's column may be called; empty: no such column is looked for
-
-    Raises
-    ------
-    ValueError : a column missing, a row cut short, or text in a number
     """
     lines = _text(path).splitlines()
     header = next((line for line in lines if line.strip()), "")

@@ -86,12 +86,7 @@ class FolderSettings:
 
 
 def describe_folder(folder: Path) -> Dataset:
-    """The description of an own data set.
-
-    Raises
-    ------
-    ValueError : `dataset.yaml` makes no sense
-    """
+    """The description of an own data set; ValueError if its `dataset.yaml` makes no sense."""
     settings = _read_settings(folder)
     unseen = [name for name in ("test", "val", *settings.splits) if name in settings.splits]
     unseen = [name for name in unseen if name != "train"]
@@ -153,12 +148,7 @@ def read_folder(folder: Path, split: str) -> ReadSplit:
 
 
 def _read_settings(folder: Path) -> FolderSettings:
-    """The settings of an own folder, its splits filled in.
-
-    Raises
-    ------
-    ValueError : not YAML, an unknown key (the nearest is named), or a value of another kind
-    """
+    """The settings of an own folder, its splits filled in; ValueError where they make no sense."""
     path, short = folder / "dataset.yaml", folder / "dataset.yml"
     if path.is_file() and short.is_file():
         raise ValueError(f"{folder} has both {path.name} and {short.name}. Keep one.")

@@ -84,12 +84,7 @@ def decode(
 
 
 def image_header(path: Path) -> tuple[tuple[int, int], int]:
-    """(H, W) of the upright image and its EXIF orientation, from the file's header alone.
-
-    Raises
-    ------
-    ValueError : no image, or above `MAX_FILE_PIXELS`
-    """
+    """(H, W) of the upright image and its EXIF orientation, from the file's header; errors as `decode`."""
     with open(path, "rb") as file, _open(file, path) as image:
         orientation = _orientation(image)
         size = (image.height, image.width)

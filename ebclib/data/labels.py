@@ -170,14 +170,10 @@ def _nearest(place: Sequence[str], paths: Iterable[Path], base: Path) -> list[Pa
 def _own_files(
     base: Path, images: Sequence[Path], files: Sequence[Path]
 ) -> tuple[dict[Path, Path], dict[Path, str]]:
-    """For each image that has one the file with its points: called alike, the nearest one.
+    """For each image that has one the file with its points; for others why one called alike is not.
 
-    No file serves two images, and none an image of another scene.
-
-    Returns
-    -------
-    own : image → file
-    refused : image → why the file that is called like it is not its own
+    It is called like the image, the nearest one. No file serves two images, and none an image of
+    another scene.
     """
     by_stem = defaultdict(list)
     for path in files:

@@ -1,28 +1,22 @@
-"""What training reads, raw pixels and an index of points; and the same folder while it is prepared."""
+"""What training reads: raw pixels, so that a crop costs only the crop, and an index of points."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import zipfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from ebclib.data.catalogue import Dataset
-from ebclib.data.sample import Sample, Source, natural
+from ebclib.data.sample import Sample
 from ebclib.runs import write_whole
 
 FORMAT = 1
 """Version of the files on disk; what another version wrote is prepared again."""
 
 INDEX = "index.npz"
-
-JOURNAL = "journal.jsonl"
-"""What an unfinished preparation has done so far, an image a line; gone once there is an index."""
 
 
 class Index(NamedTuple):
@@ -152,12 +146,26 @@ def load_index(folder: Path) -> Index:
     raise ValueError(f"{path} has format {version}; this version reads format {FORMAT}. {again}")
 
 
+def save_index(folder: Path, meta: dict[str, Any], points: Sequence[np.ndarray]) -> None:
+    """Write the index of a prepared split, whole or not at all."""
+    arrays = {
+        "points": np.concatenate([np.empty((0, 2)), *points]),
+        "starts": np.cumsum([0, *map(len, points)], dtype=np.int64),
+        "sizes": np.array([r["size"] for r in meta["records"]], dtype=np.int64).reshape(-1, 2),
+    }
+    text = np.array(json.dumps({"format": FORMAT, **meta}))
+    _write(folder / INDEX, lambda file: np.savez(file, meta=text, **arrays))
+
+
 def write_array(path: Path, array: np.ndarray) -> None:
     """Store ``array`` as .npy, whole or not at all."""
+    _write(path, lambda file: np.save(file, array))
 
+
+def _write(path: Path, save: Callable[[BinaryIO], object]) -> None:
     def write(part: Path) -> None:
-        with part.open("wb") as file:  # by its name, numpy would add an ending of its own
-            np.save(file, array)
+        with part.open("wb") as file:  # to a name numpy would add an ending of its own
+            save(file)
 
     write_whole(path, write)
 
@@ -197,126 +205,3 @@ def hold_out(
     order = np.argsort(counts, kind="stable")
     held = np.sort([rng.choice(group) for group in np.array_split(order, number)])
     return np.setdiff1d(np.arange(len(counts)), held), held
-
-
-class Done(NamedTuple):
-    """An image that is prepared: what the index keeps of it, and its points (N, 2)."""
-
-    record: dict[str, Any]
-    points: np.ndarray
-
-
-Problem = tuple[Source, str]
-"""A source that cannot be used, and why."""
-
-
-class Store:
-    """The folder of a split while it is prepared; files made for other sizes of images do not serve.
-
-    ``done`` is what is prepared already, by the image's name; ``meta`` the index's description, None if
-    there is no index that serves.
-    """
-
-    def __init__(self, folder: Path, dataset: Dataset) -> None:
-        self.folder = folder
-        self.settings = {"least_side": dataset.least_side, "longest_side": dataset.longest_side}
-        self.meta: dict[str, Any] | None = None
-        self.done: dict[str, Done] = {}
-        self._journal: BinaryIO | None = None
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            meta, points, starts, _ = load_index(folder)
-        except (FileNotFoundError, ValueError):
-            self._read_journal()
-            return
-        if meta["settings"] == self.settings:
-            self.meta = meta
-            for number, record in enumerate(meta["records"]):
-                part = points[starts[number] : starts[number + 1]]
-                self.done[record["name"]] = Done(record, part)
-
-    def is_fresh(self, source: Source) -> bool:
-        """Whether the prepared image is there, and its source as it was."""
-        item = self.done.get(source.name)
-        if item is None or item.record["stamp"] != source.stamp():
-            return False
-        height, width = item.record["size"]
-        try:
-            return image_path(self.folder, source.name).stat().st_size > height * width * 3
-        except FileNotFoundError:
-            return False
-
-    def begin(self, keep: set[str]) -> None:
-        """Forget all images but those in ``keep``, and put a journal in the index's place."""
-        self.done = {name: item for name, item in self.done.items() if name in keep}
-        lines = [self._line(item) for item in self.done.values()]
-        path = self.folder / JOURNAL
-        write_whole(path, lambda part: part.write_bytes(b"".join(lines)))
-        self._journal = open(path, "ab")  # noqa: SIM115 - closed by `finish` or `close`
-        self.meta = None
-        for stale in [self.folder / INDEX, *self.folder.rglob("*.part")]:  # of a killed run
-            stale.unlink(missing_ok=True)
-
-    def add(self, item: Done) -> None:
-        """Note an image whose pixels are written."""
-        self.done[item.record["name"]] = item
-        self._journal.write(self._line(item))
-        self._journal.flush()
-
-    def close(self) -> None:
-        """Close the journal; it stays, and the next preparation goes on from it."""
-        if self._journal is not None:
-            self._journal.close()
-            self._journal = None
-
-    def finish(
-        self, sources: Sequence[Source], bad: Sequence[Problem], facts: dict[str, Any]
-    ) -> None:
-        """Write the index of ``sources`` (all but the bad) with ``facts``; other images' files go."""
-        self.close()
-        items = [self.done[source.name] for source in sources if source.name in self.done]
-        digest = hashlib.sha256()  # over the names, source files and prepared points
-        for item in items:
-            digest.update(item.record["name"].encode())
-            digest.update(bytes.fromhex(item.record["sha256"]))
-            digest.update(np.ascontiguousarray(item.points).tobytes())
-        records = [item.record for item in items]
-        meta = {
-            "format": FORMAT,
-            **facts,
-            "names": [record["name"] for record in records],
-            "digest": digest.hexdigest(),
-            "settings": self.settings,
-            "records": records,
-            "bad": [
-                {"name": source.name, "stamp": source.stamp(), "problem": text}
-                for source, text in sorted(bad, key=lambda item: natural(item[0].name))
-            ],
-        }
-        arrays = {
-            "points": np.concatenate([np.empty((0, 2)), *(item.points for item in items)]),
-            "starts": np.cumsum([0, *(len(item.points) for item in items)], dtype=np.int64),
-            "sizes": np.array([r["size"] for r in records], dtype=np.int64).reshape(-1, 2),
-        }
-
-        def write(part: Path) -> None:
-            with part.open("wb") as file:
-                np.savez(file, meta=np.array(json.dumps(meta)), **arrays)
-
-        write_whole(self.folder / INDEX, write)
-        keep = {image_path(self.folder, name) for name in meta["names"]}
-        for path in {*self.folder.rglob("*.npy"), self.folder / JOURNAL} - keep:
-            path.unlink(missing_ok=True)
-
-    def _line(self, item: Done) -> bytes:
-        note = {"settings": self.settings, "record": item.record, "points": item.points.tolist()}
-        return json.dumps(note).encode() + b"\n"
-
-    def _read_journal(self) -> None:
-        with suppress(FileNotFoundError):
-            for line in (self.folder / JOURNAL).read_bytes().splitlines():
-                with suppress(ValueError):  # the last line of a killed run
-                    note = json.loads(line)
-                    if note["settings"] == self.settings:
-                        points = np.array(note["points"], dtype=np.float64).reshape(-1, 2)
-                        self.done[note["record"]["name"]] = Done(note["record"], points)

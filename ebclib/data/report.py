@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import imagehash
 import numpy as np
 import pandas as pd
 from PIL import Image
@@ -94,6 +93,8 @@ class Pair(NamedTuple):
 
 def image_hash(image: np.ndarray) -> str:
     """The perceptual hash (pHash) of an image (H, W, 3), 64 hex digits."""
+    import imagehash  # with SciPy's and PyWavelets' transforms: for preparing alone
+
     return str(imagehash.phash(Image.fromarray(image), hash_size=HASH_SIDE))
 
 

@@ -212,13 +212,9 @@ def upright_points(
 
 
 def turn(points: np.ndarray, size: tuple[int, int], orientation: int) -> np.ndarray:
-    """Points of a stored image where they are once it is upright and its sides have changed places.
+    """Points (N, 2) of an image as stored, of ``size`` (H, W), where they are once it is upright.
 
-    Parameters
-    ----------
-    points : (N, 2), x and y in the image as stored
-    size : (H, W) of the image as stored
-    orientation : EXIF tag 274, 5 to 8; CIPA DC-008, 4.6.4.A
+    ``orientation`` is one of EXIF's that change sides, 5 to 8 (tag 274; CIPA DC-008, 4.6.4.A).
     """
     (height, width), (x, y) = size, points.T
     new_x = height - y if orientation in (6, 7) else y
@@ -241,12 +237,9 @@ def files_below(
     skip: Path | None = None,
     unlisted: Callable[[OSError], None] | None = None,
 ) -> Iterator[Path]:
-    """All files below ``folder`` but hidden ones; folders that are links are followed, each once.
+    """All files below ``folder`` but hidden ones and those in ``skip``; linked folders are walked once.
 
-    Parameters
-    ----------
-    skip : a folder inside that is left out
-    unlisted : called with the error of a folder that cannot be listed; None: it is passed over
+    ``unlisted`` is called with the error of a folder that cannot be listed; None: it is passed over.
     """
     seen = {os.path.realpath(skip)} if skip else set()
     for top, folders, files in os.walk(folder, onerror=unlisted, followlinks=True):

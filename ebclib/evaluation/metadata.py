@@ -52,12 +52,8 @@ class ModelInfo:
 
     @classmethod
     def made(cls, config: Config, factor: float, held_out_images: int, **more: Any) -> ModelInfo:
-        """The card of a run as it is evaluated; sides and noun are its data set's.
-
-        Parameters
-        ----------
-        factor : of `evaluation.conformal_factor`; infinite where the images are too few
-        """
+        """The card of a run as it is evaluated; sides and noun are its data set's, ``factor`` is of
+        `evaluation.conformal_factor`."""
         dataset = data.describe(config.dataset)
         return cls(
             config=config,
@@ -87,12 +83,7 @@ class ModelInfo:
 
     @classmethod
     def from_json(cls, text: str, source: Path | str = "the card") -> ModelInfo:
-        """A card from its text.
-
-        Raises
-        ------
-        ValueError : no card of this version; ``source`` is named
-        """
+        """A card from its text; ValueError that names ``source`` if it is none of this version."""
         try:
             values = json.loads(text)
             version = values.pop("format")

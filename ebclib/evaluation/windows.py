@@ -61,8 +61,6 @@ def predict_map(
     ``window_px``; the last of each row and column is moved inside, blocks that several windows see get
     the mean of what they say, and an image smaller than a window is padded with the mean colour.
 
-    Only the tiles or windows under way are copied, to the model's device; the image stays as it is.
-
     Parameters
     ----------
     model : images → logits, in evaluation mode; a `BlockwiseModel`, or one wrapped for a device
@@ -178,18 +176,10 @@ def spans(length_px: int, tile_px: int, margin_px: int, step_px: int) -> list[Sp
 def reach_px(network: BlockwiseModel, limit_px: int = 8192) -> int | None:
     """How far from a block a pixel can lie and still change what the model says of that block.
 
-    Half of the theoretical receptive field, rounded up to whole features, and measured, not added up
-    from layers: a column of an image is made "not a number", which every block that looks at it then
+    Half of the theoretical receptive field, rounded up to whole features; None where every block of
+    ``limit_px`` sees the whole image (a global pool, attention, group norm). It is measured, not added
+    up from layers: a column of an image is made "not a number", which every block that looks at it then
     is. Convolutions by other algorithms than the direct one would spread it, so cuDNN is left out.
-
-    Parameters
-    ----------
-    network : the model, left as it was found
-    limit_px : the widest image that is tried
-
-    Returns
-    -------
-    pixels; None where every block sees the whole image (a global pool, attention, group norm)
 
     >>> from ebclib.encoders import build_encoder
     >>> reach_px(BlockwiseModel(build_encoder("mobilenetv2", "none"), [0, 1], head="linear"))
@@ -318,12 +308,6 @@ def in_kernel() -> bool:
 
 
 def inner_bar(items: Iterable, title: str | None, unit: str) -> Iterable:
-    """``items`` with a progress bar that goes away at the end; without one in a kernel.
-
-    Parameters
-    ----------
-    title : stands before the bar; None shows none
-    unit : what an item is
-    """
+    """``items`` with a progress bar that goes away at the end; none without a title, or in a kernel."""
     silent = title is None or in_kernel()
     return tqdm(items, desc=title, disable=silent, unit=unit, leave=False)

@@ -34,8 +34,8 @@ def evaluate(
 ) -> Run:
     """Measure a run's weights, and write predictions, positions' matches and metrics into its folder.
 
-    What counting with the weights alone needs goes into their file (`card.Card`: the config, the
-    interval's factor, traits of the training images). Several processes share the images, and the
+    What counting with the weights alone needs goes into their file (`ModelInfo`: the config, the
+    interval's factor, statistics of the training images). Several processes share the images, and the
     first one writes; another launch waits, as in `train`.
 
     Parameters
