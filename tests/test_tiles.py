@@ -148,14 +148,6 @@ def test_images_of_other_kinds_are_refused():
             predict_map(wide_counter(), pixels)
 
 
-def test_progress_counts_tiles(capsys):
-    predict_map(wide_counter(), noise(400, 400), tile_px=256, progress="Counting")
-    shown = capsys.readouterr().err
-    assert "Counting" in shown and "/16 [" in shown and "tile" in shown
-    predict_map(wide_counter(), noise(400, 400), tile_px=256)
-    assert capsys.readouterr().err == ""
-
-
 PEAKS = """
 import json, pathlib, resource, sys
 import numpy as np, torch

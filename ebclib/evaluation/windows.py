@@ -49,7 +49,6 @@ def predict_map(
     probabilities: bool = False,
     tile_px: int | None = TILE_PX,
     margin_px: int | None = None,
-    progress: str | None = None,
 ) -> Maps:
     """The density of one image, of any size.
 
@@ -73,7 +72,6 @@ def predict_map(
     tile_px : the longest side of a tile, margins included; None: in one piece, however large
     margin_px : what a tile sees beyond its core, rounded up to whole features; None: `reach_px`, but at
         most `MARGIN_PX`
-    progress : what the progress bar says; None shows none
 
     Raises
     ------
@@ -95,11 +93,11 @@ def predict_map(
         return torch.cat([*found, network.probabilities(logits)] if probabilities else found, dim=1)
 
     if window_px is not None:
-        return _windowed(layers, image, network, window_px, stride_px, batch_size, progress)
+        return _windowed(layers, image, network, window_px, stride_px, batch_size)
     if tile_px is None or math.prod(image.shape[1:]) <= tile_px**2:
         whole = _cut(image, slice(None), slice(None), network.mean.device)
         return _maps(layers(whole[None])[0])
-    return _tiled(layers, image, network, tile_px, margin_px, progress)
+    return _tiled(layers, image, network, tile_px, margin_px)
 
 
 def _tiled(
@@ -108,14 +106,13 @@ def _tiled(
     network: BlockwiseModel,
     tile_px: int,
     margin_px: int | None,
-    progress: str | None,
 ) -> Maps:
     r, step = network.block_size_px, network.step_px
     if margin_px is None:
         margin_px = _own_margin(network)
     rows, columns = (spans(side, tile_px, margin_px, step) for side in image.shape[1:])
-    tiles, whole = list(product(rows, columns)), None
-    for y, x in inner_bar(tiles, progress, "tile"):
+    whole = None
+    for y, x in product(rows, columns):
         part = layers(_cut(image, y.seen, x.seen, network.mean.device)[None])[0]
         if whole is None:
             whole = part.new_empty(len(part), *(-(-side // r) for side in image.shape[1:]))
@@ -227,7 +224,6 @@ def _windowed(
     window_px: int,
     stride_px: int | None,
     batch_size: int,
-    progress: str | None,
 ) -> Maps:
     r, stride_px = network.block_size_px, stride_px or window_px
     if window_px % r or stride_px % r or not 0 < stride_px <= window_px:
@@ -241,8 +237,7 @@ def _windowed(
     )
     corners, side = list(product(rows, columns)), window_px // r
     total = None
-    firsts = range(0, len(corners), batch_size)
-    for first in inner_bar(firsts, progress, "batch"):
+    for first in range(0, len(corners), batch_size):
         some = corners[first : first + batch_size]
         seen = torch.stack([_window(image, *corner, window_px, network) for corner in some])
         parts = layers(seen)
@@ -301,13 +296,12 @@ def _cut(image: Tensor | np.ndarray, rows: slice, columns: slice, device: torch.
     return piece.to(device)
 
 
-def in_kernel() -> bool:
-    """Whether a notebook's kernel runs this: each line of progress would be stored in its output."""
-    ipython = sys.modules.get("IPython")
-    return hasattr(ipython and ipython.get_ipython(), "kernel")
-
-
 def inner_bar(items: Iterable, title: str | None, unit: str) -> Iterable:
-    """``items`` with a progress bar that goes away at the end; none without a title, or in a kernel."""
-    silent = title is None or in_kernel()
+    """``items`` with a progress bar that goes away at the end; none without a title.
+
+    None in a notebook's kernel, either: each line of progress would be stored in its output.
+    """
+    ipython = sys.modules.get("IPython")
+    in_kernel = hasattr(ipython and ipython.get_ipython(), "kernel")
+    silent = title is None or in_kernel
     return tqdm(items, desc=title, disable=silent, unit=unit, leave=False)
