@@ -34,20 +34,13 @@ class Item:
 
 @dataclass(frozen=True)
 class SourceImage:
-    """An image as it is counted.
-
-    Attributes
-    ----------
-    pixels : uint8 (H, W, 3), RGB, upright, at the size to count
-    size : (H, W) of the original, upright
-    notes : remarks on how it was read
-    stats : what `statistics.image_stats` finds in it, where that is asked for
-    """
+    """An image as it is counted."""
 
     item: Item
-    pixels: np.ndarray
-    size: tuple[int, int]
-    notes: tuple[str, ...] = ()
+    pixels: np.ndarray  # uint8 (H, W, 3), RGB, upright, at the size to count
+    size: tuple[int, int]  # (H, W) of the original, upright
+    notes: tuple[str, ...] = ()  # remarks on how it was read
+    # what `statistics.image_stats` finds in it, where that is asked for
     stats: Mapping[str, float] = field(default_factory=dict)
 
 

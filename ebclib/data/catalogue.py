@@ -22,46 +22,30 @@ EVERY = "all"
 
 @dataclass(frozen=True)
 class Dataset:
-    """What one data set is.
+    """What one data set is."""
 
-    Attributes
-    ----------
-    name : as given to `read` and on the command line
-    title : as written in a paper
-    splits : images published in each split; None where it is not fixed
-    test_split : the labelled split that results are reported on
-    unlabelled : splits whose points the publisher keeps
-    longest_side : a prepared image's longest side in pixels, unless its least side needs more
-    least_side : a prepared image's least side in pixels
-    noun : what is counted, (singular, plural)
-    source : where to get it, and how large it is
-    terms : what its publisher says about its use
-    folders : names its folder may have below the data root
-    layout : the files expected below the data root, as a small tree
-    is_drawn : `ebclib.synthetic` makes it; it has no files
-    is_divided : its splits are parts of one heap of images, drawn, and not folders; then there is
-        also the split `EVERY`
-    division : how its splits came to be, a clause for people: "as published", "by its folders", or
-        the parts drawn
-    checks_coordinates : whether `prepare` refuses points that do not look like pixels
-    """
-
-    name: str
-    title: str
-    splits: dict[str, int | None]
-    test_split: str = "test"
-    unlabelled: tuple[str, ...] = ()
+    name: str  # as given to `read` and on the command line
+    title: str  # as written in a paper
+    splits: dict[str, int | None]  # images published in each split; None where it is not fixed
+    test_split: str = "test"  # the labelled split that results are reported on
+    unlabelled: tuple[str, ...] = ()  # splits whose points the publisher keeps
+    # a prepared image's longest side in pixels, unless its least side needs more
     longest_side: int | None = None
-    least_side: int = LEAST_SIDE
-    noun: tuple[str, str] = ("person", "people")
-    source: str = ""
-    terms: str = ""
-    folders: tuple[str, ...] = ()
+    least_side: int = LEAST_SIDE  # a prepared image's least side in pixels
+    noun: tuple[str, str] = ("person", "people")  # what is counted, (singular, plural)
+    source: str = ""  # where to get it, and how large it is
+    terms: str = ""  # what its publisher says about its use
+    folders: tuple[str, ...] = ()  # names its folder may have below the data root
+    # the files expected below the data root, as a small tree
     layout: str = field(default="", repr=False)
-    is_drawn: bool = False
+    is_drawn: bool = False  # `ebclib.synthetic` makes it; it has no files
+    # its splits are parts of one heap of images, drawn, and not folders; then there is also the
+    # split `EVERY`
     is_divided: bool = False
+    # how its splits came to be, a clause for people: "as published", "by its folders", or the parts
+    # drawn
     division: str = "as published"
-    checks_coordinates: bool = True
+    checks_coordinates: bool = True  # whether `prepare` refuses points that do not look like pixels
 
 
 _NO_LICENCE = "published for research, without a licence; ask its authors before any other use"

@@ -91,22 +91,14 @@ def render(pixels: np.ndarray, flip: bool, crop: np.ndarray) -> None:
 
 
 class Crop(NamedTuple):
-    """What training sees of an image.
+    """What training sees of an image."""
 
-    Attributes
-    ----------
-    image : uint8 (3, crop_px, crop_px)
-    counts : int64 (h, w), people per block
-    labels : (h, w), what classes are made from: ``counts``, or float32 smoothed counts (Blockwise)
-    points : float32 (n, 2), the people's x, y in pixels of the crop
-    draw : the key it was drawn with, from which `Augmentation` takes its randomness
-    """
-
-    image: Tensor
-    counts: Tensor
+    image: Tensor  # uint8 (3, crop_px, crop_px)
+    counts: Tensor  # int64 (h, w), people per block
+    # (h, w), what classes are made from: ``counts``, or float32 smoothed counts (Blockwise)
     labels: Tensor
-    points: Tensor
-    draw: int
+    points: Tensor  # float32 (n, 2), the people's x, y in pixels of the crop
+    draw: int  # the key it was drawn with, from which `Augmentation` takes its randomness
 
 
 class Batch(NamedTuple):

@@ -37,36 +37,25 @@ _SPELLINGS = {
 
 @dataclass(frozen=True)
 class FolderSettings:
-    """What `dataset.yaml` may say; everything has a default.
+    """What `dataset.yaml` may say; everything has a default."""
 
-    Attributes
-    ----------
-    title : for tables
-    noun, plural : what is counted; a plural not given is English's (goose, geese)
-    longest_side : longest side of a prepared image, pixels
-    least_side : its least side, pixels; smaller images are enlarged
-    splits : folders ``{train: dir, test: dir}`` or parts ``{train: 0.8, test: 0.2}``; not given:
-        the folders train, val, test that are there, or else `FRACTIONS`
-    seed : of the division into parts
-    category : COCO: the category to count
-    unlabelled : splits that have no points
-    unlisted : what an image means that a listing of points does not name: an ``error``, or nobody
-        (``empty``)
-    coordinates : ``check`` whether x and y look like pixels, or take them for ``pixels`` as they are
-    heap : the folder whose images are divided, the data set's own if empty; no key of the file
-    """
-
-    title: str = ""
-    noun: str = "person"
+    title: str = ""  # for tables
+    noun: str = "person"  # what is counted; a plural not given is English's (goose, geese)
     plural: str = ""
-    longest_side: int | None = None
-    least_side: int = LEAST_SIDE
+    longest_side: int | None = None  # longest side of a prepared image, pixels
+    least_side: int = LEAST_SIDE  # its least side, pixels; smaller images are enlarged
+    # folders ``{train: dir, test: dir}`` or parts ``{train: 0.8, test: 0.2}``; not given: the
+    # folders train, val, test that are there, or else `FRACTIONS`
     splits: Mapping[str, str | float] = field(default_factory=dict)
-    seed: int = 0
-    category: str | None = None
-    unlabelled: tuple[str, ...] = ()
+    seed: int = 0  # of the division into parts
+    category: str | None = None  # COCO: the category to count
+    unlabelled: tuple[str, ...] = ()  # splits that have no points
+    # what an image means that a listing of points does not name: an ``error``, or nobody
+    # (``empty``)
     unlisted: Literal["error", "empty"] = "error"
+    # ``check`` whether x and y look like pixels, or take them for ``pixels`` as they are
     coordinates: Literal["check", "pixels"] = "check"
+    # the folder whose images are divided, the data set's own if empty; no key of the file
     heap: str = ""
 
     @property

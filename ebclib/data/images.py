@@ -27,20 +27,12 @@ _guard = threading.Lock()
 
 
 class Decoded(NamedTuple):
-    """An image from a file.
+    """An image from a file."""
 
-    Attributes
-    ----------
-    pixels : uint8 (H, W, 3), RGB, upright, at the size wanted
-    size : (H, W) of the upright image in its file
-    orientation : what EXIF said, 1 to 8; 1 where it says nothing
-    is_first : whether the file has further frames, which are not read
-    """
-
-    pixels: np.ndarray
-    size: tuple[int, int]
-    orientation: int
-    is_first: bool
+    pixels: np.ndarray  # uint8 (H, W, 3), RGB, upright, at the size wanted
+    size: tuple[int, int]  # (H, W) of the upright image in its file
+    orientation: int  # what EXIF said, 1 to 8; 1 where it says nothing
+    is_first: bool  # whether the file has further frames, which are not read
 
 
 def decode(

@@ -31,20 +31,12 @@ class Sample(NamedTuple):
 
 
 class Raw(NamedTuple):
-    """An image as its file has it, turned upright, and the points as annotated.
+    """An image as its file has it, turned upright, and the points as annotated."""
 
-    Attributes
-    ----------
-    image : uint8 array (H, W, 3), RGB, upright
-    points : float64 array (N, 2); not yet turned, nor checked against the image
-    orientation : the file's EXIF orientation, 1 to 8
-    sha256 : hex digest of the file
-    """
-
-    image: np.ndarray
-    points: np.ndarray
-    orientation: int
-    sha256: str
+    image: np.ndarray  # uint8 array (H, W, 3), RGB, upright
+    points: np.ndarray  # float64 array (N, 2); not yet turned, nor checked against the image
+    orientation: int  # the file's EXIF orientation, 1 to 8
+    sha256: str  # hex digest of the file
 
 
 class Source(Protocol):
@@ -64,21 +56,14 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Entry:
-    """A `Source` in files.
+    """A `Source` in files."""
 
-    Attributes
-    ----------
-    name : unique in the split
-    image : the image's file
-    annotation : the file its points are in; None where ``given`` has them, or there are none
-    load : reads ``annotation``, gives (N, 2)
-    given : the points themselves, when one file lists those of many images
-    """
-
-    name: str
-    image: Path
+    name: str  # unique in the split
+    image: Path  # the image's file
+    # the file its points are in; None where ``given`` has them, or there are none
     annotation: Path | None = None
-    load: Callable[[Path], np.ndarray] | None = None
+    load: Callable[[Path], np.ndarray] | None = None  # reads ``annotation``, gives (N, 2)
+    # the points themselves, when one file lists those of many images
     given: np.ndarray | None = None
 
     def stamp(self) -> str:
@@ -124,18 +109,12 @@ class ReadSplit(Sequence[Sample]):
     """A split as published: images are decoded when asked for, at their own size, upright.
 
     Points outside their image are left out; `prepare` counts them.
-
-    Attributes
-    ----------
-    entries : where each image comes from
-    is_labelled : False where the publisher keeps the points (`points` are then empty)
-    noun : what is counted, (singular, plural)
-    notes : remarks made while reading, for `prepare`'s report
     """
 
-    entries: Sequence[Entry]
-    is_labelled: bool = True
-    noun: tuple[str, str] = ("person", "people")
+    entries: Sequence[Entry]  # where each image comes from
+    is_labelled: bool = True  # False where the publisher keeps the points (`points` are then empty)
+    noun: tuple[str, str] = ("person", "people")  # what is counted, (singular, plural)
+    # remarks made while reading, for `prepare`'s report
     notes: list[str] = field(default_factory=list)
 
     @property

@@ -107,14 +107,10 @@ class TrainingStats:
     of ⌊`TAIL`·(n + 1)⌋ / (n + 1), or 1 / (n + 1) where that is more (ranks are equally likely; the
     reasoning of conformal prediction). That makes few false flags, and no promise to see all that is
     strange.
-
-    Attributes
-    ----------
-    images : n, how many were looked at
-    limits : name of a value → (low, middle, high) of these
     """
 
-    images: int
+    images: int  # n, how many were looked at
+    # name of a value → (low, middle, high) of these
     limits: Mapping[str, tuple[float, float, float]]
 
     @classmethod

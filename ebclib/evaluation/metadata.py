@@ -27,27 +27,18 @@ FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """What counting needs beside the weights.
+    """What counting needs beside the weights."""
 
-    Attributes
-    ----------
-    config : every parameter of the run, its name among them
-    noun : what is counted, (singular, plural)
-    least_side, longest_side : pixels; images are grown and shrunk to these as its data set's were
-    interval_factor : deviations from the count to either end of a 90 % interval
-        (`evaluation.conformal_factor`); None: not calibrated
-    held_out_images : images that factor comes from
-    coverage : the share of images that the interval is made to hold
-    training_stats : statistics of its training images; None: not known
-    """
-
-    config: Config
-    noun: tuple[str, str] = ("person", "people")
-    least_side: int = 1
+    config: Config  # every parameter of the run, its name among them
+    noun: tuple[str, str] = ("person", "people")  # what is counted, (singular, plural)
+    least_side: int = 1  # pixels; images are grown and shrunk to these as its data set's were
     longest_side: int | None = None
+    # deviations from the count to either end of a 90 % interval (`evaluation.conformal_factor`);
+    # None: not calibrated
     interval_factor: float | None = None
-    held_out_images: int | None = None
-    coverage: float = COVERAGE
+    held_out_images: int | None = None  # images that factor comes from
+    coverage: float = COVERAGE  # the share of images that the interval is made to hold
+    # statistics of its training images; None: not known
     training_stats: TrainingStats | None = None
 
     @classmethod

@@ -78,18 +78,11 @@ def find_positions(
 
 
 class Matches(NamedTuple):
-    """Points found against people annotated.
+    """Points found against people annotated."""
 
-    Attributes
-    ----------
-    hits : pairs of a point and a person, each in one pair at most
-    false_alarms : points without a person
-    missed : people without a point
-    """
-
-    hits: int
-    false_alarms: int
-    missed: int
+    hits: int  # pairs of a point and a person, each in one pair at most
+    false_alarms: int  # points without a person
+    missed: int  # people without a point
 
     @property
     def precision(self) -> float:
