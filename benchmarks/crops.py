@@ -76,7 +76,7 @@ class JpegCrops(Dataset):
         return len(self.files)
 
     def __getitem__(self, draw: int) -> tuple[Tensor, Tensor]:
-        index, box, flip = self.crops.place(draw)
+        index, box, flip = self.crops.crop_box(draw)
         with Image.open(self.files[index]) as file:
             image = v2.functional.pil_to_tensor(file.convert("RGB"))
         cut = image[:, box.top : box.top + box.side, box.left : box.left + box.side]

@@ -35,7 +35,7 @@ from ebclib.counting.files import list_images
 from ebclib.counting.sources import images_below, items
 from ebclib.counting.upload import Upload
 from ebclib.data import Sample
-from ebclib.data.statistics import TrainingStats, crowding, traits
+from ebclib.data.statistics import TrainingStats, image_stats, peak_density
 from ebclib.evaluation.metadata import ModelInfo, read_info, write_info
 from ebclib.models import load_model
 from ebclib.runs import Run
@@ -89,7 +89,7 @@ def test_a_run_s_weights_say_all_that_counting_needs(run, counted_split, tmp_pat
     weights.write_bytes(run.weights.read_bytes())
     counter = CrowdCounter(weights)
     assert counter.card.config == run.config and counter.noun == ("person", "people")
-    assert counter.card.familiar.images == 11 and counter.card.held_out_images == 1
+    assert counter.card.training_stats.images == 11 and counter.card.held_out_images == 1
     wanted = evaluation.predict(load_model(run), counted_split)
     found = results_frame(counter.count(counted_split))
     assert found["image"].tolist() == wanted["image"].tolist()
@@ -102,7 +102,7 @@ def test_a_run_s_weights_say_all_that_counting_needs(run, counted_split, tmp_pat
 
 def test_an_uncalibrated_model_has_no_interval_and_says_so(run, counted_split):
     result = CrowdCounter(run).count(counted_split[0])
-    assert result.lower is None and result.upper is None and not result.calibrated
+    assert result.lower is None and result.upper is None
     assert "needs 9 validation images or more, and there was 1." in " ".join(result.notes)
     assert "no interval" in result.text() and results_frame([result])["lower"].isna().all()
 
@@ -123,7 +123,7 @@ def test_older_weights_count_from_their_run_s_folder(run, tmp_path):
     for name in ("config.json", "metrics.json"):
         (folder / name).write_bytes((run.path / name).read_bytes())
     counter = CrowdCounter(folder)
-    assert counter.card.familiar is None and "not flagged" in " ".join(counter.notes)
+    assert counter.card.training_stats is None and "not flagged" in " ".join(counter.notes)
     assert isinstance(counter.count(np.zeros((40, 40, 3), np.uint8)), Count)
 
 
@@ -238,7 +238,7 @@ def test_a_large_jpeg_is_shrunk_and_its_places_stay_those_of_the_original(alone,
     assert result.count == pytest.approx(shrinks.count(small).count, rel=0.15)
     y, x = result.edges
     assert (y[-1], x[-1]) == (800, 1280) and x[1] == 64 and len(y) == 14
-    whole = result.regions({"all": [(0, 0), (1280, 0), (1280, 800), (0, 800)]})
+    whole = count_regions(result, {"all": [(0, 0), (1280, 0), (1280, 800), (0, 800)]})
     assert whole["count"][0] == pytest.approx(result.count, rel=1e-5)
     assert whole["area_px"][0] == pytest.approx(800 * 1280)
 
@@ -312,8 +312,8 @@ def test_regions_of_one_name_and_files_that_are_none(tmp_path):
 
 def test_dark_blurred_and_enlarged_images_are_told_from_ordinary_ones(run, counted_split, alone):
     """Limits from 11 drawn training images; each change is flagged for what it is, in each image."""
-    known = read_info(run.weights).familiar
-    ordinary = [known.flags(traits(np.array(sample.image))) for sample in counted_split]
+    known = read_info(run.weights).training_stats
+    ordinary = [known.flags(image_stats(np.array(sample.image))) for sample in counted_split]
     assert sum(map(bool, ordinary)) <= 1
     for sample in counted_split:
         image = Image.fromarray(np.array(sample.image))
@@ -324,30 +324,33 @@ def test_dark_blurred_and_enlarged_images_are_told_from_ordinary_ones(run, count
             (enlarged, "much larger"),
             (enlarged.crop((0, 0, image.width, image.height)), "less fine detail"),
         ):
-            assert word in " ".join(known.flags(traits(np.asarray(changed)))), word
+            assert word in " ".join(known.flags(image_stats(np.asarray(changed)))), word
     result = CrowdCounter(alone).count(np.asarray(image) // 9)
     assert any("darker" in flag for flag in result.flags) and "flagged" in repr(result)
     assert "darker" in result._repr_html_() and "darker" in results_frame([result])["flags"][0]
 
 
-def test_traits_by_hand():
+def test_image_stats_by_hand():
     flat, noise = (
         np.full((64, 64, 3), 10, np.uint8),
         np.random.default_rng(0).integers(0, 256, (256, 256)),
     )
-    assert traits(flat) == {"brightness": 10, "contrast": 0, "sharpness": 0, "side_px": 64}
-    white = traits(np.repeat(noise[..., None], 3, axis=2).astype(np.uint8))
+    assert image_stats(flat) == {"brightness": 10, "contrast": 0, "sharpness": 0, "side_px": 64}
+    white = image_stats(np.repeat(noise[..., None], 3, axis=2).astype(np.uint8))
     assert white["sharpness"] == pytest.approx(2, abs=0.05), (
         "four pixels' mean has half their deviation"
     )
     slope = np.repeat(np.tile(np.arange(256, dtype=np.uint8), (64, 1))[..., None], 3, axis=2)
-    assert traits(slope)["sharpness"] == pytest.approx(-2, abs=0.05)
+    assert image_stats(slope)["sharpness"] == pytest.approx(-2, abs=0.05)
     density = np.zeros((20, 30))
     density[3:5, 28:] = 2
-    assert crowding(density, 8) == 8 and crowding(np.ones((3, 4)), 8) == 12
-    known = TrainingStats(100, {"crowding": (0.0, 3.0, 7.0), "new": (0.0, 0.0, 0.0)})
-    assert known.flags({"crowding": 6.9}) == [] and "denser" in known.flags({"crowding": 8.0})[0]
-    assert traits(np.zeros((1, 1, 3), np.uint8))["side_px"] == 1
+    assert peak_density(density, 8) == 8 and peak_density(np.ones((3, 4)), 8) == 12
+    known = TrainingStats(100, {"peak_density": (0.0, 3.0, 7.0), "new": (0.0, 0.0, 0.0)})
+    assert (
+        known.flags({"peak_density": 6.9}) == []
+        and "denser" in known.flags({"peak_density": 8.0})[0]
+    )
+    assert image_stats(np.zeros((1, 1, 3), np.uint8))["side_px"] == 1
 
 
 def test_saving_writes_whole_files(counter, tmp_path):

@@ -10,8 +10,14 @@ import numpy as np
 import pytest
 import scipy.io
 
-from ebclib.data.annotations import mat_key, read_csv, read_jhu, read_json, read_mat
-from ebclib.data.listings import read_listing
+from ebclib.data.annotations import (
+    mat_variable,
+    read_csv,
+    read_jhu,
+    read_json,
+    read_listing,
+    read_mat,
+)
 
 POINTS = [[1.5, 2.0], [3.0, 4.25]]
 
@@ -31,7 +37,7 @@ def write(tmp_path: Path):
 
 @pytest.mark.parametrize("points", [POINTS, POINTS[:1], np.empty((0, 2)), np.empty((0, 0))])
 def test_mat_of_shanghaitech(tmp_path: Path, points):
-    found = read_mat(fake.save_shanghaitech_mat(tmp_path / "GT.mat", points), ("image_info",))
+    found = read_mat(fake.save_shanghaitech_mat(tmp_path / "GT.mat", points))
     assert found.dtype == np.float64
     assert np.array_equal(found, np.reshape(points, (-1, 2)))
 
@@ -46,7 +52,7 @@ def test_mat_with_a_plain_matrix(tmp_path: Path, key: str, points):
 def test_mat_of_another_kind_says_what_it_has_and_what_was_expected(tmp_path: Path):
     scipy.io.savemat(tmp_path / "a.mat", {"density": np.eye(3), "roi": 1})
     with pytest.raises(ValueError, match=r"a\.mat.*'density', 'roi'.*expected is 'image_info'"):
-        read_mat(tmp_path / "a.mat", ("image_info",))
+        read_mat(tmp_path / "a.mat")
 
 
 @pytest.mark.parametrize("value", [np.zeros((4, 3)), np.array(["x", "y"]), {"a": np.zeros((1, 5))}])
@@ -310,7 +316,7 @@ def test_the_only_matrix_of_points_of_a_mat(tmp_path: Path, others: dict, points
     kept = others if len(points) else {}
     scipy.io.savemat(tmp_path / "a.mat", {"loc": points, **kept})
     assert np.array_equal(read_mat(tmp_path / "a.mat"), np.reshape(points, (-1, 2)))
-    assert mat_key(tmp_path / "a.mat") == "loc"
+    assert mat_variable(tmp_path / "a.mat")[0] == "loc"
     scipy.io.savemat(tmp_path / "a.mat", {"loc": points, "more": np.ones((3, 2)), "far": POINTS})
     with pytest.raises(ValueError, match=r"a .mat of another kind. It has 'loc', 'more', 'far'"):
         read_mat(tmp_path / "a.mat")

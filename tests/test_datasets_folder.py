@@ -456,7 +456,7 @@ def test_labelme_and_a_file_called_like_the_image_and_its_ending(birds: Path):
     assert points(birds, "train") == {"a": [[1, 2], [3, 4.5], [5, 6]], "b": []}
     shapes.append({"label": "nest", "shape_type": "polygon", "points": [[1, 2]] * 3})
     write(birds / "train/a.jpg.json", {"shapes": shapes})
-    with pytest.raises(ValueError, match=r"2 labels \(bird, nest\)"):
+    with pytest.raises(ValueError, match=r"2 categories \(bird, nest\)"):
         points(birds, "train")
     write(birds / "dataset.yaml", "category: bird")
     assert len(points(birds, "train")["a"]) == 3

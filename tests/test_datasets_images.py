@@ -21,7 +21,7 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 
 def decoded(image: Image.Image, kind: str = "PNG", **options: object) -> np.ndarray:
-    pixels, _ = decode(encoded(image, kind, **options), "file")
+    pixels = decode(encoded(image, kind, **options), "file").pixels
     assert pixels.dtype == np.uint8 and pixels.shape == (image.height, image.width, 3)
     assert pixels.flags["C_CONTIGUOUS"] and pixels.flags["WRITEABLE"]
     return pixels
@@ -103,17 +103,17 @@ def test_exif_turns_as_viewers_do(orientation: int):
     exif = Image.Exif()
     exif[274] = orientation
     data = encoded(image, exif=exif)
-    pixels, found = decode(data, "file")
+    found = decode(data, "file")
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
-    assert found == orientation
-    assert np.array_equal(pixels, np.asarray(expected))
+    assert found.orientation == orientation and found.size == (expected.height, expected.width)
+    assert np.array_equal(found.pixels, np.asarray(expected))
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 77])
 def test_an_orientation_that_is_none_is_ignored(orientation: int):
     exif = Image.Exif()
     exif[274] = orientation
-    assert decode(encoded(Image.new("RGB", (3, 2)), exif=exif), "file")[1] == 1
+    assert decode(encoded(Image.new("RGB", (3, 2)), exif=exif), "file").orientation == 1
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP"])
@@ -141,7 +141,7 @@ def test_an_empty_file():
 def test_pillows_limit_is_replaced_by_ours(monkeypatch: pytest.MonkeyPatch):
     data = encoded(Image.new("RGB", (40, 40)))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    assert decode(data, "large.png")[0].shape == (40, 40, 3)
+    assert decode(data, "large.png").pixels.shape == (40, 40, 3)
     assert Image.MAX_IMAGE_PIXELS == 100
     monkeypatch.setattr(images, "MAX_FILE_PIXELS", 1000)
     with pytest.raises(ValueError, match=r"large\.png: 40 x 40"):

@@ -49,7 +49,7 @@ def test_images_that_do_not_fit_are_read_from_disk(split):
     whole = ResidentImages(split, range(4))
     assert whole.is_complete and whole.resident_bytes == sum(sizes)
     for draw in range(8):
-        assert np.array_equal(part.cut(crops.place(draw)), whole.cut(crops.place(draw)))
+        assert np.array_equal(part.cut(crops.crop_box(draw)), whole.cut(crops.crop_box(draw)))
 
 
 def test_what_does_not_fit_on_a_device_is_read_by_threads(split, monkeypatch):

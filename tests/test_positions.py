@@ -1,6 +1,7 @@
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +10,8 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from ebclib.blocks import block_counts
-from ebclib.evaluation.positions import Matches, find_positions, match, total
+from ebclib.evaluation import localisation
+from ebclib.evaluation.positions import Matches, find_positions, match
 
 CLOUD = st.integers(0, 12).flatmap(
     lambda n: arrays(np.float64, (n, 2), elements=st.floats(0, 60, width=16))
@@ -60,9 +62,10 @@ def test_matches_are_one_to_one_symmetric_and_the_most(found, annotated, distanc
 
 
 def test_images_are_summed_not_averaged():
-    images = [Matches(98, 2, 2), Matches(0, 0, 100)]
-    assert total(images) == Matches(98, 2, 102)
-    assert total(images).recall == 0.49
+    rows = [(8, 98, 2, 2), (8, 0, 0, 100)]
+    table = pd.DataFrame(rows, columns=["distance_px", "tp", "fp", "fn"])
+    (found,) = localisation(table)
+    assert found["recall"] == 0.49
 
 
 def test_thousands_are_matched_and_found_in_seconds():

@@ -14,8 +14,7 @@ from timm.layers import Conv2dSame
 from torch import nn
 
 from ebclib.encoders.encoder import Encoder
-from ebclib.evaluation.tiles import reach_px, spans
-from ebclib.evaluation.windows import MARGIN_PX, predict_map
+from ebclib.evaluation.windows import MARGIN_PX, predict_map, reach_px, spans
 from ebclib.models import BlockwiseModel
 
 
@@ -147,14 +146,6 @@ def test_images_of_other_kinds_are_refused():
     for pixels in (noise(9, 9) / 255, noise(9, 9)[..., 0], torch.from_numpy(noise(9, 9))):
         with pytest.raises(ValueError, match="give uint8 RGB"):
             predict_map(wide_counter(), pixels)
-
-
-def test_progress_counts_tiles(capsys):
-    predict_map(wide_counter(), noise(400, 400), tile_px=256, progress="Counting")
-    shown = capsys.readouterr().err
-    assert "Counting" in shown and "/16 [" in shown and "tile" in shown
-    predict_map(wide_counter(), noise(400, 400), tile_px=256)
-    assert capsys.readouterr().err == ""
 
 
 PEAKS = """

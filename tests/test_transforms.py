@@ -7,7 +7,7 @@ from torchvision.transforms.v2 import functional as vision
 
 from ebclib import data, synthetic
 from ebclib.blocks import block_counts
-from ebclib.data.crops import Box, EpochSampler, TrainingCrops, crop_points, random_box, show
+from ebclib.data.crops import Box, EpochSampler, TrainingCrops, crop_points, random_box, render
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -53,7 +53,7 @@ def test_scaling_keeps_a_person_on_the_same_spot():
 def test_a_crop_is_shrunk_as_by_torchvision_and_then_mirrored(side, flip):
     image = np.random.default_rng(0).integers(0, 256, (150, 150, 3), dtype=np.uint8)
     pixels, crop = image[9 : 9 + side, 5 : 5 + side], np.zeros((64, 64, 3), np.uint8)
-    show(pixels, flip, crop)
+    render(pixels, flip, crop)
     theirs = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
     theirs = vision.resize(theirs, [64, 64], antialias=True)
     theirs = vision.horizontal_flip(theirs) if flip else theirs

@@ -5,15 +5,6 @@
 >>> counter.count("square.jpg")                                          # doctest: +SKIP
 <square.jpg: 132 people (90 %: 110 to 158)>
 >>> results_frame(counter.count("images/"))                            # doctest: +SKIP
-
-| module | what is in it |
-|---|---|
-| `counting` | `CrowdCounter`: a model with what its weights say about themselves |
-| `result` | `Count`: one image's count, interval, map, points and remarks; `results_frame` |
-| `sources` | whatever is given (files, folders, arrays, frames) as images of the size to count |
-| `regions` | people inside polygons |
-| `files` | `count_files`: many images and videos, into a folder, continued after a stop |
-| `upload` | `Upload`: images chosen in a notebook |
 """
 
 from ebclib.counting.counter import CrowdCounter

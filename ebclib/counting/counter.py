@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ebclib.config import make_config, results_root
 from ebclib.counting.result import Count
-from ebclib.counting.sources import Failure, Item, SourceImage, is_one, is_sequence, items, read
-from ebclib.data.statistics import crowding, traits
+from ebclib.counting.sources import Failure, Item, SourceImage, is_one, items, read
+from ebclib.data.statistics import image_stats, peak_density
 from ebclib.evaluation import interval
 from ebclib.evaluation.metadata import ModelInfo, read_info, too_few
 from ebclib.evaluation.windows import TILE_PX, Maps, predict_map
@@ -40,8 +40,8 @@ class CrowdCounter:
 
     Parameters
     ----------
-    source : a run (`runs.Run`, its name, or its folder), or a file of weights; the file alone is enough,
-        as it says what model it is, how sure, and what it was trained on (`card.Card`)
+    source : a run (`runs.Run`, its name, or its folder), or a file of weights alone, which says what
+        model it is, how sure, and what it was trained on (`metadata.ModelInfo`)
     device : as torch names it; None: a GPU where there is one
     longest_side : larger images are shrunk to this, in pixels; None: as the model's data set was
     threads : images that are read at a time; None: one a core, at most 8
@@ -107,7 +107,6 @@ class CrowdCounter:
 
         Parameters
         ----------
-        source : as above
         failures : where images that cannot be read are noted, while the others are counted; None:
             the first one is an error
 
@@ -124,7 +123,8 @@ class CrowdCounter:
             if isinstance(result, Failure):
                 raise result.problem
             return result
-        return self._counted(self.outcomes(items(source), is_sequence(source)), failures)
+        stays = isinstance(source, Sequence | np.ndarray)  # in memory: results may refer to it
+        return self._counted(self.outcomes(items(source), keep=stays), failures)
 
     def _counted(
         self, outcomes: Iterable[Count | Failure], failures: list[Failure] | None
@@ -140,10 +140,7 @@ class CrowdCounter:
     def outcomes(self, given: Iterable[Item], keep: bool = False) -> Iterator[Count | Failure]:
         """A result or a failure for each image, in order.
 
-        Parameters
-        ----------
-        given : the images
-        keep : let results refer to images that are no files, which keeps them in memory
+        With ``keep`` results refer to images that are no files, too, which keeps them in memory.
         """
         most_px = BATCH_PX["cpu" if self.device.type == "cpu" else "other"]
         group: list[SourceImage] = []
@@ -183,9 +180,9 @@ class CrowdCounter:
     def _read(self, item: Item) -> SourceImage | Failure:
         try:
             image = read(item, self.card.least_side, self.longest_side)
-            if self.card.familiar is None:
+            if self.card.training_stats is None:
                 return image
-            return replace(image, traits=traits(image.pixels))
+            return replace(image, stats=image_stats(image.pixels))
         except (ValueError, OSError) as problem:
             return Failure(item.name, item.source, problem)
 
@@ -221,9 +218,9 @@ class CrowdCounter:
             deviation = variance.sum(dtype=torch.float64).sqrt().item()
             lower, upper = map(float, interval(people, deviation, card.interval_factor))
         flags: list[str] = []
-        if card.familiar is not None:
-            crowded = crowding(density.numpy(), self.network.block_size_px)
-            flags = card.familiar.flags({**image.traits, "crowding": crowded})
+        if card.training_stats is not None:
+            peak = peak_density(density.numpy(), self.network.block_size_px)
+            flags = card.training_stats.flags({**image.stats, "peak_density": peak})
         return Count(
             name=image.item.name,
             count=people,
@@ -243,12 +240,7 @@ class CrowdCounter:
 
 
 def weights_of(source: str | Path | Run) -> Path:
-    """The file of weights that a run, its name or folder, or the file itself stands for.
-
-    Raises
-    ------
-    FileNotFoundError : no such run or file
-    """
+    """The file of weights that a run, its name or folder, or the file itself stands for."""
     if isinstance(source, Run):
         return source.weights
     path = Path(source)
@@ -263,7 +255,7 @@ def _notes(card: ModelInfo) -> tuple[str, ...]:
         notes.append("A model for drawn crowds; not for photographs.")
     if card.interval_factor is None:
         notes.append(f"The model has no interval: {too_few(card.held_out_images)}.")
-    if card.familiar is None:
+    if card.training_stats is None:
         notes.append(
             "Unusual images are not flagged: these weights do not say what they were trained on "
             "(`ebc evaluate` of their run adds it)."
@@ -272,12 +264,7 @@ def _notes(card: ModelInfo) -> tuple[str, ...]:
 
 
 def demo_run() -> Run:
-    """The demo's run, if it has weights.
-
-    Raises
-    ------
-    FileNotFoundError : it has none; says what to train
-    """
+    """The demo's run; FileNotFoundError, which says what to train, if it has no weights."""
     run = Run(results_root() / "runs" / make_config().name)
     if not (run.path / "model.safetensors").is_file():
         raise FileNotFoundError(

@@ -152,11 +152,7 @@ def count_files(
 
 
 def list_images(paths: Iterable[str | Path], out: Path) -> tuple[list[Item], dict[str, str], str]:
-    """The images and videos of files and folders, each once.
-
-    Parameters
-    ----------
-    out : a folder that is left out
+    """The images and videos of files and folders, each once; what lies in ``out`` is left out.
 
     Returns
     -------
@@ -234,10 +230,10 @@ def _write_points(result: Count, path: Path, polygons: Mapping[str, Any] | None)
     features = [
         {
             "type": "Feature",
-            "geometry": {"type": "Point", "coordinates": [float(x), float(y)]},
+            "geometry": {"type": "Point", "coordinates": point},
             "properties": {"region": name} if polygons else {},
         }
-        for (x, y), name in zip(points, names, strict=True)
+        for point, name in zip(points.tolist(), names, strict=True)
     ]
     text = json.dumps({"type": "FeatureCollection", "features": features})
     write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))

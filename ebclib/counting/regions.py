@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import shapely
 import shapely.geometry
+from shapely.errors import ShapelyError
 from shapely.geometry.base import BaseGeometry
 
 from ebclib.counting.result import Count
@@ -62,12 +63,7 @@ def read_regions(source: str | Path | Mapping[str, Any]) -> dict[str, BaseGeomet
 
 
 def count_regions(result: Count, regions: Mapping[str, Any] | str | Path) -> pd.DataFrame:
-    """The people in each polygon.
-
-    Parameters
-    ----------
-    result : a counted image
-    regions : as `read_regions`
+    """The people in each polygon; regions as `read_regions` takes them.
 
     Returns
     -------
@@ -159,13 +155,7 @@ def _polygon(given: Any, what: str) -> BaseGeometry:
             polygon = shapely.geometry.shape(given)
         else:
             polygon = shapely.Polygon(np.asarray(given, dtype=np.float64))
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        shapely.errors.ShapelyError,
-    ) as problem:
+    except (ValueError, TypeError, KeyError, AttributeError, ShapelyError) as problem:
         raise ValueError(
             f"{what} is no polygon ({problem}). Three corners (x, y) or more are expected, in pixels."
         ) from problem

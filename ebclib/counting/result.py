@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,10 @@ from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
 
 from ebclib.counting.sources import Item, read
-from ebclib.data.scaling import scale_points
+from ebclib.data.prepared_split import write_array
+from ebclib.data.sample import scale_points
 from ebclib.evaluation.positions import find_positions
+from ebclib.runs import write_json, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,21 +64,15 @@ class Count:
     source: Any = field(default=None, repr=False)
 
     @property
-    def calibrated(self) -> bool:
-        """Whether there is an interval."""
-        return self.lower is not None
-
-    @property
     def edges(self) -> tuple[np.ndarray, np.ndarray]:
         """Where blocks begin and end, in original pixels: y (h + 1,) and x (w + 1,), the last at the
         image's border."""
-        lines = []
-        for blocks, counted, original in zip(
-            self.density.shape, self.counted_size, self.size, strict=True
-        ):
-            counted_px = np.minimum(np.arange(blocks + 1) * self.block_size_px, counted)
-            lines.append(counted_px * (original / counted))
-        return lines[0], lines[1]
+        sides = zip(self.density.shape, self.counted_size, self.size, strict=True)
+        y, x = (
+            np.minimum(np.arange(blocks + 1) * self.block_size_px, counted) * (original / counted)
+            for blocks, counted, original in sides
+        )
+        return y, x
 
     def points(self) -> np.ndarray:
         """Where the people are: (n, 2), x and y in original pixels, n the count rounded.
@@ -106,16 +102,12 @@ class Count:
         return overlay(self._shown(), self.density, self._covered())
 
     def plot(self, side_by_side: bool = False, axes: Any = None) -> Axes | np.ndarray:
-        """The density over the image, or beside it.
+        """The density over the image, or beside it; what was drawn on.
 
         Parameters
         ----------
         side_by_side : image left, density right
         axes : one Axes, or two side by side; None makes them
-
-        Returns
-        -------
-        what was drawn on
         """
         from ebclib.plots.overlay import plot_count, plot_count_beside
 
@@ -123,30 +115,16 @@ class Count:
         shown = self._shown()
         return draw(shown, self.density, self._covered(), self.text(), axes, self.noun[1])
 
-    def regions(self, polygons: Mapping[str, Any] | str | Path) -> pd.DataFrame:
-        """People inside polygons; see `regions.count_regions`."""
-        from ebclib.counting.regions import count_regions
-
-        return count_regions(self, polygons)
-
     def save(self, folder: str | Path, maps: bool = False) -> Path:
         """Write an overlay with count, interval and scale (PNG) and the numbers (JSON) into a folder.
 
-        Parameters
-        ----------
-        maps : write the density, too: float32 (h, w), .npy
-
-        Returns
-        -------
-        the PNG; the others lie beside it; each is whole or not there
+        With ``maps`` the density, too: float32 (h, w), .npy. Gives the PNG; the others lie beside it.
         """
-        from ebclib.runs import write_json, write_whole
-
         path = Path(folder) / f"{self.name}.png"
         write_whole(path, lambda part: self._captioned().save(part, "PNG"))
         write_json(path.with_suffix(".json"), self.to_dict())
         if maps:
-            write_whole(path.with_suffix(".npy"), self._write_density)
+            write_array(path.with_suffix(".npy"), self.density)
         return path
 
     def to_dict(self) -> dict[str, Any]:
@@ -157,7 +135,7 @@ class Count:
             "count": round(self.count, 3),
             "lower": None if self.lower is None else round(self.lower, 3),
             "upper": None if self.upper is None else round(self.upper, 3),
-            "calibrated": self.calibrated,
+            "calibrated": self.lower is not None,
             "flags": list(self.flags),
             "notes": list(self.notes),
             "noun": list(self.noun),
@@ -171,7 +149,7 @@ class Count:
     def text(self) -> str:
         """Count and interval in words."""
         said = f"{self.count:.0f} {self.noun[round(self.count) != 1]}"
-        if not self.calibrated:
+        if self.lower is None:
             return f"{said} (no interval)"
         return f"{said} (90 %: {self.lower:.0f} to {self.upper:.0f})"
 
@@ -225,10 +203,6 @@ class Count:
         """How many blocks, in parts of one, the image is high and wide."""
         height, width = self.counted_size
         return height / self.block_size_px, width / self.block_size_px
-
-    def _write_density(self, part: Path) -> None:
-        with part.open("wb") as file:
-            np.save(file, self.density)
 
 
 COLUMNS = ("image", "count", "lower", "upper", "height", "width", "flags", "notes", "model")

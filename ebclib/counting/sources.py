@@ -14,9 +14,8 @@ import numpy as np
 from PIL import Image
 
 from ebclib.data import Sample
-from ebclib.data.images import SUFFIXES, decode_scaled
-from ebclib.data.sample import natural
-from ebclib.data.scaling import prepared_size
+from ebclib.data.images import SUFFIXES, decode, prepared_size
+from ebclib.data.sample import files_below, natural
 
 RAW = {".cr2", ".cr3", ".nef", ".nrw", ".arw", ".dng", ".orf", ".rw2", ".raf", ".pef", ".srw"}
 """Raw photographs. Pillow takes some for TIFF files and finds their thumbnails."""
@@ -35,21 +34,14 @@ class Item:
 
 @dataclass(frozen=True)
 class SourceImage:
-    """An image as it is counted.
-
-    Attributes
-    ----------
-    pixels : uint8 (H, W, 3), RGB, upright, at the size to count
-    size : (H, W) of the original, upright
-    notes : remarks on how it was read
-    traits : what `familiarity.traits` finds in it, where that is asked for
-    """
+    """An image as it is counted."""
 
     item: Item
-    pixels: np.ndarray
-    size: tuple[int, int]
-    notes: tuple[str, ...] = ()
-    traits: Mapping[str, float] = field(default_factory=dict)
+    pixels: np.ndarray  # uint8 (H, W, 3), RGB, upright, at the size to count
+    size: tuple[int, int]  # (H, W) of the original, upright
+    notes: tuple[str, ...] = ()  # remarks on how it was read
+    # what `statistics.image_stats` finds in it, where that is asked for
+    stats: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -69,10 +61,7 @@ class Failure:
 
 
 def is_one(given: object) -> bool:
-    """Whether ``given`` is a single image, and not a folder or a sequence of them.
-
-    A path that is no folder is one file, be it there or not.
-    """
+    """Whether ``given`` is a single image; a path that is no folder is one file, be it there or not."""
     if isinstance(given, str | Path):
         return not Path(given).is_dir()
     if hasattr(given, "ndim"):
@@ -81,11 +70,9 @@ def is_one(given: object) -> bool:
 
 
 def items(given: object) -> Iterator[Item]:
-    """The images in what is given, in order, each with a name; nothing is read yet.
+    """The images in what is given, in order, each with a name; ValueError if it holds none.
 
-    Raises
-    ------
-    ValueError : something that holds no images
+    Nothing is read yet.
     """
     if is_one(given):
         return iter([_item(given, 0)])
@@ -146,28 +133,14 @@ def images_below(
     others : further endings, in lower case
     """
     endings = SUFFIXES | RAW | HEIF | set(others)
-    found, seen = [], set()
-    skip = skip.resolve() if skip else None
 
     def unlisted(problem: OSError) -> None:
         if problems is None:
             raise problem
         problems.append(problem)
 
-    for place, folders, files in os.walk(folder, onerror=unlisted, followlinks=True):
-        here = os.stat(place)
-        known = (here.st_dev, here.st_ino) in seen
-        if known or (skip is not None and Path(place).resolve() == skip):
-            folders.clear()  # a link to a folder above, or one already walked
-            continue
-        seen.add((here.st_dev, here.st_ino))
-        folders[:] = sorted((name for name in folders if name[0] != "."), key=natural)
-        found += [
-            Path(place, name)
-            for name in files
-            if name[0] != "." and os.path.splitext(name)[1].lower() in endings
-        ]
-    return sorted(found, key=natural)
+    found = files_below(folder, skip, unlisted)
+    return sorted((path for path in found if path.suffix.lower() in endings), key=natural)
 
 
 def read(item: Item, least_side: int = 1, longest_side: int | None = None) -> SourceImage:
@@ -175,15 +148,15 @@ def read(item: Item, least_side: int = 1, longest_side: int | None = None) -> So
 
     Parameters
     ----------
-    least_side, longest_side : as `datasets.scaling.prepared_size`
+    least_side, longest_side : as `images.prepared_size`
 
     Raises
     ------
     ValueError : no image; its name and what is wrong are said
     OSError : a file that is not there, or must not be read
     """
-    source, size_of = item.source, partial(prepared_size, least_side=least_side)
-    size_of = partial(size_of, longest_side=longest_side)
+    source = item.source
+    size_of = partial(prepared_size, least_side=least_side, longest_side=longest_side)
     if isinstance(source, Path):
         try:
             source = source.read_bytes()
@@ -193,18 +166,13 @@ def read(item: Item, least_side: int = 1, longest_side: int | None = None) -> So
         _need_reader(source, item.name)
     elif not isinstance(source, Image.Image):
         source = _image(source, item.name)
-    scaled = decode_scaled(source, item.name, size_of)
+    scaled = decode(source, item.name, size_of)
     notes = ("The first of its frames was counted.",) if scaled.is_first else ()
     return SourceImage(item, scaled.pixels, scaled.size, notes)
 
 
 def _need_reader(data: bytes, name: str) -> None:
-    """See that Pillow reads the whole image, or have it taught to.
-
-    Raises
-    ------
-    ValueError : a raw photograph, or a HEIC without the package that reads it
-    """
+    """ValueError for a raw photograph, or a HEIC without the package that reads it; taught with it."""
     if os.path.splitext(name)[1].lower() in RAW:
         raise ValueError(f"{name}: a raw photograph. Develop it into a JPEG or PNG file first.")
     if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypheim", b"ftypheis"):
@@ -229,18 +197,11 @@ def _image(values: Any, name: str) -> Image.Image:
         inside = np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1
         array = np.rint(array * 255).astype(np.uint8) if inside else None
     if array is None or array.dtype != np.uint8:
+        kind = type(values).__name__
+        if hasattr(values, "shape"):
+            kind = f"an array {tuple(values.shape)} of {values.dtype}"
         raise ValueError(
-            f"{name}: {_kind(values)} is no image. An array (H, W, 3) of uint8, or of floats between "
+            f"{name}: {kind} is no image. An array (H, W, 3) of uint8, or of floats between "
             "0 and 1, is expected; (H, W) for grey."
         )
     return Image.fromarray(np.ascontiguousarray(array))
-
-
-def _kind(values: Any) -> str:
-    shape, kind = getattr(values, "shape", None), getattr(values, "dtype", type(values).__name__)
-    return f"an array {tuple(shape)} of {kind}" if shape is not None else f"{kind}"
-
-
-def is_sequence(given: object) -> bool:
-    """Whether its images stay in memory anyway, so that results may refer to them."""
-    return isinstance(given, Sequence | np.ndarray)

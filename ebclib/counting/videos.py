@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -19,25 +19,12 @@ import pandas as pd
 if TYPE_CHECKING:
     from av import VideoFrame
 
+    from ebclib.counting.counter import CrowdCounter
+
 VIDEOS = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".avi", ".webm", ".mpg", ".mpeg", ".mts"})
 """Endings of files that are taken for videos, in lower case."""
 
 COLUMNS = ("seconds", "count", "lower", "upper")
-
-
-class Counted(Protocol):
-    """What a counter says of one image: people, and the ends of their interval (None: no interval)."""
-
-    count: float
-    lower: float | None
-    upper: float | None
-
-
-class CountsImages(Protocol):
-    """Whatever counts the people of one image, uint8 (H, W, 3)."""
-
-    def count(self, image: np.ndarray, /) -> Counted:
-        """The people of one image."""
 
 
 def frames(path: str | Path, every_s: float = 1.0) -> Iterator[tuple[float, np.ndarray]]:
@@ -111,33 +98,23 @@ def _upright(frame: VideoFrame) -> np.ndarray:
 
 
 def count_video(
-    counter: CountsImages,
+    counter: CrowdCounter,
     path: str | Path,
     out: str | Path,
     every_s: float = 1.0,
     progress: bool = True,
     what: str = "people",
 ) -> pd.DataFrame:
-    """Count a video's frames one after the other, and draw the counts over time.
+    """Count a video's frames one after the other, draw the counts over time, and give the rows.
 
     Rows are written as they come, to ``out`` with `.part` behind it, which becomes ``out`` when the
     video has ended; beside it lies the chart, as PDF and PNG. No image is kept.
 
     Parameters
     ----------
-    counter : anything whose ``count(image)`` has ``count``, ``lower`` and ``upper``
-    path, every_s : as in `frames`
+    path, every_s : as in `frames`, which says what is raised
     out : the CSV; columns seconds, count, lower, upper (the last two empty without intervals)
-    progress : show a progress bar
     what : is counted, for the chart's axis
-
-    Returns
-    -------
-    the rows
-
-    Raises
-    ------
-    FileNotFoundError, ValueError : as `frames`; rows counted before stay in the `.part` file
     """
     from tqdm.auto import tqdm
 
@@ -153,8 +130,10 @@ def count_video(
         file.flush()
         for seconds, image in bar:
             said = counter.count(image)
-            rows.append((seconds, *map(_number, (said.count, said.lower, said.upper))))
-            writer.writerow([_short(value) for value in rows[-1]])
+            ends = (math.nan if end is None else end for end in (said.lower, said.upper))
+            rows.append((seconds, said.count, *ends))
+            # nothing for an interval that is not there or reaches everywhere
+            writer.writerow([f"{v:.6g}" if math.isfinite(v) else "" for v in rows[-1]])
             file.flush()
         os.fsync(file.fileno())
     part.replace(out)
@@ -175,12 +154,3 @@ def _draw(counts: pd.DataFrame, out: Path, what: str) -> None:
         for kind in (".pdf", ".png"):
             figure.savefig(out.with_suffix(kind))
         plt.close(figure)
-
-
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)
-
-
-def _short(value: float) -> str:
-    """Six digits; nothing for an interval that is not there or reaches everywhere."""
-    return f"{value:.6g}" if math.isfinite(value) else ""

@@ -9,12 +9,10 @@ opens that. A split is a sequence of `Sample` (image, points, name).
 """
 
 from ebclib.data.catalogue import DATASETS, EVERY, Dataset
-from ebclib.data.duplicates import shared_images
-from ebclib.data.holdout import hold_out
 from ebclib.data.preparation import prepare, prepared
-from ebclib.data.prepared_split import PreparedSplit
+from ebclib.data.prepared_split import PreparedSplit, hold_out
 from ebclib.data.reading import describe, locate, read
-from ebclib.data.report import format_report
+from ebclib.data.report import format_report, shared_images
 from ebclib.data.sample import ReadSplit, Sample
 
 __all__ = [

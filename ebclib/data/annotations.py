@@ -1,15 +1,21 @@
-"""The points of one image from one file: .mat, .csv, .json, .txt."""
+"""Points from files: of one image (.mat, .csv, .json, .txt), or a listing of many (CSV, JSON, COCO).
+
+What a file holds that cannot be points is a ValueError that names the file, and in it the line, column,
+item or point.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import numpy as np
 import scipy.io
@@ -17,39 +23,24 @@ import scipy.io
 MAT_KEYS = ("image_info", "annPoints", "points")
 """Variables that hold points in a .mat: ShanghaiTech's; UCF-QNRF's and NWPU's; anybody's own."""
 
+IMAGE_COLUMNS = ("image", "file", "filename", "file_name", "picture", "name")
+"""What a listing's column with the image's file may be called, in whatever case."""
+
 _SIDES = (("width", "height"), ("w", "h"))
 """What the sides of a box may be called beside x and y."""
 
 
-def read_mat(path: Path, keys: Sequence[str] = MAT_KEYS) -> np.ndarray:
-    """Points (N, 2) of a MATLAB file: an N x 2 matrix under one of ``keys``.
+def read_mat(path: Path) -> np.ndarray:
+    """Points (N, 2) of a MATLAB file; see `mat_variable`."""
+    return mat_variable(path)[1]
 
-    ShanghaiTech nests it, `image_info[0][0][0][0][0]` (a struct with the field `location`). Where
-    ``keys`` are `MAT_KEYS`, a file's only N x 2 matrix is taken under any name.
 
-    Raises
-    ------
-    ValueError : none of the keys, another shape, not finite, or no .mat that scipy reads
+def mat_variable(path: Path) -> tuple[str, np.ndarray]:
+    """The variable of a MATLAB file that holds points, and these (N, 2).
+
+    It is one of `MAT_KEYS`, or else the file's only N x 2 matrix. ShanghaiTech nests it,
+    `image_info[0][0][0][0][0]` (a struct with the field `location`).
     """
-    content = _mat(path, keys)
-    key = _key_of(content, path, keys)
-    if key is not None:
-        return _finite(_matrix(content[key], path, key), path)
-    raise ValueError(
-        f"{path}: a .mat of another kind. It has {', '.join(map(repr, content)) or 'no variables'}; "
-        f"expected is {_either(keys)}, an N x 2 matrix of x and y in pixels."
-    )
-
-
-def mat_key(path: Path) -> str | None:
-    """The variable that `read_mat` takes the points from; None where it takes none, or cannot."""
-    with contextlib.suppress(ValueError):
-        return _key_of(_mat(path, MAT_KEYS), path, MAT_KEYS)
-    return None
-
-
-def _mat(path: Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
-    """The variables of a MATLAB file."""
     data = path.read_bytes()
     try:
         content = scipy.io.loadmat(io.BytesIO(data))
@@ -59,61 +50,39 @@ def _mat(path: Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
             "`save(name, 'points', '-v7')`."
         ) from problem
     except Exception as problem:  # scipy has many ways to trip over a file that is no .mat
-        raise ValueError(
-            f"{path}: not a .mat file, or a damaged one ({problem}). Expected is a MATLAB "
-            f"file with the variable {_either(keys)}."
-        ) from problem
-    return {key: value for key, value in content.items() if not key.startswith("__")}
-
-
-def _key_of(content: dict[str, np.ndarray], path: Path, keys: Sequence[str]) -> str | None:
-    """The first of ``keys`` that is there; of our own `MAT_KEYS` else the only N x 2 matrix."""
-    for key in keys:
-        if key in content:
-            return key
-    if tuple(keys) != MAT_KEYS:
-        return None
-    sizes = {}
-    for key, value in content.items():
-        with contextlib.suppress(ValueError):
-            sizes[key] = len(_matrix(value, path, key))
-    alike = [key for key in sizes if sizes[key]] or list(sizes)
-    return alike[0] if len(alike) == 1 else None
-
-
-def _either(keys: Sequence[str]) -> str:
-    return " or ".join(map(repr, keys))
+        raise ValueError(f"{path}: not a .mat file, or a damaged one ({problem}).") from problem
+    content = {key: value for key, value in content.items() if not key.startswith("__")}
+    key = next((key for key in MAT_KEYS if key in content), None)
+    if key is None:
+        sizes = {}
+        for name, value in content.items():
+            with suppress(ValueError):
+                sizes[name] = len(_matrix(value, path, name))
+        alike = [name for name in sizes if sizes[name]] or list(sizes)
+        if len(alike) != 1:
+            raise ValueError(
+                f"{path}: a .mat of another kind. It has {_quoted(content) or 'no variables'}; "
+                f"expected is {_quoted(MAT_KEYS, ' or ')}, an N x 2 matrix of x and y in pixels."
+            )
+        key = alike[0]
+    return key, _finite(_matrix(content[key], path, key), path)
 
 
 def read_jhu(path: Path) -> np.ndarray:
-    """Points (N, 2) of JHU-Crowd++: a head a line, ``x y w h o b`` (x and y its centre).
-
-    Raises
-    ------
-    ValueError : a line that is not numbers, or too short; file and line are named
-    """
+    """Points (N, 2) of JHU-Crowd++: a head a line, ``x y w h o b`` (x and y its centre)."""
     points = []
     for number, line in enumerate(_text(path).splitlines(), start=1):
-        fields = line.split()
-        if not fields:
+        if not line.strip():
             continue
-        if len(fields) < 2:
-            raise ValueError(f"{path}, line {number}: {line!r}; expected is `x y w h o b`.")
-        pair = zip(("x", "y"), fields, strict=False)
-        points.append(
-            [_number(value, f"{path}, line {number}, column {name}") for name, value in pair]
-        )
+        x, y, *_ = [*line.split(), "", ""]
+        where = f"{path}, line {number}, column"
+        points.append([_number(x, f"{where} x"), _number(y, f"{where} y")])
     return as_points(points, path)
 
 
 def read_csv(path: Path) -> np.ndarray:
-    """Points (N, 2) of a CSV file of one image, with the columns x and y (others are ignored).
-
-    Raises
-    ------
-    ValueError : a column missing, text in a number, or boxes; file, line and column are named
-    """
-    return as_points([[x, y] for _, x, y in csv_rows(path, ()) if x is not None], path)
+    """Points (N, 2) of a CSV file of one image, with the columns x and y (others are ignored)."""
+    return as_points([[x, y] for _, x, y in _csv_rows(path) if x is not None], path)
 
 
 def read_json(path: Path, category: str | None = None) -> np.ndarray:
@@ -125,12 +94,7 @@ def read_json(path: Path, category: str | None = None) -> np.ndarray:
 
     Parameters
     ----------
-    path : the file
     category : labelme: count the shapes of this label alone
-
-    Raises
-    ------
-    ValueError : not JSON, or of another shape; the file is named
     """
     content = load_json(path)
     if isinstance(content, dict) and isinstance(content.get("shapes"), list):
@@ -143,93 +107,33 @@ def read_json(path: Path, category: str | None = None) -> np.ndarray:
     return json_points(content, path)
 
 
-def _labelme(shapes: list[Any], path: Path, category: str | None) -> list[Any]:
-    """One point for each of labelme's shapes of a category."""
-    try:
-        labels = sorted({str(shape["label"]) for shape in shapes})
-        if category is None and len(labels) > 1:
-            raise ValueError(
-                f"{path}: objects of {len(labels)} labels ({', '.join(labels)}). Say which to count "
-                "in `dataset.yaml`: `category: name`."
-            )
-        points = []
-        for number, shape in enumerate(shapes, start=1):
-            kind, corners = shape["shape_type"], shape["points"]
-            if category not in (None, shape["label"]):
-                continue
-            if kind not in ("point", "circle", "rectangle"):
-                raise ValueError(
-                    f"{path}, shape {number}: a {kind}; points, circles and rectangles are counted."
-                )
-            points.append(np.mean(corners, axis=0).tolist() if kind == "rectangle" else corners[0])
-    except (KeyError, TypeError, IndexError) as problem:
-        raise ValueError(
-            f"{path}: labelme's, but a shape lacks {problem} or is of another kind."
-        ) from problem
-    return points
+class Listing(NamedTuple):
+    """Points by the image's name as the file has it, each (N, 2), and remarks made on the way."""
+
+    points: dict[str, np.ndarray]
+    notes: list[str]
 
 
-def _is_drawn(box: Any) -> bool:
-    return isinstance(box, dict) and {"sx", "sy", "ex", "ey"} <= box.keys()
-
-
-def _middle(box: dict[str, Any]) -> dict[str, Any]:
-    """The middle of one of CCLabeler's boxes as a point; the box itself, to be named, if it has none."""
-    if not all(type(box[key]) in (int, float) for key in ("sx", "sy", "ex", "ey")):
-        return box
-    return {"x": (box["sx"] + box["ex"]) / 2, "y": (box["sy"] + box["ey"]) / 2}
-
-
-def csv_rows(path: Path, names: Sequence[str]) -> Iterator[tuple[str, float | None, float | None]]:
-    """(image, x, y) of each row of a CSV file; x and y are None where a row leaves both empty.
+def read_listing(path: Path, category: str | None = None) -> Listing:
+    """The points of every image that a CSV or JSON file lists.
 
     Parameters
     ----------
-    path : UTF-8 text; commas, semicolons or tabs; the first line names the columns
-    names : what the image's column may be called; empty: no such column is looked for
-
-    Raises
-    ------
-    ValueError : a column missing, a row cut short, or text in a number
+    path : CSV with the columns image, x, y (a row ``name,,`` lists an image of nobody); JSON
+        ``{"name": [[x, y], …]}`` or ``[{"image": "name", "points": [[x, y], …]}]``; COCO; an
+        export of Label Studio as JSON or JSON-MIN
+    category : count this category's objects alone (COCO, Label Studio)
     """
-    lines = _text(path).splitlines()
-    header = next((line for line in lines if line.strip()), "")
-    delimiter = next((mark for mark in ",;\t" if mark in header), ",")
-    reader = csv.reader(lines, delimiter=delimiter)
-    columns = [name.strip().lower() for name in next((row for row in reader if row), [])]
-    places = [_column(path, columns, ("x",)), _column(path, columns, ("y",))]
-    image_at = _column(path, columns, names) if names else None
-    sides = next(
-        ([columns.index(n) for n in pair] for pair in _SIDES if {*pair} <= {*columns}), None
-    )
-    boxes = []
-    for row in reader:
-        if not any(cell.strip() for cell in row):
-            continue
-        where = f"{path}, line {reader.line_num}"
-        if len(row) <= max(*places, image_at or 0):
-            raise ValueError(f"{where}: {len(row)} columns; expected are {', '.join(columns)}.")
-        cells = [row[at].strip() for at in places]
-        image = row[image_at].strip() if image_at is not None else ""
-        if not any(cells):
-            yield image, None, None
-            continue
-        x, y = (_number(cell, f"{where}, column {n}") for cell, n in zip(cells, "xy", strict=True))
-        if sides and len(row) > max(sides) and all(row[at].strip() for at in sides):
-            boxes.append((x, y, *(_number(row[at], f"{where}, {columns[at]}") for at in sides)))
-        yield image, x, y
-    _refuse_boxes(boxes, path)
-
-
-def _refuse_boxes(boxes: Sequence[tuple[float, ...]], where: Path | str) -> None:
-    """ValueError if (x, y, width, height) are boxes, and not points with the size of their image."""
-    beyond = sum(x > width or y > height for x, y, width, height in boxes)
-    if beyond > len(boxes) / 10:
-        raise ValueError(
-            f"{where}: x and y stand beside width and height, so they are corners of boxes, or their "
-            "middles. If corners, write x + width / 2 and y + height / 2 for them; then, or if they "
-            "are middles, leave width and height out."
-        )
+    if path.suffix.lower() == ".csv":
+        return Listing(_listed_csv(path), [])
+    content = load_json(path)
+    if isinstance(content, dict) and {"images", "annotations"} <= set(content):
+        with _entries_of("COCO", path):
+            return _coco(content, path, category)
+    if isinstance(content, list) and '"original_width"' in path.read_text(encoding="utf-8-sig"):
+        with _entries_of("Label Studio's", path, "a task"):
+            content = _label_studio(content, path, category)
+    return Listing(_listed_json(content, path), [])
 
 
 def load_json(path: Path) -> Any:
@@ -246,48 +150,36 @@ def json_points(items: Any, where: Path | str) -> np.ndarray:
     """Points (N, 2) of a parsed list of ``[x, y]`` or ``{"x": x, "y": y}``.
 
     Label Studio's have percents, and "original_width" and "original_height": they are converted, and a
-    rectangle ("height" beside) counts by its middle.
-
-    Raises
-    ------
-    ValueError : anything else, or boxes; ``where`` and the point's number are named
+    rectangle ("height" beside) counts by its middle. ``where`` is named in errors.
     """
     if not isinstance(items, list):
-        raise ValueError(f"{where}: a list of points [[x, y], …] is expected, not {_kind(items)}.")
+        kind = (
+            f"an object with the keys {_quoted(list(items)[:6])}" if isinstance(items, dict) else ""
+        )
+        raise ValueError(
+            f"{where}: a list of points [[x, y], …] is expected, not {kind or f'{items!r:.60}'}."
+        )
     points, boxes = [], []
     for number, item in enumerate(items, start=1):
         pair = [item.get("x"), item.get("y")] if isinstance(item, dict) else item
-        numbers = isinstance(pair, list) and len(pair) == 2
-        if not numbers or not all(type(value) in (int, float) for value in pair):
+        if not isinstance(pair, list) or len(pair) != 2 or not _are_numbers(pair):
             raise ValueError(f"{where}, point {number}: {item!r}; expected is [x, y], two numbers.")
         if isinstance(item, dict) and "original_width" in item:
-            pair = _label_studio_point(item, f"{where}, point {number}")
+            with _entries_of("Label Studio's", f"{where}, point {number}", f"{item!r:.80}"):
+                pair = _in_pixels(item)
         elif isinstance(item, dict):
-            sides = next((s for s in _SIDES if {*s} <= item.keys()), ())
-            if sides and all(type(item[key]) in (int, float) for key in sides):
-                boxes.append((*pair, *(item[key] for key in sides)))
+            sides = next(([item[key] for key in s] for s in _SIDES if {*s} <= item.keys()), [])
+            if sides and _are_numbers(sides):
+                boxes.append((*pair, *sides))
         points.append(pair)
     _refuse_boxes(boxes, where)
     return as_points(points, where)
 
 
-def _label_studio_point(item: dict[str, Any], where: str) -> list[float]:
-    """x and y in pixels of one of Label Studio's points, or of the middle of a rectangle."""
-    try:
-        sides = [item["original_width"], item["original_height"]]
-        half = [item["width"] / 2, item["height"] / 2] if "height" in item else [0, 0]
-        start = [item["x"], item["y"]]
-        return [(at + h) * side / 100 for at, h, side in zip(start, half, sides, strict=True)]
-    except (KeyError, TypeError) as problem:
-        raise ValueError(f"{where}: {item!r:.80} lacks {problem} of Label Studio.") from problem
-
-
 def as_points(values: Any, where: Path | str) -> np.ndarray:
     """``values`` as float64 (N, 2); ValueError naming the first that is not finite."""
     points = np.asarray(values, dtype=np.float64)
-    if points.size == 0:
-        return np.empty((0, 2))
-    return _finite(points, where)
+    return _finite(points, where) if points.size else np.empty((0, 2))
 
 
 def _finite(points: np.ndarray, where: Path | str) -> np.ndarray:
@@ -304,14 +196,10 @@ def _finite(points: np.ndarray, where: Path | str) -> np.ndarray:
 
 def _matrix(value: np.ndarray, path: Path, key: str) -> np.ndarray:
     """The numeric N x 2 matrix inside nested MATLAB cells and structs."""
-    while value.dtype.names or value.dtype == object:
-        if value.dtype.names:
-            field = "location" if "location" in value.dtype.names else value.dtype.names[0]
-            value = value[field]
-        elif value.size == 1:
-            value = np.asarray(value.item())
-        else:
-            break
+    while value.dtype.names or (value.dtype == object and value.size == 1):
+        names = value.dtype.names
+        key_in = names and ("location" if "location" in names else names[0])
+        value = value[key_in] if names else np.asarray(value.item())
     if value.size == 0 and value.dtype != object:
         return np.empty((0, 2))
     if value.ndim != 2 or value.shape[1] != 2 or not np.issubdtype(value.dtype, np.number):
@@ -320,6 +208,248 @@ def _matrix(value: np.ndarray, path: Path, key: str) -> np.ndarray:
             "matrix of numbers, x and y in pixels."
         )
     return value.astype(np.float64)
+
+
+def _csv_rows(
+    path: Path, names: Sequence[str] = ()
+) -> Iterator[tuple[str, float | None, float | None]]:
+    """(image, x, y) of each row of a CSV file; x and y are None where a row leaves both empty.
+
+    Parameters
+    ----------
+    path : UTF-8 text; commas, semicolons or tabs; the first line names the columns
+    names : what the image's column may be called; empty: no such column is looked for
+    """
+    lines = _text(path).splitlines()
+    header = next((line for line in lines if line.strip()), "")
+    reader = csv.reader(lines, delimiter=next((mark for mark in ",;\t" if mark in header), ","))
+    columns = [name.strip().lower() for name in next((row for row in reader if row), [])]
+    at_xy = [_column(path, columns, name) for name in "xy"]
+    at_image = _column(path, columns, *names) if names else None
+    at_sides = next(([columns.index(n) for n in s] for s in _SIDES if {*s} <= {*columns}), [])
+    boxes = []
+    for row in reader:
+        cells = [cell.strip() for cell in row]
+        if not any(cells):
+            continue
+        where = f"{path}, line {reader.line_num}"
+        if len(cells) <= max(*at_xy, at_image or 0):
+            raise ValueError(f"{where}: {len(row)} columns; expected are {', '.join(columns)}.")
+        image = cells[at_image] if at_image is not None else ""
+        if not any(cells[at] for at in at_xy):
+            yield image, None, None
+            continue
+        x, y = (_number(cells[at], f"{where}, column {columns[at]}") for at in at_xy)
+        if at_sides and len(cells) > max(at_sides) and all(cells[at] for at in at_sides):
+            sides = (_number(cells[at], f"{where}, column {columns[at]}") for at in at_sides)
+            boxes.append((x, y, *sides))
+        yield image, x, y
+    _refuse_boxes(boxes, path)
+
+
+def _refuse_boxes(boxes: Sequence[tuple[float, ...]], where: Path | str) -> None:
+    """ValueError if (x, y, width, height) are boxes, and not points with the size of their image."""
+    beyond = sum(x > width or y > height for x, y, width, height in boxes)
+    if beyond > len(boxes) / 10:
+        raise ValueError(
+            f"{where}: x and y stand beside width and height, so they are corners of boxes, or their "
+            "middles. If corners, write x + width / 2 and y + height / 2 for them; then, or if they "
+            "are middles, leave width and height out."
+        )
+
+
+def _listed_csv(path: Path) -> dict[str, np.ndarray]:
+    rows: dict[str, list[list[float]]] = {}
+    for number, (image, x, y) in enumerate(_csv_rows(path, IMAGE_COLUMNS), start=1):
+        if not image:
+            raise ValueError(f"{path}, row {number}: the image's name is empty.")
+        rows.setdefault(image, []).extend([] if x is None else [[x, y]])
+    return {image: as_points(points, path) for image, points in rows.items()}
+
+
+def _listed_json(content: Any, path: Path) -> dict[str, np.ndarray]:
+    if isinstance(content, list):
+        listed = {}
+        for number, item in enumerate(content, start=1):
+            image = item.get("image") if isinstance(item, dict) else None
+            if not isinstance(image, str) or "points" not in item:
+                raise ValueError(
+                    f"{path}, item {number}: {item!r:.80}; expected is "
+                    '{"image": "name.jpg", "points": [[x, y], …]}.'
+                )
+            if image in listed:
+                raise ValueError(f"{path}, item {number}: {image!r} is listed twice.")
+            listed[image] = item["points"]
+        content = listed
+    if not isinstance(content, dict):
+        raise ValueError(f'{path}: expected is {{"name.jpg": [[x, y], …], …}}, or COCO.')
+    return {image: json_points(points, f"{path}, {image!r}") for image, points in content.items()}
+
+
+def _labelme(shapes: list[Any], path: Path, category: str | None) -> list[Any]:
+    """One point for each of labelme's shapes of a category."""
+    points = []
+    with _entries_of("labelme's", path, "a shape"):
+        if category is None:
+            _refuse_several({str(shape["label"]) for shape in shapes}, path)
+        for number, shape in enumerate(shapes, start=1):
+            kind, corners = shape["shape_type"], shape["points"]
+            if category not in (None, shape["label"]):
+                continue
+            if kind not in ("point", "circle", "rectangle"):
+                raise ValueError(
+                    f"{path}, shape {number}: a {kind}; points, circles and rectangles are counted."
+                )
+            points.append(np.mean(corners, axis=0).tolist() if kind == "rectangle" else corners[0])
+    return points
+
+
+def _is_drawn(box: Any) -> bool:
+    return isinstance(box, dict) and {"sx", "sy", "ex", "ey"} <= box.keys()
+
+
+def _middle(box: dict[str, Any]) -> dict[str, Any]:
+    """The middle of one of CCLabeler's boxes as a point; the box itself, to be named, if it has none."""
+    if not _are_numbers([box[key] for key in ("sx", "sy", "ex", "ey")]):
+        return box
+    return {"x": (box["sx"] + box["ex"]) / 2, "y": (box["sy"] + box["ey"]) / 2}
+
+
+def _label_studio(tasks: list[Any], path: Path, category: str | None) -> list[dict[str, Any]]:
+    """Tasks of Label Studio as ``{"image": name, "points": [...]}``; of several results the first."""
+    listed, labels = [], set()
+    for task in tasks:
+        fields = task.get("data", task)
+        image = next(v for k, v in fields.items() if k in ("image", "img") or _is_image(v))
+        if "annotations" in task:  # JSON
+            done = [part["result"] for part in task["annotations"][:1]]
+            items = [{**item, **item["value"]} for part in done for item in part]
+        else:  # JSON-MIN: a list for each control, called as somebody called it
+            lists = [value for value in task.values() if isinstance(value, list)]
+            items = [item for part in lists for item in part if isinstance(item, dict)]
+        items = [item for item in items if "x" in item and "original_width" in item]
+        labels.update(*map(_labels_of, items))
+        points = [item for item in items if category in (None, *_labels_of(item))]
+        name = unquote(str(image)).split("?d=")[-1].rsplit("/", 1)[-1]
+        listed.append({"image": re.sub("^[0-9a-f]{8}-", "", name), "points": points})
+    _choose_category(labels, category, path)
+    return listed
+
+
+def _is_image(value: Any) -> bool:
+    return isinstance(value, str) and bool(re.search(r"\.(jpe?g|png|tiff?|webp|bmp)$", value, re.I))
+
+
+def _labels_of(item: Mapping[str, Any]) -> list[str]:
+    return next((item[key] for key in ("keypointlabels", "rectanglelabels") if key in item), [])
+
+
+def _in_pixels(item: dict[str, Any]) -> list[float]:
+    """x and y in pixels of one of Label Studio's points, or of the middle of a rectangle."""
+    sides = [item["original_width"], item["original_height"]]
+    half = [item["width"] / 2, item["height"] / 2] if "height" in item else [0, 0]
+    start = [item["x"], item["y"]]
+    return [(at + h) * side / 100 for at, h, side in zip(start, half, sides, strict=True)]
+
+
+def _coco(content: dict[str, Any], path: Path, category: str | None) -> Listing:
+    """COCO: an annotation is one object; its point is a keypoint, or the middle of its box."""
+    notes, categories = [], content.get("categories", [])
+    files = {image["id"]: image["file_name"] for image in content["images"]}
+    names = {row["id"]: row["name"] for row in categories}
+    items = content["annotations"]
+    if category is not None:
+        _choose_category(names.values(), category, path)
+        items = [item for item in items if names.get(item["category_id"]) == category]
+    used = {item.get("category_id") for item in items}
+    _refuse_several({str(names.get(number, number)) for number in used}, path)
+    crowds = sum(bool(item.get("iscrowd")) for item in items)
+    if crowds:
+        items = [item for item in items if not item.get("iscrowd")]
+        notes.append(f"{path.name}: {crowds} regions marked iscrowd are not counted")
+    dots = _are_dots([_keypoints(item) for item in items], categories)
+    points: dict[str, list[list[float]]] = {name: [] for name in files.values()}
+    nowhere = []
+    for number, item in enumerate(items, start=1):
+        where = item.get("id", number)
+        if item["image_id"] not in files:
+            raise ValueError(
+                f"{path}, annotation {where}: no image has the id {item['image_id']!r}."
+            )
+        found = _coco_points(item, dots)
+        points[files[item["image_id"]]] += found
+        nowhere += [] if found else [str(where)]
+    if nowhere:
+        raise ValueError(
+            f"{path}, annotation {', '.join(nowhere[:2])}: neither a labelled keypoint nor "
+            f"a box [left, top, width, height] ({len(nowhere)} such annotations). An empty box at "
+            "(0, 0) is no place: mark the object, or remove the annotation."
+        )
+    if dots:
+        notes.append(
+            f"{path.name}: its {len(items)} annotations hold several keypoints each that are no "
+            "skeleton (their number varies, or has no names): every one is counted, "
+            f"{sum(map(len, points.values()))} in all"
+        )
+    return Listing({name: as_points(part, path) for name, part in points.items()}, notes)
+
+
+def _keypoints(item: Mapping[str, Any]) -> np.ndarray:
+    """Keypoints (K, 3) of an annotation: x, y and whether it is labelled (above 0)."""
+    given = item.get("keypoints") or []
+    return np.array(given[: len(given) // 3 * 3], dtype=np.float64).reshape(-1, 3)
+
+
+def _are_dots(keypoints: Sequence[np.ndarray], categories: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether keypoints are objects each, and not the joints of one.
+
+    A skeleton has one number of joints, most often with names, and some that are not seen.
+    """
+    numbers = {len(part) for part in keypoints if len(part)}
+    if max(numbers, default=0) < 2:
+        return False
+    named = numbers <= {len(row.get("keypoints") or []) for row in categories}
+    all_seen = all((part[:, 2] > 0).all() for part in keypoints)
+    return len(numbers) > 1 or (not named and all_seen)
+
+
+def _coco_points(item: Mapping[str, Any], dots: bool) -> list[list[float]]:
+    """All labelled keypoints, or the first (of a person, the nose), else the middle of the box."""
+    keypoints = _keypoints(item)
+    seen = keypoints[keypoints[:, 2] > 0, :2].tolist()
+    if seen:
+        return seen if dots else seen[:1]
+    box = [float(value) for value in item.get("bbox") or []]
+    if len(box) != 4 or not any(box):
+        return []
+    return [[box[0] + box[2] / 2, box[1] + box[3] / 2]]
+
+
+def _choose_category(known: Collection[str], category: str | None, path: Path) -> None:
+    """ValueError where there are several categories and none is chosen, or another is."""
+    if category is None:
+        _refuse_several(known, path)
+    elif category not in known:
+        raise ValueError(f"{path}: no category {category!r}; it has {_quoted(sorted(known))}.")
+
+
+def _refuse_several(categories: Collection[str], path: Path) -> None:
+    if len(categories) > 1:
+        raise ValueError(
+            f"{path}: objects of {len(categories)} categories ({', '.join(sorted(categories))}). Say "
+            "which to count in `dataset.yaml`: `category: name`."
+        )
+
+
+@contextmanager
+def _entries_of(tool: str, path: Path | str, entry: str = "an entry") -> Iterator[None]:
+    """What a lookup in a tool's file fails on, as a ValueError that names the file."""
+    try:
+        yield
+    except (KeyError, TypeError, IndexError, AttributeError, StopIteration) as problem:
+        raise ValueError(
+            f"{path}: {tool}, but {entry} lacks {problem} or is of another kind."
+        ) from problem
 
 
 def _text(path: Path) -> str:
@@ -331,13 +461,13 @@ def _text(path: Path) -> str:
         ) from problem
 
 
-def _column(path: Path, columns: Sequence[str], names: Sequence[str]) -> int:
+def _column(path: Path, columns: Sequence[str], *names: str) -> int:
     for name in names:
         if name in columns:
             return columns.index(name)
     raise ValueError(
-        f"{path}: no column {' or '.join(map(repr, names))} in its first line, which has "
-        f"{', '.join(map(repr, columns)) or 'nothing'}."
+        f"{path}: no column {_quoted(names, ' or ')} in its first line, which has "
+        f"{_quoted(columns) or 'nothing'}."
     )
 
 
@@ -351,7 +481,9 @@ def _number(text: str, where: str) -> float:
     return value
 
 
-def _kind(value: Any) -> str:
-    if isinstance(value, dict):
-        return f"an object with the keys {', '.join(map(repr, list(value)[:6])) or '(none)'}"
-    return f"{type(value).__name__} {value!r:.60}"
+def _are_numbers(values: Iterable[Any]) -> bool:
+    return all(type(value) in (int, float) for value in values)
+
+
+def _quoted(names: Iterable[str], joint: str = ", ") -> str:
+    return joint.join(map(repr, names))

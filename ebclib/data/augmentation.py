@@ -169,7 +169,7 @@ def _by_opencv(
     values: np.ndarray,
     reach_px: int,
 ) -> None:
-    """A crop's row of `AugmentParams` done to it, (H, W, 3) in place: a tenth of torch's time on a processor."""
+    """A crop's row of `AugmentParams` done to it, (H, W, 3) in place: a tenth of torch's time on a CPU."""
     cv2 = opencv()
     if (factors != 1).any():
         cv2.transform(crop, _colours(factors, cv2.mean(crop)[:3]), dst=crop)

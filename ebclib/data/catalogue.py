@@ -16,92 +16,79 @@ SHANGHAITECH = ("shanghaitech", "shanghaitech_crowd_counting_dataset")
 RESERVED = frozenset({"prepared", "paper", "weights"})
 """Folders of `data/` that are no data set."""
 
-
 EVERY = "all"
 """The split that holds every image of an own folder whose images are divided by a draw."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What one data set is.
+    """What one data set is."""
 
-    Attributes
-    ----------
-    name : as given to `read` and on the command line
-    title : as written in a paper
-    splits : images published in each split; None where it is not fixed
-    test_split : the labelled split that results are reported on
-    unlabelled : splits whose points the publisher keeps
-    longest_side : a prepared image's longest side in pixels, unless its least side needs more
-    least_side : a prepared image's least side in pixels
-    noun : what is counted, (singular, plural)
-    source : where to get it, and how large it is
-    terms : what its publisher says about its use
-    folders : names its folder may have below the data root
-    layout : the files expected below the data root, as a small tree
-    is_drawn : `ebclib.synthetic` makes it; it has no files
-    is_divided : its splits are parts of one heap of images, drawn, and not folders; then there is
-        also the split `EVERY`
-    division : how its splits came to be, a clause for people: "as published", "by its folders", or
-        the parts drawn
-    checks_coordinates : whether `prepare` refuses points that do not look like pixels
-    """
-
-    name: str
-    title: str
-    splits: dict[str, int | None]
-    test_split: str = "test"
-    unlabelled: tuple[str, ...] = ()
+    name: str  # as given to `read` and on the command line
+    title: str  # as written in a paper
+    splits: dict[str, int | None]  # images published in each split; None where it is not fixed
+    test_split: str = "test"  # the labelled split that results are reported on
+    unlabelled: tuple[str, ...] = ()  # splits whose points the publisher keeps
+    # a prepared image's longest side in pixels, unless its least side needs more
     longest_side: int | None = None
-    least_side: int = LEAST_SIDE
-    noun: tuple[str, str] = ("person", "people")
-    source: str = ""
-    terms: str = ""
-    folders: tuple[str, ...] = ()
+    least_side: int = LEAST_SIDE  # a prepared image's least side in pixels
+    noun: tuple[str, str] = ("person", "people")  # what is counted, (singular, plural)
+    source: str = ""  # where to get it, and how large it is
+    terms: str = ""  # what its publisher says about its use
+    folders: tuple[str, ...] = ()  # names its folder may have below the data root
+    # the files expected below the data root, as a small tree
     layout: str = field(default="", repr=False)
-    is_drawn: bool = False
+    is_drawn: bool = False  # `ebclib.synthetic` makes it; it has no files
+    # its splits are parts of one heap of images, drawn, and not folders; then there is also the
+    # split `EVERY`
     is_divided: bool = False
+    # how its splits came to be, a clause for people: "as published", "by its folders", or the parts
+    # drawn
     division: str = "as published"
-    checks_coordinates: bool = True
+    checks_coordinates: bool = True  # whether `prepare` refuses points that do not look like pixels
 
 
-_SHANGHAITECH = """\
+_NO_LICENCE = "published for research, without a licence; ask its authors before any other use"
+
+
+def _shanghaitech(name: str, train: int, test: int) -> Dataset:
+    part = f"part_{name[-1].upper()}"
+    return Dataset(
+        name=name,
+        title=f"ShanghaiTech {part[-1]}",
+        splits={"train": train, "test": test},
+        source="https://github.com/desenzhou/ShanghaiTechDataset (a zip; 172 MB once unpacked)",
+        terms=_NO_LICENCE,
+        folders=(part, f"{part}_final", name),
+        layout=f"""\
 ShanghaiTech/
   {part}/                    (or {part}_final)
     train_data/
       images/IMG_1.jpg …
       ground-truth/GT_IMG_1.mat …   (or ground_truth)
-    test_data/
-      images/ …
-      ground-truth/ …"""
+    test_data/ …""",
+    )
 
-_SHANGHAITECH_SOURCE = (
-    "https://github.com/desenzhou/ShanghaiTechDataset (a zip; 172 MB once unpacked)"
-)
 
-_NO_LICENCE = "published for research, without a licence; ask its authors before any other use"
+def _drawn(name: str, title: str, *splits: str) -> Dataset:
+    return Dataset(
+        name=name,
+        title=title,
+        splits=dict.fromkeys(splits),
+        least_side=1,
+        source="nowhere: `ebclib.synthetic` draws it",
+        terms="none",
+        layout="(no files)",
+        is_drawn=True,
+        division="each drawn anew",
+    )
+
 
 DATASETS: dict[str, Dataset] = {
     row.name: row
     for row in (
-        Dataset(
-            name="sha",
-            title="ShanghaiTech A",
-            splits={"train": 300, "test": 182},
-            source=_SHANGHAITECH_SOURCE,
-            terms=_NO_LICENCE,
-            folders=("part_A", "part_A_final", "sha"),
-            layout=_SHANGHAITECH.format(part="part_A"),
-        ),
-        Dataset(
-            name="shb",
-            title="ShanghaiTech B",
-            splits={"train": 400, "test": 316},
-            source=_SHANGHAITECH_SOURCE,
-            terms=_NO_LICENCE,
-            folders=("part_B", "part_B_final", "shb"),
-            layout=_SHANGHAITECH.format(part="part_B"),
-        ),
+        _shanghaitech("sha", 300, 182),
+        _shanghaitech("shb", 400, 316),
         Dataset(
             name="qnrf",
             title="UCF-QNRF",
@@ -150,28 +137,8 @@ jhu_crowd_v2.0/              (or jhu)
   val/ …
   test/ …""",
         ),
-        Dataset(
-            name="synthetic",
-            title="Drawn crowds",
-            splits={"train": None, "val": None, "test": None},
-            least_side=1,
-            source="nowhere: `ebclib.synthetic` draws it",
-            terms="none",
-            layout="(no files)",
-            is_drawn=True,
-            division="each drawn anew",
-        ),
-        Dataset(
-            name="synthetic_small",
-            title="Small drawn crowds",
-            splits={"train": None, "test": None},
-            least_side=1,
-            source="nowhere: `ebclib.synthetic` draws it",
-            terms="none",
-            layout="(no files)",
-            is_drawn=True,
-            division="each drawn anew",
-        ),
+        _drawn("synthetic", "Drawn crowds", "train", "val", "test"),
+        _drawn("synthetic_small", "Small drawn crowds", "train", "test"),
     )
 }
 """The data sets this library knows by name; any other name is a folder of somebody's own."""
@@ -187,15 +154,7 @@ def choose_split(dataset: Dataset, split: str) -> str:
 def missing(
     dataset: Dataset, root: Path, looked: Path | str, split: str | None = None
 ) -> FileNotFoundError:
-    """The error for a data set that is not there: what, where to get it, and how to lay it out.
-
-    Parameters
-    ----------
-    dataset : which
-    root : the data root
-    looked : the file or folder that was looked for
-    split : the split wanted
-    """
+    """The error for a data set of which ``looked`` is not there: where to get it, how to lay it out."""
     part = f", split {split!r}" if split else ""
     tree = "\n".join(f"    {line}" for line in dataset.layout.splitlines())
     return FileNotFoundError(
@@ -212,16 +171,14 @@ def missing(
 
 def unknown(name: str, root: Path) -> ValueError:
     """The error for a name that is neither a published data set nor a folder of the data root."""
-    low = name.lower()
-    if low in SHANGHAITECH:
-        return ValueError(
-            f"Data set {name!r} is not known. Its two parts are called 'sha' and 'shb'."
-        )
+    low, hint = name.lower(), ""
     for row in DATASETS.values():
         if low in (row.name, row.title.lower(), *(folder.lower() for folder in row.folders)):
-            return ValueError(
-                f"Data set {name!r} is not known. {row.title} is called {row.name!r}."
-            )
+            hint = f" {row.title} is called {row.name!r}."
+    if low in SHANGHAITECH:
+        hint = " Its two parts are called 'sha' and 'shb'."
+    if hint:
+        return ValueError(f"Data set {name!r} is not known.{hint}")
     try:
         one_of("Data set", name, [*DATASETS, *own_names(root)])
     except ValueError as problem:

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from ebclib.data.augmentation import LIGHT, Augmentation, opencv
 from ebclib.blocks import block_counts, smoothed_counts
 from ebclib.data import PreparedSplit
+from ebclib.data.augmentation import LIGHT, Augmentation, opencv
 
 
 class Box(NamedTuple):
@@ -57,7 +57,7 @@ def crop_points(points: np.ndarray, box: Box, crop_px: int, flip: bool = False) 
     return np.minimum(moved, np.nextafter(crop_px, 0))
 
 
-class Place(NamedTuple):
+class CropBox(NamedTuple):
     """Where a draw's crop is cut: the image's index in its split, the square, and whether mirrored."""
 
     index: int
@@ -65,7 +65,7 @@ class Place(NamedTuple):
     flip: bool
 
 
-def show(pixels: np.ndarray, flip: bool, crop: np.ndarray) -> None:
+def render(pixels: np.ndarray, flip: bool, crop: np.ndarray) -> None:
     """A square of an image as training sees it: shrunk with antialiasing, and mirrored.
 
     Threads that make crops wait for each other at every call that lets go of the interpreter, as each of
@@ -91,22 +91,14 @@ def show(pixels: np.ndarray, flip: bool, crop: np.ndarray) -> None:
 
 
 class Crop(NamedTuple):
-    """What training sees of an image.
+    """What training sees of an image."""
 
-    Attributes
-    ----------
-    image : uint8 (3, crop_px, crop_px)
-    counts : int64 (h, w), people per block
-    labels : (h, w), what classes are made from: ``counts``, or float32 smoothed counts (Blockwise)
-    points : float32 (n, 2), the people's x, y in pixels of the crop
-    draw : the key it was drawn with, from which `Augmentation` takes its randomness
-    """
-
-    image: Tensor
-    counts: Tensor
+    image: Tensor  # uint8 (3, crop_px, crop_px)
+    counts: Tensor  # int64 (h, w), people per block
+    # (h, w), what classes are made from: ``counts``, or float32 smoothed counts (Blockwise)
     labels: Tensor
-    points: Tensor
-    draw: int
+    points: Tensor  # float32 (n, 2), the people's x, y in pixels of the crop
+    draw: int  # the key it was drawn with, from which `Augmentation` takes its randomness
 
 
 class Batch(NamedTuple):
@@ -158,26 +150,26 @@ class TrainingCrops(Dataset):
         return len(self.indices)
 
     def __getitem__(self, draw: int) -> Crop:
-        place = self.place(draw)
-        box = place.box
-        pixels = self.split.crop(place.index, box.top, box.left, box.side, box.side)
+        cut = self.crop_box(draw)
+        top, left, side = cut.box
+        pixels = self.split.crop(cut.index, top, left, side, side)
         crop = np.empty((self.crop_px, self.crop_px, 3), np.uint8)
-        show(pixels, place.flip, crop)
+        render(pixels, cut.flip, crop)
         if self.augmentation is not None:
             self.augmentation.retouch(crop, draw, self.seed)
         image = torch.from_numpy(crop).permute(2, 0, 1)  # channels last in memory
-        return Crop(image, *self.truth(place), draw)
+        return Crop(image, *self.targets(cut), draw)
 
-    def place(self, draw: int) -> Place:
+    def crop_box(self, draw: int) -> CropBox:
         """Where the crop of this draw is cut."""
         rng = np.random.default_rng((self.seed, draw))
         index = int(self.indices[draw % len(self)])
         box = random_box(rng, *self.split.sizes[index], self.crop_px, self.max_scale)
-        return Place(index, box, bool(rng.random() < 0.5))
+        return CropBox(index, box, bool(rng.random() < 0.5))
 
-    def truth(self, place: Place) -> tuple[Tensor, Tensor, Tensor]:
-        """Counts, labels and points of the crop at a place, as `Crop` has them."""
-        points = crop_points(self.split.points[place.index], place.box, self.crop_px, place.flip)
+    def targets(self, cut: CropBox) -> tuple[Tensor, Tensor, Tensor]:
+        """Counts, labels and points of the crop cut there, as `Crop` has them."""
+        points = crop_points(self.split.points[cut.index], cut.box, self.crop_px, cut.flip)
         grid = (self.crop_px, self.crop_px, self.block_size_px)
         counts = labels = torch.from_numpy(block_counts(points, *grid))
         if self.smoothing_px is not None:

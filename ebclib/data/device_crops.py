@@ -18,7 +18,7 @@ from torch.utils.data import Sampler
 from torchvision.transforms.v2 import functional as vision
 
 from ebclib.data import PreparedSplit
-from ebclib.data.crops import Batch, Place, TrainingCrops, show
+from ebclib.data.crops import Batch, CropBox, TrainingCrops, render
 
 SHARE_OF_FREE_MEMORY = 0.5  # of a GPU, that images may take where nothing else is said
 
@@ -61,7 +61,7 @@ class ResidentImages:
                 self.resident_bytes += size
         self.is_complete = len(self.images) == len(wanted)
 
-    def cut(self, place: Place) -> np.ndarray | Tensor:
+    def cut(self, place: CropBox) -> np.ndarray | Tensor:
         """The pixels of a place, uint8 (side, side, 3); a view where they are resident.
 
         On a processor an array, for what is done to it there is numpy's and OpenCV's; else a tensor.
@@ -89,7 +89,7 @@ class DeviceCrops:
 
     Parameters
     ----------
-    crops : the draws' places and truth, from its split
+    crops : the draws' places and targets, from its split
     sampler : the draw keys of an epoch, in their order (`EpochSampler`)
     batch_size : B, on each device
     device : where batches are made
@@ -155,7 +155,7 @@ class DeviceCrops:
 
     def _begin(self, draws: Sequence[int]) -> Callable[[], Batch]:
         """Let the threads, if there are any, begin with a batch; what is returned finishes it."""
-        crops, places = self.crops, [self.crops.place(draw) for draw in draws]
+        crops, places = self.crops, [self.crops.crop_box(draw) for draw in draws]
         side, on_host = crops.crop_px, self.device.type == "cpu"
         rows = torch.empty((len(draws), side, side, 3), dtype=torch.uint8, device=self.device)
         image = rows.permute(0, 3, 1, 2)  # channels last in memory
@@ -166,14 +166,14 @@ class DeviceCrops:
             if not on_host:
                 image[k].copy_(_shown(pixels, side, flip))
                 return
-            show(pixels, flip, made[k])
+            render(pixels, flip, made[k])
             if crops.augmentation is not None:
                 crops.augmentation.retouch(made[k], draws[k], crops.seed)
 
         work = (self.pool.map if self.pool else map)(make, range(len(draws)))
 
         def finish() -> Batch:
-            counts, labels, points = zip(*(crops.truth(place) for place in places), strict=True)
+            counts, labels, points = zip(*(crops.targets(place) for place in places), strict=True)
             people = _moved(torch.cat(points), self.device).split([len(each) for each in points])
             stacked = [_moved(torch.stack(each), self.device) for each in (counts, labels)]
             for _ in work:
@@ -187,7 +187,7 @@ class DeviceCrops:
 
 
 def _shown(pixels: Tensor, crop_px: int, flip: bool) -> Tensor:
-    """What `transforms.show` does, on a GPU: uint8 (side, side, 3) to (3, crop_px, crop_px)."""
+    """What `crops.render` does, on a GPU: uint8 (side, side, 3) to (3, crop_px, crop_px)."""
     crop = pixels.permute(2, 0, 1)
     if crop.shape[-1] != crop_px:
         crop = vision.resize(crop, [crop_px, crop_px], antialias=True)

@@ -1,4 +1,4 @@
-"""Any image file as an upright RGB array, or an error that names the file."""
+"""Any image file as an upright RGB array, at its own size or the one it is used at."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageOps
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
@@ -20,86 +20,53 @@ SUFFIXES = frozenset(
 MAX_FILE_PIXELS = 500_000_000
 """The largest image decoded (1.5 GB as uint8). Pillow's own guard stops at a third of it."""
 
-_ORIENTATION = 274  # the EXIF tag
-_UPRIGHT = {  # what undoes each orientation; CIPA DC-008, 4.6.4.A
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+MAX_PIXELS = 100_000_000
+"""A prepared image holds at most so many pixels (300 MB as uint8)."""
 
 _guard = threading.Lock()
 
 
-def decode(data: bytes, source: Path | str) -> tuple[np.ndarray, int]:
-    """An image from the bytes of its file.
+class Decoded(NamedTuple):
+    """An image from a file."""
+
+    pixels: np.ndarray  # uint8 (H, W, 3), RGB, upright, at the size wanted
+    size: tuple[int, int]  # (H, W) of the upright image in its file
+    orientation: int  # what EXIF said, 1 to 8; 1 where it says nothing
+    is_first: bool  # whether the file has further frames, which are not read
+
+
+def decode(
+    data: bytes | Image.Image,
+    source: Path | str,
+    size_of: Callable[[tuple[int, int]], tuple[int, int]] | None = None,
+) -> Decoded:
+    """An image from the bytes of its file; a JPEG that is to shrink is not decoded at its full size.
 
     Greyscale is repeated over the channels, 16-bit grey scaled to 8 bits (not clipped), what is
     transparent laid over white; of several frames the first is taken; EXIF turning is applied.
 
     Parameters
     ----------
-    data : the file, whole
+    data : the file, whole, or an image that Pillow has opened, which stays as it is
     source : its name, for errors
-
-    Returns
-    -------
-    pixels : uint8 (H, W, 3), RGB, upright
-    orientation : what EXIF said, 1 to 8; 1 where it says nothing
+    size_of : (H, W) of the upright image → (H, W) wanted; None: its own
 
     Raises
     ------
-    ValueError : not an image, cut off, empty, or above `MAX_FILE_PIXELS`; ``source`` is named
-    """
-    with _open(data, source) as image:
-        return upright(image, source)
-
-
-class Scaled(NamedTuple):
-    """An image decoded at the size it is wanted.
-
-    Attributes
-    ----------
-    pixels : uint8 (H, W, 3), RGB, upright
-    size : (H, W) of the upright image in its file
-    is_first : whether the file has further frames, which are not read
-    """
-
-    pixels: np.ndarray
-    size: tuple[int, int]
-    is_first: bool
-
-
-def decode_scaled(
-    data: bytes | Image.Image,
-    source: Path | str,
-    size_of: Callable[[tuple[int, int]], tuple[int, int]],
-) -> Scaled:
-    """As `decode`, at another size; a JPEG that is to shrink is not decoded at its full size.
-
-    Parameters
-    ----------
-    data : the file, whole, or an image that Pillow has opened
-    source : its name, for errors
-    size_of : (H, W) of the upright image → (H, W) wanted
-
-    Raises
-    ------
-    ValueError : as `decode`, or what ``size_of`` raises; ``source`` is named
+    ValueError : not an image, cut off, empty, above `MAX_FILE_PIXELS`, or what ``size_of`` raises;
+        ``source`` is named
     """
     image = data if isinstance(data, Image.Image) else _open(data, source)
     full = image.height, image.width
     is_first = image.format != "MPO" and bool(getattr(image, "is_animated", False))
     try:
-        if isinstance(data, bytes):  # somebody's own image stays as it is
+        if size_of and image is not data:
             height, width = size_of(full)  # the same on its side
             image.draft(None, (width, height))
-        pixels, orientation = upright(image, source)
+        pixels, orientation = _upright(image, source)
         size = full[::-1] if orientation >= 5 else full
-        return Scaled(resize(pixels, size_of(size)), size, is_first)
+        wanted = size_of(size) if size_of else size
+        return Decoded(resize(pixels, wanted), size, orientation, is_first)
     except ValueError as problem:
         named = str(problem).startswith(str(source))
         raise problem if named else ValueError(f"{source}: {problem}") from problem
@@ -108,38 +75,8 @@ def decode_scaled(
             image.close()
 
 
-def upright(image: Image.Image, source: Path | str) -> tuple[np.ndarray, int]:
-    """An opened image as `decode` gives it: uint8 (H, W, 3), and its EXIF orientation.
-
-    Raises
-    ------
-    ValueError : cut off, or of values that are no colours; ``source`` is named
-    """
-    try:
-        image.load()
-    except Exception as problem:  # each of Pillow's plugins has its own kinds
-        raise ValueError(
-            f"{source}: the image cannot be decoded ({problem}). It may be cut off or "
-            "damaged: get the file again, or leave it out."
-        ) from problem
-    orientation = _orientation(image)
-    turned = image.transpose(_UPRIGHT[orientation]) if orientation != 1 else image
-    try:
-        return np.array(_rgb(turned)), orientation
-    except ValueError as problem:
-        raise ValueError(
-            f"{source}: an image of mode {image.mode} that cannot be made RGB ({problem}). "
-            "Save it as an 8-bit PNG or JPEG."
-        ) from problem
-
-
 def image_header(path: Path) -> tuple[tuple[int, int], int]:
-    """(H, W) of the upright image and its EXIF orientation, from the file's header alone.
-
-    Raises
-    ------
-    ValueError : no image, or above `MAX_FILE_PIXELS`
-    """
+    """(H, W) of the upright image and its EXIF orientation, from the file's header; errors as `decode`."""
     with open(path, "rb") as file, _open(file, path) as image:
         orientation = _orientation(image)
         size = (image.height, image.width)
@@ -152,13 +89,46 @@ def is_grey(pixels: np.ndarray) -> bool:
     return all((part == part[..., :1]).all() for part in (few, pixels))
 
 
+def prepared_size(
+    size: tuple[int, int], least_side: int = 448, longest_side: int | None = None
+) -> tuple[int, int]:
+    """(H, W) of an image after preparation, its aspect kept up to rounding.
+
+    The longest side shrinks to ``longest_side`` where it is longer; then, and with priority, the
+    least side grows to ``least_side`` where it is shorter. Never more than is needed.
+
+    Raises
+    ------
+    ValueError : more than `MAX_PIXELS` pixels would come out
+
+    >>> prepared_size((182, 300)), prepared_size((3000, 6000), longest_side=2048)
+    ((448, 738), (1024, 2048))
+    """
+    least, longest = min(size), max(size)
+    scale = min(1.0, longest_side / longest) if longest_side else 1.0
+    if least * scale < least_side:
+        new_least, new_longest = least_side, round(longest * least_side / least)
+    elif scale < 1:
+        new_least, new_longest = max(least_side, round(least * scale)), longest_side
+    else:
+        new_least, new_longest = least, longest
+    if new_least * new_longest > MAX_PIXELS:
+        advice = "give the data set a `longest_side`, or cut it up"
+        raise ValueError(
+            f"an image of {size[1]} x {size[0]} would be {new_longest} x {new_least} once "
+            f"prepared (least side {least_side}), {new_least * new_longest / 1e6:.0f} megapixels; at "
+            f"most {MAX_PIXELS / 1e6:.0f} are allowed: "
+            f"{'cut it into parts' if new_longest > longest else advice}."
+        )
+    return (new_least, new_longest) if size[0] <= size[1] else (new_longest, new_least)
+
+
 def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """``image`` (H, W, 3) at ``size`` (H, W), by an antialiased Lanczos filter."""
+    """An image (H, W, 3) at ``size`` (H, W), by an antialiased Lanczos filter."""
     if pixels.shape[:2] == tuple(size):
         return pixels
     height, width = size
-    image = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
-    return np.asarray(image)
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def _open(data: bytes | BinaryIO, source: Path | str) -> Image.Image:
@@ -188,33 +158,41 @@ def _open(data: bytes | BinaryIO, source: Path | str) -> Image.Image:
     return image
 
 
+def _upright(image: Image.Image, source: Path | str) -> tuple[np.ndarray, int]:
+    """The pixels of an opened image, and its EXIF orientation."""
+    try:
+        image.load()
+        orientation = _orientation(image)
+        turned = ImageOps.exif_transpose(image) if orientation != 1 else image
+    except Exception as problem:  # each of Pillow's plugins has its own kinds
+        raise ValueError(
+            f"{source}: the image cannot be decoded ({problem}). It may be cut off or "
+            "damaged: get the file again, or leave it out."
+        ) from problem
+    try:
+        return np.array(_rgb(turned)), orientation
+    except ValueError as problem:
+        raise ValueError(
+            f"{source}: an image of mode {image.mode} that cannot be made RGB ({problem}). "
+            "Save it as an 8-bit PNG or JPEG."
+        ) from problem
+
+
 def _orientation(image: Image.Image) -> int:
     try:
-        value = image.getexif().get(_ORIENTATION, 1)
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # a damaged EXIF block says nothing; the pixels may still be good
         return 1
-    return value if value in _UPRIGHT else 1
+    return value if value in range(1, 9) else 1
 
 
 def _rgb(image: Image.Image) -> np.ndarray:
     """uint8 (H, W, 3) of an image of any mode."""
-    mode = image.mode
-    if mode == "RGB" and "transparency" not in image.info:
-        return np.asarray(image)
-    if mode.startswith(("I", "F")):
-        grey = _eight_bits(image)
-        return np.repeat(grey[..., None], 3, axis=2)
-    if mode == "LAB":
-        to_rgb = ImageCms.buildTransform(
-            ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB"
-        )
-        return np.asarray(ImageCms.applyTransform(image, to_rgb))
-    if mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
-        if mode == "La":
-            image = image.convert("LA")
+    if image.mode.startswith(("I", "F")):
+        return np.repeat(_eight_bits(image)[..., None], 3, axis=2)
+    if image.has_transparency_data:
         over = image.convert("RGBA")
-        white = Image.new("RGBA", over.size, "white")
-        return np.asarray(Image.alpha_composite(white, over).convert("RGB"))
+        image = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
     return np.asarray(image.convert("RGB"))
 
 

@@ -5,16 +5,27 @@ from __future__ import annotations
 import difflib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
-from itertools import takewhile
+from itertools import chain, takewhile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ebclib.data.annotations import MAT_KEYS, load_json, mat_key, read_csv, read_json, read_mat
-from ebclib.data.listings import read_listing
+from ebclib.data.annotations import (
+    MAT_KEYS,
+    load_json,
+    mat_variable,
+    read_csv,
+    read_json,
+    read_listing,
+    read_mat,
+)
 from ebclib.data.sample import Entry, files_below
-from ebclib.data.settings import FolderSettings
+
+if TYPE_CHECKING:
+    from ebclib.data.folder import FolderSettings
 
 SUFFIXES = (".csv", ".json", ".mat")
 """Files with points, by their ending in lower case."""
@@ -47,13 +58,8 @@ def labelled_entries(
 
     Parameters
     ----------
-    folder : of the data set
-    base : of the split, or of all images where they are divided by a draw
-    split : its name
-    mine : the split's images, by name
-    here : all images below ``base``
-    every : all images of the data set
-    settings : of the data set
+    base : folder of the split, or of all images where they are divided by a draw
+    mine, here, every : the split's images, by name; all below ``base``; all below ``folder``
 
     Raises
     ------
@@ -71,15 +77,18 @@ def labelled_entries(
                 "nobody), or move out what is no image of the data set (thumbnails, density maps)."
                 + "".join(f" {text}" for text in list(refused.values())[:2])
             )
-        beside = {name: own[path] for name, path in mine.items()}
+        readers: dict[str, Callable[[Path], np.ndarray]] = {
+            ".json": partial(read_json, category=settings.category),
+            ".csv": read_csv,
+            ".mat": read_mat,
+        }
         entries = [
-            Entry(name, path, beside[name], _reader(beside[name], settings))
+            Entry(name, path, own[path], readers[own[path].suffix.lower()])
             for name, path in mine.items()
         ]
-        return entries, _remarks(base, split, mine, beside.values())
+        return entries, _remarks(base, split, entries)
     listing = _the_listing(folder, base, split, settings, files)
-    scenes = {name for path in every for name in _scenes(_folders(path, folder))}
-    known = here if listing in files else every
+    known, scenes = here if listing in files else every, _all_scenes(every, folder)
     points, notes = _match(listing, known, scenes, folder, base, settings)
     unlisted = [path.name for path in mine.values() if path not in points]
     if unlisted and settings.unlisted == "error":
@@ -103,26 +112,18 @@ def _is_mark(path: Path) -> bool:
     return path.parent.name == "marks" and (path.parent.parent / "jsons").is_dir()
 
 
-def _reader(path: Path, settings: FolderSettings) -> Callable[[Path], np.ndarray]:
-    if path.suffix.lower() == ".json":
-        return partial(read_json, category=settings.category)
-    return read_csv if path.suffix.lower() == ".csv" else read_mat
-
-
-def _remarks(base: Path, split: str, mine: dict[str, Path], beside: Collection[Path]) -> list[str]:
+def _remarks(base: Path, split: str, entries: Sequence[Entry]) -> list[str]:
     """What is to be said of images with a file each."""
     notes = []
-    mats = [path for path in beside if path.suffix.lower() == ".mat"]
-    key = mat_key(mats[0]) if mats else None
-    if key not in (None, *MAT_KEYS):
-        notes.append(
-            f"{split}: points are taken from {key!r}, the only N x 2 matrix of {mats[0].name}"
-        )
-    half = [
-        name
-        for name in mine
-        if (mark := base / "marks" / f"{name}.json").is_file() and not all(load_json(mark))
-    ]
+    for path in [e.annotation for e in entries if e.annotation.suffix.lower() == ".mat"][:1]:
+        with suppress(ValueError):  # told with all the others when it is read
+            key, _ = mat_variable(path)
+            if key not in MAT_KEYS:
+                notes.append(
+                    f"{split}: points are taken from {key!r}, the only N x 2 matrix of {path.name}"
+                )
+    marks = {entry.name: base / "marks" / f"{entry.name}.json" for entry in entries}
+    half = [name for name, mark in marks.items() if mark.is_file() and not all(load_json(mark))]
     if half:
         notes.append(f"{split}: {len(half)} images not marked as finished: {_some(half)}")
     return notes
@@ -136,6 +137,10 @@ def _folders(path: Path, base: Path) -> tuple[str, ...]:
 def _scenes(folders: Iterable[str]) -> tuple[str, ...]:
     """``folders`` without those whose name only says what is in them."""
     return tuple(name for name in folders if name not in _PLAIN)
+
+
+def _all_scenes(paths: Iterable[Path], base: Path) -> set[str]:
+    return {name for path in paths for name in _scenes(_folders(path, base))}
 
 
 def _tail(one: Sequence[str], other: Sequence[str]) -> int:
@@ -165,14 +170,10 @@ def _nearest(place: Sequence[str], paths: Iterable[Path], base: Path) -> list[Pa
 def _own_files(
     base: Path, images: Sequence[Path], files: Sequence[Path]
 ) -> tuple[dict[Path, Path], dict[Path, str]]:
-    """For each image that has one the file with its points: called alike, the nearest one.
+    """For each image that has one the file with its points; for others why one called alike is not.
 
-    No file serves two images, and none an image of another scene.
-
-    Returns
-    -------
-    own : image → file
-    refused : image → why the file that is called like it is not its own
+    It is called like the image, the nearest one. No file serves two images, and none an image of
+    another scene.
     """
     by_stem = defaultdict(list)
     for path in files:
@@ -181,13 +182,8 @@ def _own_files(
         image: list(dict.fromkeys(f for form in _STEMS for f in by_stem[form.format(image)]))
         for image in images
     }
-    image_scenes = {name for path in images for name in _scenes(_folders(path, base))}
-    label_scenes = {
-        name
-        for found in called.values()
-        for path in found
-        for name in _scenes(_folders(path, base))
-    }
+    image_scenes = _all_scenes(images, base)
+    label_scenes = _all_scenes(chain(*called.values()), base)
     claims = defaultdict(list)
     for image, found in called.items():
         best = _nearest(_folders(image, base), found, base)

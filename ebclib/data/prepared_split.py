@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from ebclib.data.sample import Sample
+from ebclib.runs import write_whole
 
 FORMAT = 1
 """Version of the files on disk; what another version wrote is prepared again."""
 
 INDEX = "index.npz"
+
+
+class Index(NamedTuple):
+    """A prepared split's index: its description, and of P images the points, one after the other."""
+
+    meta: dict[str, Any]
+    points: np.ndarray  # (ΣN, 2)
+    starts: np.ndarray  # (P + 1,)
+    sizes: np.ndarray  # (P, 2)
 
 
 class PreparedSplit(Sequence[Sample]):
@@ -36,7 +45,7 @@ class PreparedSplit(Sequence[Sample]):
     sizes : (H, W) of each image
     source_sizes : (H, W) of each image before it was resized, upright
     counts : int64 array, the points of each image
-    hashes : the perceptual hash of each image (`duplicates.image_hash`)
+    hashes : the perceptual hash of each image (`report.image_hash`)
     digest : sha256 in hex over the source files and the prepared points
     noun : what is counted, (singular, plural)
     is_labelled : False where there are no labels (`points` are then empty)
@@ -60,7 +69,7 @@ class PreparedSplit(Sequence[Sample]):
         self.points: list[np.ndarray] = np.split(points, starts[1:-1]) if self.names else []
         self.sizes: list[tuple[int, int]] = [(int(h), int(w)) for h, w in sizes]
         self.source_sizes: list[tuple[int, int]] = [
-            tuple(r["source_size"]) for r in meta["records"]
+            tuple(record["source_size"]) for record in meta["records"]
         ]
         self.counts: np.ndarray = np.diff(starts)
         self.hashes: list[str] = [record["hash"] for record in meta["records"]]
@@ -94,10 +103,8 @@ class PreparedSplit(Sequence[Sample]):
         ValueError : the crop is empty, or not wholly inside the image
         """
         full_height, full_width = self.sizes[index]
-        down, across = (
-            0 <= top < top + height <= full_height,
-            0 <= left < left + width <= full_width,
-        )
+        down = 0 <= top < top + height <= full_height
+        across = 0 <= left < left + width <= full_width
         if not (down and across):
             raise ValueError(
                 f"crop of {height} rows from {top} and {width} columns from {left} of "
@@ -117,8 +124,8 @@ def image_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.npy"
 
 
-def load_index(folder: Path) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray]:
-    """A prepared split's index: (meta, points (ΣN, 2), starts (P + 1,), sizes (P, 2)), P images.
+def load_index(folder: Path) -> Index:
+    """The index of a prepared split.
 
     Raises
     ------
@@ -133,26 +140,68 @@ def load_index(folder: Path) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np
             meta = json.loads(str(index["meta"]))
             version = meta.get("format")
             if version == FORMAT:
-                return meta, index["points"], index["starts"], index["sizes"]
+                return Index(meta, index["points"], index["starts"], index["sizes"])
     except (zipfile.BadZipFile, KeyError, EOFError, OSError, ValueError) as problem:
         raise ValueError(f"{path} is damaged ({problem}). {again}") from problem
     raise ValueError(f"{path} has format {version}; this version reads format {FORMAT}. {again}")
 
 
-def save_index(
-    folder: Path, meta: dict[str, Any], points: Sequence[np.ndarray], sizes: Sequence
-) -> None:
-    """Write a prepared split's index, whole or not at all."""
-    starts = np.cumsum([0, *(len(part) for part in points)], dtype=np.int64)
-    joined = np.concatenate([np.empty((0, 2)), *points])
-    path = folder / INDEX
-    part = folder / f"{INDEX}.{os.getpid()}.part"
-    with open(part, "wb") as file:
-        np.savez(
-            file,
-            meta=np.array(json.dumps({"format": FORMAT, **meta})),
-            points=joined,
-            starts=starts,
-            sizes=np.array(sizes, dtype=np.int64).reshape(-1, 2),
+def save_index(folder: Path, meta: dict[str, Any], points: Sequence[np.ndarray]) -> None:
+    """Write the index of a prepared split, whole or not at all."""
+    arrays = {
+        "points": np.concatenate([np.empty((0, 2)), *points]),
+        "starts": np.cumsum([0, *map(len, points)], dtype=np.int64),
+        "sizes": np.array([r["size"] for r in meta["records"]], dtype=np.int64).reshape(-1, 2),
+    }
+    text = np.array(json.dumps({"format": FORMAT, **meta}))
+    _write(folder / INDEX, lambda file: np.savez(file, meta=text, **arrays))
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Store ``array`` as .npy, whole or not at all."""
+    _write(path, lambda file: np.save(file, array))
+
+
+def _write(path: Path, save: Callable[[BinaryIO], object]) -> None:
+    def write(part: Path) -> None:
+        with part.open("wb") as file:  # to a name numpy would add an ending of its own
+            save(file)
+
+    write_whole(path, write)
+
+
+def hold_out(
+    counts: Sequence[int] | np.ndarray, fraction: float = 0.1, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Split images into training and validation ones, alike in how many people they show.
+
+    The images are sorted by count and cut into as many equal groups as are to be kept for validation;
+    one is drawn from each.
+
+    Parameters
+    ----------
+    counts : people of each image, (n,)
+    fraction : part to hold out; at least one image is, and one is left
+    seed : of the draw
+
+    Returns
+    -------
+    train, held : int64 indices in ascending order; disjoint, together all of 0..n-1
+
+    Raises
+    ------
+    ValueError : fewer than 2 images, or a fraction outside (0, 1)
+    """
+    counts = np.asarray(counts)
+    if counts.ndim != 1 or len(counts) < 2:
+        raise ValueError(
+            f"hold_out was given counts of shape {counts.shape}; one row of at least 2 images is "
+            "expected: one to train on and one to hold out."
         )
-    os.replace(part, path)
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction is {fraction}; it must lie between 0 and 1, as 0.1 does.")
+    number = min(len(counts) - 1, max(1, round(len(counts) * fraction)))
+    rng = np.random.default_rng(seed)
+    order = np.argsort(counts, kind="stable")
+    held = np.sort([rng.choice(group) for group in np.array_split(order, number)])
+    return np.setdiff1d(np.arange(len(counts)), held), held

@@ -1,19 +1,28 @@
-"""From a name to its images and points, whoever published them."""
+"""From a data set's name to its images and points, whoever published them."""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from ebclib.config import data_root
-from ebclib.data.catalogue import DATASETS, Dataset, choose_split, own_names, unknown
+from ebclib.data.annotations import read_jhu, read_mat
+from ebclib.data.catalogue import (
+    DATASETS,
+    SHANGHAITECH,
+    Dataset,
+    choose_split,
+    missing,
+    own_names,
+    unknown,
+)
 from ebclib.data.folder import describe_folder, read_folder
-from ebclib.data.readers import published_entries
-from ebclib.data.sample import Raw, ReadSplit, Sample, Source
+from ebclib.data.images import SUFFIXES
+from ebclib.data.sample import Entry, Raw, ReadSplit, Sample, Source, natural
 
 
 def describe(name: str, root: str | Path | None = None) -> Dataset:
@@ -73,58 +82,150 @@ def read(name: str, split: str, root: str | Path | None = None) -> Sequence[Samp
     dataset = describe(name, root)
     choose_split(dataset, split)
     if dataset.is_drawn:
-        return _drawn(name, split)
+        from ebclib.synthetic import SyntheticSplit  # it draws `Sample`s: imported late
+
+        return SyntheticSplit(split, series=name)
     if name not in DATASETS:
         return read_folder(_root(root) / name, split)
-    entries = published_entries(dataset, _root(root), split)
+    entries = READERS[name](_Tree(dataset, _root(root), split))
+    if not entries:
+        nothing = f"images of the split {split!r} (its folder is empty)"
+        raise missing(dataset, _root(root), nothing, split)
+    entries.sort(key=lambda entry: natural(entry.name))
     published = dataset.splits[split]
     notes = []
-    if published not in (None, len(entries)):
+    if published != len(entries):
         notes.append(f"{split}: {len(entries)} images are there, {published} were published")
     return ReadSplit(entries, split not in dataset.unlabelled, dataset.noun, notes)
 
 
-def sources(split: Sequence[Sample], name: str) -> list[Source]:
-    """Where the samples of a split that `read` gave come from, for `prepare`."""
-    if isinstance(split, ReadSplit):
-        return list(split.entries)
-    first_size = cache(lambda: split[0].image.shape[:2])
-    code = _code_of(split)
+@dataclass(frozen=True)
+class _Tree:
+    """The folders of a published split, looked for in whatever case."""
+
+    dataset: Dataset
+    root: Path
+    split: str
+
+    def base(self) -> Path:
+        """The data set's own folder; an archive may be unpacked into a folder of its own name."""
+        found = self.need(self.root, *self.dataset.folders)
+        return next(iter(_folders(found, self.dataset.folders)), found)
+
+    def need(self, folder: Path, *names: str) -> Path:
+        """The first subfolder of ``folder`` called one of ``names``, or the error that it is missing."""
+        for found in _folders(folder, names):
+            return found
+        raise self.missing(folder / names[0])
+
+    def missing(self, path: Path) -> FileNotFoundError:
+        """The error for a file or folder that is not there."""
+        return missing(self.dataset, self.root, path, self.split)
+
+
+def _shanghaitech(tree: _Tree) -> list[Entry]:
+    """`part_A/train_data/{images/IMG_1.jpg, ground-truth/GT_IMG_1.mat}`, or another spelling."""
+    above = [tree.root, *_folders(tree.root, SHANGHAITECH)]
+    parts = [part for folder in above for part in _folders(folder, tree.dataset.folders)]
+    if not parts:
+        raise tree.missing(tree.root / "ShanghaiTech" / tree.dataset.folders[0])
+    folder = tree.need(parts[0], f"{tree.split}_data", tree.split)
+    points = tree.need(folder, "ground-truth", "ground_truth")
     return [
-        DrawnSource(image, split, index, f"{name} {code}", first_size)
-        for index, image in enumerate(split.names)
+        Entry(path.stem, path, points / f"GT_{path.stem}.mat", read_mat)
+        for path in _images(tree.need(folder, "images"))
     ]
 
 
+def _qnrf(tree: _Tree) -> list[Entry]:
+    """`Train/{img_0001.jpg, img_0001_ann.mat}`."""
+    return [
+        Entry(path.stem, path, path.with_name(f"{path.stem}_ann.mat"), read_mat)
+        for path in _images(tree.need(tree.base(), tree.split.title()))
+    ]
+
+
+def _nwpu(tree: _Tree) -> list[Entry]:
+    """`images_part1…5/0001.jpg`, `mats/0001.mat`, and `train.txt` with an id first on each line."""
+    base = tree.base()
+    folders = [path for path in _folders(base) if path.name.lower().startswith("images")]
+    listing = base / f"{tree.split}.txt"
+    if not folders or not listing.is_file():
+        raise tree.missing(listing if folders else base / "images_part1")
+    images = {path.stem: path for folder in folders for path in _images(folder)}
+    entries = []
+    for line in filter(str.strip, listing.read_text(encoding="utf-8").splitlines()):
+        name = line.split()[0].removesuffix(".jpg").zfill(4)
+        if name not in images:
+            raise tree.missing(base / "images_part…" / f"{name}.jpg")
+        points = (base / "mats" / f"{name}.mat", read_mat)
+        is_labelled = tree.split not in tree.dataset.unlabelled
+        entries.append(Entry(name, images[name], *(points if is_labelled else ())))
+    return entries
+
+
+def _jhu(tree: _Tree) -> list[Entry]:
+    """`train/{images/0001.jpg, gt/0001.txt}`."""
+    folder = tree.need(tree.base(), tree.split)
+    return [
+        Entry(path.stem, path, folder / "gt" / f"{path.stem}.txt", read_jhu)
+        for path in _images(tree.need(folder, "images"))
+    ]
+
+
+READERS: dict[str, Callable[[_Tree], list[Entry]]] = {
+    "sha": _shanghaitech,
+    "shb": _shanghaitech,
+    "qnrf": _qnrf,
+    "nwpu": _nwpu,
+    "jhu": _jhu,
+}
+"""The published layouts: the entries of a split, in any order."""
+
+
+def _images(folder: Path) -> list[Path]:
+    """Image files of one folder, hidden ones left out."""
+    return [
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    ]
+
+
+def _folders(folder: Path, names: Iterable[str] | None = None) -> list[Path]:
+    """Subfolders: those called one of ``names`` in whatever case, in the order of names, or all."""
+    there = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    if names is None:
+        return there
+    found = {path.name.lower(): path for path in there}
+    return [found[name.lower()] for name in names if name.lower() in found]
+
+
+def sources(split: Sequence[Sample], name: str) -> Sequence[Source]:
+    """Where the samples of a split that `read` gave come from, for `prepare`."""
+    if isinstance(split, ReadSplit):
+        return split.entries
+    size, code = cache(lambda: split[0].image.shape[:2]), f"{name} {_code_of(split)}"
+    return [_Drawn(image, split, index, code, size) for index, image in enumerate(split.names)]
+
+
 @dataclass(frozen=True)
-class DrawnSource:
-    """A source that is drawn, not read; its stamp is the code that draws it."""
+class _Drawn:
+    """A `Source` that is drawn, not read; its stamp is the code that draws it."""
 
     name: str
     split: Sequence[Sample]
     index: int
     code: str
-    first_size: Callable[[], tuple[int, int]]
+    size: Callable[[], tuple[int, int]]  # of the split's first image: an estimate
 
     def stamp(self) -> str:
-        """The code's hash."""
         return self.code
 
-    def size(self) -> tuple[int, int]:
-        """(H, W) of the split's first image: an estimate."""
-        return self.first_size()
-
     def read(self) -> Raw:
-        """The image, drawn, and its points."""
         sample = self.split[self.index]
         digest = hashlib.sha256(sample.image.tobytes()).hexdigest()
         return Raw(sample.image, sample.points, 1, digest)
-
-
-def _drawn(name: str, split: str) -> Sequence[Sample]:
-    from ebclib.synthetic import SyntheticSplit  # it draws `Sample`s: imported late
-
-    return SyntheticSplit(split, series=name)
 
 
 def _code_of(split: Sequence[Sample]) -> str:

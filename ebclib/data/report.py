@@ -1,18 +1,44 @@
-"""What `prepare` found, as a dict and as a text."""
+"""What `prepare` found, near-duplicates among it, as a dict and as a text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
+from PIL import Image
 
 from ebclib.data.catalogue import Dataset
-from ebclib.data.duplicates import near_pairs
+from ebclib.data.prepared_split import Index, PreparedSplit
 
-Index = tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray]
-"""What `prepared_split.load_index` gives."""
+HASH_SIDE = 16
+"""A hash has HASH_SIDE² = 256 bits: which low frequencies of an image are above their median."""
+
+NEAR_BITS = 32
+"""Images whose hashes differ in so many bits at most are reported.
+
+On ShanghaiTech A the known pairs differ in 0 to 14 bits and all others in at least 94; the nearest
+pair of ShanghaiTech B differs in 64 (one street, another moment).
+"""
+
+ROWS = {
+    "images": "images",
+    "points": "",  # what is counted
+    "least": "  least in an image",
+    "mean": "  mean",
+    "most": "  most",
+    "outside": "outside, dropped",
+    "empty": "empty images",
+    "greyscale": "greyscale",
+    "exif_turned": "turned by EXIF",
+    "points_turned": "  points turned along",
+    "resized": "resized",
+    "unreadable": "unreadable, left out",
+    "bytes": "megabytes",
+}
+"""What the text shows of each split, and how it is called."""
 
 
 def build_report(dataset: Dataset, indices: Mapping[str, Index], folder: Path) -> dict[str, Any]:
@@ -40,8 +66,8 @@ def build_report(dataset: Dataset, indices: Mapping[str, Index], folder: Path) -
         "near_duplicates": _duplicates(indices),
         "notes": [
             note
-            for meta, *_ in indices.values()
-            for note in meta["notes"] + meta.get("remarks", [])
+            for index in indices.values()
+            for note in index.meta["notes"] + index.meta.get("remarks", [])
         ],
     }
 
@@ -49,40 +75,52 @@ def build_report(dataset: Dataset, indices: Mapping[str, Index], folder: Path) -
 def format_report(report: Mapping[str, Any]) -> str:
     """The report as a small table, a column for each split; below it what wants a look."""
     splits = report["splits"]
-    rows = [[f"{report['title']} ({report['name']})", *splits]]
-    for label, key in (
-        ("images", "images"),
-        (report["noun"][1], "points"),
-        ("  least in an image", "least"),
-        ("  mean", "mean"),
-        ("  most", "most"),
-        ("outside, dropped", "outside"),
-        ("empty images", "empty"),
-        ("greyscale", "greyscale"),
-        ("turned by EXIF", "exif_turned"),
-        ("  points turned along", "points_turned"),
-        ("resized", "resized"),
-        ("unreadable, left out", "unreadable"),
-        ("megabytes", "bytes"),
-    ):
-        rows.append([label, *(_cell(split, key) for split in splits.values())])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            [
-                row[0].ljust(widths[0]),
-                *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)),
-            ]
-        )
-        for row in rows
-    ]
+    cells = {split: [_cell(part, key) for key in ROWS] for split, part in splits.items()}
+    table = pd.DataFrame(cells, index=[label or report["noun"][1] for label in ROWS.values()])
+    table.columns.name = f"{report['title']} ({report['name']})"
+    lines = table.to_string().splitlines()
     lines.insert(1, "-" * len(lines[0]))
-    return "\n".join(line.rstrip() for line in [*lines, *_remarks(report)])
+    return "\n".join([*lines, *_remarks(report)])
+
+
+class Pair(NamedTuple):
+    """Two images, by their places in the list that was searched, and the bits they differ in."""
+
+    first: int
+    second: int
+    bits: int
+
+
+def image_hash(image: np.ndarray) -> str:
+    """The perceptual hash (pHash) of an image (H, W, 3), 64 hex digits."""
+    import imagehash  # with SciPy's and PyWavelets' transforms: for preparing alone
+
+    return str(imagehash.phash(Image.fromarray(image), hash_size=HASH_SIDE))
+
+
+def near_pairs(hashes: Sequence[str], most_bits: int = NEAR_BITS) -> list[Pair]:
+    """All pairs of ``hashes`` that differ in at most ``most_bits`` bits, nearest first."""
+    codes = np.array([bytearray.fromhex(text) for text in hashes], dtype=np.uint8)
+    pairs = []
+    for first in range(len(codes)):
+        bits = np.bitwise_count(codes[first] ^ codes[first + 1 :]).sum(axis=-1)
+        for beyond in np.flatnonzero(bits <= most_bits):
+            pairs.append(Pair(first, int(first + 1 + beyond), int(bits[beyond])))
+    return sorted(pairs, key=lambda pair: (pair.bits, pair.first, pair.second))
+
+
+def shared_images(split: PreparedSplit, other: PreparedSplit) -> dict[str, str]:
+    """Images of ``split`` that ``other`` has, too, or nearly (`NEAR_BITS`): name → the nearest's name."""
+    own = len(split.hashes)
+    found: dict[str, str] = {}
+    for first, second, _ in near_pairs([*split.hashes, *other.hashes]):  # nearest first
+        if first < own <= second:
+            found.setdefault(split.names[first], other.names[second - own])
+    return found
 
 
 def _split_report(index: Index, published: int | None) -> dict[str, Any]:
-    meta, _, starts, sizes = index
-    records, counts = meta["records"], np.diff(starts)
+    meta, records, counts = index.meta, index.meta["records"], np.diff(index.starts)
     some = len(counts) > 0 and meta["is_labelled"]
     return {
         "images": len(records),
@@ -99,7 +137,7 @@ def _split_report(index: Index, published: int | None) -> dict[str, Any]:
         "exif_turned": sum(record["orientation"] != 1 for record in records),
         "points_turned": sum(record["points_turned"] for record in records),
         "resized": sum(record["size"] != record["source_size"] for record in records),
-        "bytes": int((sizes.prod(axis=1) * 3).sum()),
+        "bytes": int((index.sizes.prod(axis=1) * 3).sum()),
         "unreadable": [{"name": bad["name"], "problem": bad["problem"]} for bad in meta["bad"]],
         "digest": meta["digest"],
     }
@@ -108,17 +146,17 @@ def _split_report(index: Index, published: int | None) -> dict[str, Any]:
 def _duplicates(indices: Mapping[str, Index]) -> list[dict[str, Any]]:
     images = [
         ({"split": split, "name": record["name"], "points": int(count)}, record)
-        for split, (meta, _, starts, _) in indices.items()
-        for record, count in zip(meta["records"], np.diff(starts), strict=True)
+        for split, index in indices.items()
+        for record, count in zip(index.meta["records"], np.diff(index.starts), strict=True)
     ]
     return [
         {
-            "first": images[pair.first][0],
-            "second": images[pair.second][0],
-            "bits": pair.bits,
-            "identical": images[pair.first][1]["sha256"] == images[pair.second][1]["sha256"],
+            "first": images[first][0],
+            "second": images[second][0],
+            "bits": bits,
+            "identical": images[first][1]["sha256"] == images[second][1]["sha256"],
         }
-        for pair in near_pairs([record["hash"] for _, record in images])
+        for first, second, bits in near_pairs([record["hash"] for _, record in images])
     ]
 
 
@@ -134,24 +172,19 @@ def _cell(split: Mapping[str, Any], key: str) -> str:
 
 
 def _remarks(report: Mapping[str, Any], most: int = 20) -> list[str]:
-    pairs = report["near_duplicates"]
-    across = [pair for pair in pairs if pair["first"]["split"] != pair["second"]["split"]]
-    within = [pair for pair in pairs if pair["first"]["split"] == pair["second"]["split"]]
+    groups: dict[str, list[str]] = {"across splits": [], "within a split": []}
+    for pair in report["near_duplicates"]:
+        sides = pair["first"], pair["second"]
+        first, second = (f"{side['split']} {side['name']} ({side['points']})" for side in sides)
+        how = "the same file" if pair["identical"] else f"{pair['bits']} of 256 bits differ"
+        is_across = sides[0]["split"] != sides[1]["split"]
+        group = groups["across splits" if is_across else "within a split"]
+        group.append(f"  {first} ~ {second}: {how}")
     lines = []
-    for title, group in (("across splits", across), ("within a split", within)):
-        lines.append(f"near-duplicates {title}: {len(group) or 'none'}")
-        lines += [f"  {_pair(pair)}" for pair in group[:most]]
+    for title, group in groups.items():
+        lines += [f"near-duplicates {title}: {len(group) or 'none'}", *group[:most]]
         if len(group) > most:
             lines.append(f"  … and {len(group) - most} more, in report.json")
     for split, part in report["splits"].items():
         lines += [f"left out of {split}: {bad['problem']}" for bad in part["unreadable"]]
     return lines + [f"note: {note}" for note in report["notes"]]
-
-
-def _pair(pair: Mapping[str, Any]) -> str:
-    first, second = (
-        f"{side['split']} {side['name']} ({side['points']})"
-        for side in (pair["first"], pair["second"])
-    )
-    how = "the same file" if pair["identical"] else f"{pair['bits']} of 256 bits differ"
-    return f"{first} ~ {second}: {how}"

@@ -1,4 +1,4 @@
-"""What a split is made of: samples, and the sources they are read from."""
+"""What a split is made of: images and their points, and the sources that both are read from."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from ebclib.data.images import decode, image_header
-from ebclib.data.scaling import frame_of, place
 
 
 class Sample(NamedTuple):
@@ -32,20 +31,12 @@ class Sample(NamedTuple):
 
 
 class Raw(NamedTuple):
-    """An image as its file has it, turned upright, and the points as annotated.
+    """An image as its file has it, turned upright, and the points as annotated."""
 
-    Attributes
-    ----------
-    image : uint8 array (H, W, 3), RGB, upright
-    points : float64 array (N, 2); not yet turned, nor checked against the image
-    orientation : the file's EXIF orientation, 1 to 8
-    sha256 : hex digest of the file
-    """
-
-    image: np.ndarray
-    points: np.ndarray
-    orientation: int
-    sha256: str
+    image: np.ndarray  # uint8 array (H, W, 3), RGB, upright
+    points: np.ndarray  # float64 array (N, 2); not yet turned, nor checked against the image
+    orientation: int  # the file's EXIF orientation, 1 to 8
+    sha256: str  # hex digest of the file
 
 
 class Source(Protocol):
@@ -65,21 +56,14 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Entry:
-    """An image file and where its points are.
+    """A `Source` in files."""
 
-    Attributes
-    ----------
-    name : unique in the split
-    image : the image's file
-    annotation : the file its points are in; None where ``given`` has them, or there are none
-    load : reads ``annotation``, gives (N, 2)
-    given : the points themselves, when one file lists those of many images
-    """
-
-    name: str
-    image: Path
+    name: str  # unique in the split
+    image: Path  # the image's file
+    # the file its points are in; None where ``given`` has them, or there are none
     annotation: Path | None = None
-    load: Callable[[Path], np.ndarray] | None = None
+    load: Callable[[Path], np.ndarray] | None = None  # reads ``annotation``, gives (N, 2)
+    # the points themselves, when one file lists those of many images
     given: np.ndarray | None = None
 
     def stamp(self) -> str:
@@ -115,36 +99,28 @@ class Entry:
     def read(self) -> Raw:
         """The image and its points; ValueError or OSError naming the file at fault."""
         data = self.image.read_bytes()
-        image, orientation = decode(data, self.image)
-        return Raw(image, self.points(), orientation, hashlib.sha256(data).hexdigest())
+        image = decode(data, self.image)
+        digest = hashlib.sha256(data).hexdigest()
+        return Raw(image.pixels, self.points(), image.orientation, digest)
 
 
+@dataclass(eq=False, repr=False)
 class ReadSplit(Sequence[Sample]):
     """A split as published: images are decoded when asked for, at their own size, upright.
 
     Points outside their image are left out; `prepare` counts them.
-
-    Attributes
-    ----------
-    names : the images' names
-    entries : where each comes from
-    is_labelled : False where the publisher keeps the points (`points` are then empty)
-    noun : what is counted, (singular, plural)
-    notes : remarks made while reading, for `prepare`'s report
     """
 
-    def __init__(
-        self,
-        entries: Sequence[Entry],
-        is_labelled: bool = True,
-        noun: tuple[str, str] = ("person", "people"),
-        notes: Sequence[str] = (),
-    ) -> None:
-        self.entries = list(entries)
-        self.names = [entry.name for entry in self.entries]
-        self.is_labelled = is_labelled
-        self.noun = noun
-        self.notes = list(notes)
+    entries: Sequence[Entry]  # where each image comes from
+    is_labelled: bool = True  # False where the publisher keeps the points (`points` are then empty)
+    noun: tuple[str, str] = ("person", "people")  # what is counted, (singular, plural)
+    # remarks made while reading, for `prepare`'s report
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def names(self) -> list[str]:
+        """The images' names."""
+        return [entry.name for entry in self.entries]
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -154,8 +130,75 @@ class ReadSplit(Sequence[Sample]):
             return [self[i] for i in range(*index.indices(len(self)))]
         entry = self.entries[index]
         raw = entry.read()
-        points, _, _ = place(raw.points, raw.image.shape[:2], raw.orientation)
+        points, _, _ = upright_points(raw.points, raw.image.shape[:2], raw.orientation)
         return Sample(raw.image, points, entry.name)
+
+
+def inside(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Which of ``points`` (N, 2) lie in [0, W) x [0, H), as bools (N,); ``size`` is (H, W)."""
+    return ((points >= 0) & (points < size[::-1])).all(axis=1)
+
+
+def clamp(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """``points`` with what lies on or beyond an edge moved just inside [0, W) x [0, H)."""
+    return np.clip(points, 0.0, np.nextafter(size[::-1], 0.0))
+
+
+def scale_points(
+    points: np.ndarray, size: tuple[int, int], new_size: tuple[int, int]
+) -> np.ndarray:
+    """``points`` (N, 2) of an image of ``size`` (H, W) resized to ``new_size``; none falls out."""
+    if size == new_size:
+        return points
+    ratio = np.array([new_size[1] / size[1], new_size[0] / size[0]])
+    return clamp(points * ratio, new_size)
+
+
+def frame_of(points: np.ndarray, size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """(H, W) of the image that points were annotated on: upright (``size``), or as its file stores it.
+
+    The latter where EXIF swaps the sides, and more points fit it.
+    """
+    stored = size[::-1]
+    if orientation >= 5 and inside(points, stored).sum() > inside(points, size).sum():
+        return stored
+    return size
+
+
+def upright_points(
+    points: np.ndarray, size: tuple[int, int], orientation: int = 1
+) -> tuple[np.ndarray, int, bool]:
+    """The annotated points on the upright image; those of the image as stored are turned along.
+
+    Parameters
+    ----------
+    points : (N, 2) as annotated
+    size : (H, W) of the upright image
+    orientation : EXIF orientation of its file
+
+    Returns
+    -------
+    points : (M, 2), inside [0, W) x [0, H)
+    outside : how many were dropped because they lie outside, N - M
+    turned : whether the points were turned along (`frame_of`)
+    """
+    frame = frame_of(points, size, orientation)
+    keep = inside(points, frame)
+    kept, outside, turned = points[keep], int((~keep).sum()), frame != size
+    if turned:  # x = 0 becomes x = W, just outside the half-open rectangle: clamp
+        kept = clamp(turn(kept, frame, orientation), size)
+    return kept, outside, turned
+
+
+def turn(points: np.ndarray, size: tuple[int, int], orientation: int) -> np.ndarray:
+    """Points (N, 2) of an image as stored, of ``size`` (H, W), where they are once it is upright.
+
+    ``orientation`` is one of EXIF's that change sides, 5 to 8 (tag 274; CIPA DC-008, 4.6.4.A).
+    """
+    (height, width), (x, y) = size, points.T
+    new_x = height - y if orientation in (6, 7) else y
+    new_y = width - x if orientation in (7, 8) else x
+    return np.stack([new_x, new_y], axis=1)
 
 
 def natural(text: str | Path) -> list:
@@ -168,16 +211,24 @@ def natural(text: str | Path) -> list:
     return [(int(part), part) if part.isdecimal() else (-1, part.lower()) for part in parts]
 
 
-def files_below(folder: Path) -> Iterator[Path]:
-    """All files below ``folder`` but hidden ones; folders that are links are followed, each once."""
-    seen = set()
-    for top, folders, files in os.walk(folder, followlinks=True):
+def files_below(
+    folder: Path,
+    skip: Path | None = None,
+    unlisted: Callable[[OSError], None] | None = None,
+) -> Iterator[Path]:
+    """All files below ``folder`` but hidden ones and those in ``skip``; linked folders are walked once.
+
+    ``unlisted`` is called with the error of a folder that cannot be listed; None: it is passed over.
+    """
+    seen = {os.path.realpath(skip)} if skip else set()
+    for top, folders, files in os.walk(folder, onerror=unlisted, followlinks=True):
         real = os.path.realpath(top)
-        shown = [name for name in folders if not name.startswith((".", "__"))]
-        folders[:] = [] if real in seen else sorted(shown)
-        if real not in seen:
-            yield from (Path(top, name) for name in files if not name.startswith((".", "__")))
+        if real in seen:
+            folders.clear()
+            continue
         seen.add(real)
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        yield from (Path(top, name) for name in files if name[0] != ".")
 
 
 def file_stamp(path: Path) -> str:

@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-from safetensors.torch import load_file
-from torch import Tensor
 
 from ebclib import data
 from ebclib.bins import Bins, make_bins
 from ebclib.blocks import block_counts, histogram, max_count, smoothed_counts, window_counts
 from ebclib.config import Config
-from ebclib.encoders.encoder import Encoder
-from ebclib.encoders import build_encoder
-from ebclib.models import BlockwiseModel
-from ebclib.prompts import sentences
-from ebclib.runs import Run
 from ebclib.data.crops import crop_points, random_box
-from ebclib.encoders.variants import find_variant
+from ebclib.prompts import sentences
 
 
 @dataclass(frozen=True)
@@ -56,8 +47,18 @@ class TrainingSet:
         return sentences(self.bins, *self.split.noun, numerals=config.numerals)
 
     def class_frequencies(self, config: Config) -> np.ndarray:
-        """The share of training blocks in each class (N,); for regression people a block (1,)."""
-        return class_frequencies(self.bins, self.split, self.train, config)
+        """The share of training blocks in each class, (N,); for regression people a block, (1,)."""
+        bins, split, indices = self.bins, self.split, self.train
+        grid = dataclasses.replace(config, representatives="grid")
+        if config.head == "regression":
+            people = count_histogram(split, indices, grid)
+            return np.array([(people * np.arange(len(people))).sum() / people.sum()])
+        if bins.is_integer:
+            sizes = bins.sizes(count_histogram(split, indices, grid))
+        else:
+            smoothed = _smoothed(split, indices, config)
+            sizes = np.bincount(bins.classes(smoothed), minlength=len(bins))
+        return sizes / sizes.sum()
 
     def bin_table(self, config: Config) -> pd.DataFrame:
         """A row a bin: what it holds, the count it stands for, its sentence; none for regression."""
@@ -76,9 +77,7 @@ def _max_count(config: Config, split: data.PreparedSplit, indices: np.ndarray) -
     return config.max_count
 
 
-def count_histogram(
-    split: data.PreparedSplit, indices: np.ndarray, config: Config
-) -> np.ndarray:
+def count_histogram(split: data.PreparedSplit, indices: np.ndarray, config: Config) -> np.ndarray:
     """How many training blocks hold 0, 1, 2, … people, as ``config.representatives`` counts blocks.
 
     ``"grid"``: the images' own blocks. ``"windows"``: all stride-1 windows. ``"scaled"``: the blocks
@@ -88,24 +87,17 @@ def count_histogram(
     -------
     int64 array, shape (largest count + 1,)
     """
-    r = config.block_size_px
-    if config.representatives == "scaled":
-        rng = np.random.default_rng(config.seed)
-
-        def counts(index: int) -> np.ndarray:
-            boxes = [
-                random_box(rng, *split.sizes[index], config.crop_px, config.max_scale)
-                for _ in range(10)
-            ]
-            points = [crop_points(split.points[index], box, config.crop_px) for box in boxes]
-            return np.stack([block_counts(p, config.crop_px, config.crop_px, r) for p in points])
-    else:
+    r, crop_px, rng = config.block_size_px, config.crop_px, np.random.default_rng(config.seed)
+    if config.representatives != "scaled":
         count = window_counts if config.representatives == "windows" else block_counts
+        return histogram(count(split.points[i], *split.sizes[i], r) for i in indices)
 
-        def counts(index: int) -> np.ndarray:
-            return count(split.points[index], *split.sizes[index], r)
+    def of_crops(i: int) -> np.ndarray:
+        boxes = [random_box(rng, *split.sizes[i], crop_px, config.max_scale) for _ in range(10)]
+        points = [crop_points(split.points[i], box, crop_px) for box in boxes]
+        return np.stack([block_counts(p, crop_px, crop_px, r) for p in points])
 
-    return histogram(counts(int(index)) for index in indices)
+    return histogram(map(of_crops, indices))
 
 
 def representative_counts(
@@ -124,31 +116,8 @@ def representative_counts(
     return bins.means(_smoothed(split, indices, config))
 
 
-def class_frequencies(
-    bins: Bins, split: data.PreparedSplit, indices: np.ndarray, config: Config
-) -> np.ndarray:
-    """The share of training blocks in each class, float64 (N,); for regression people a block, (1,)."""
-    if config.head == "regression":
-        r = config.block_size_px
-        blocks = sum(
-            -(-height // r) * -(-width // r) for height, width in (split.sizes[i] for i in indices)
-        )
-        return np.array([split.counts[indices].sum() / blocks])
-    if bins.is_integer:
-        grid = dataclasses.replace(config, representatives="grid")
-        sizes = bins.sizes(count_histogram(split, indices, grid))
-    else:
-        sizes = np.bincount(bins.classes(_smoothed(split, indices, config)), minlength=len(bins))
-    return sizes / sizes.sum()
-
-
 def _smoothed(split: data.PreparedSplit, indices: np.ndarray, config: Config) -> np.ndarray:
     """The smoothed counts of all blocks, in one row."""
-    return np.concatenate(
-        [
-            smoothed_counts(
-                split.points[i], *split.sizes[i], config.block_size_px, config.smoothing_px
-            ).ravel()
-            for i in map(int, indices)
-        ]
-    )
+    rule = config.block_size_px, config.smoothing_px
+    counts = (smoothed_counts(split.points[i], *split.sizes[i], *rule) for i in indices)
+    return np.concatenate([each.ravel() for each in counts])

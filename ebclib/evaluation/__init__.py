@@ -14,7 +14,7 @@ from accelerate.utils import gather_object
 from torch import nn
 
 from ebclib.data import PreparedSplit
-from ebclib.evaluation.positions import DISTANCES_PX, Matches, find_positions, match, total
+from ebclib.evaluation.positions import DISTANCES_PX, Matches, find_positions, match
 from ebclib.evaluation.windows import inner_bar, predict_map
 from ebclib.models import BlockwiseModel
 
@@ -155,9 +155,7 @@ def matches_table(
     rows = []
     for distance in distances_px:
         found = zip(predictions["image"], predictions["positions"], annotated, strict=True)
-        for image, points, people in found:
-            each = match(points, people, distance)
-            rows.append((image, distance, each.hits, each.false_alarms, each.missed))
+        rows += [(image, distance, *match(*points, distance)) for image, *points in found]
     return pd.DataFrame(rows, columns=["image", "distance_px", "tp", "fp", "fn"])
 
 
@@ -168,10 +166,10 @@ def localisation(matches: pd.DataFrame) -> list[dict[str, float]]:
     >>> localisation(table)[0]["recall"]
     0.5
     """
+    sums = matches.groupby("distance_px")[["tp", "fp", "fn"]].sum()
     rows = []
-    for distance, some in matches.groupby("distance_px"):
-        counts = some[["tp", "fp", "fn"]].itertuples(index=False)
-        every = total(Matches(*map(int, row)) for row in counts)
+    for distance, *row in sums.itertuples():
+        every = Matches(*map(int, row))
         shares = {"precision": every.precision, "recall": every.recall, "f1": every.f1}
         rows.append({"distance_px": float(distance), **shares})
     return rows

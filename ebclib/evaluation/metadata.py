@@ -27,37 +27,24 @@ FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """What counting needs beside the weights.
+    """What counting needs beside the weights."""
 
-    Attributes
-    ----------
-    config : every parameter of the run, its name among them
-    noun : what is counted, (singular, plural)
-    least_side, longest_side : pixels; images are grown and shrunk to these as its data set's were
-    interval_factor : deviations from the count to either end of a 90 % interval
-        (`evaluation.conformal_factor`); None: not calibrated
-    held_out_images : images that factor comes from
-    coverage : the share of images that the interval is made to hold
-    familiar : traits of its training images; None: not known
-    """
-
-    config: Config
-    noun: tuple[str, str] = ("person", "people")
-    least_side: int = 1
+    config: Config  # every parameter of the run, its name among them
+    noun: tuple[str, str] = ("person", "people")  # what is counted, (singular, plural)
+    least_side: int = 1  # pixels; images are grown and shrunk to these as its data set's were
     longest_side: int | None = None
+    # deviations from the count to either end of a 90 % interval (`evaluation.conformal_factor`);
+    # None: not calibrated
     interval_factor: float | None = None
-    held_out_images: int | None = None
-    coverage: float = COVERAGE
-    familiar: TrainingStats | None = None
+    held_out_images: int | None = None  # images that factor comes from
+    coverage: float = COVERAGE  # the share of images that the interval is made to hold
+    # statistics of its training images; None: not known
+    training_stats: TrainingStats | None = None
 
     @classmethod
     def made(cls, config: Config, factor: float, held_out_images: int, **more: Any) -> ModelInfo:
-        """The card of a run as it is evaluated; sides and noun are its data set's.
-
-        Parameters
-        ----------
-        factor : of `evaluation.conformal_factor`; infinite where the images are too few
-        """
+        """The card of a run as it is evaluated; sides and noun are its data set's, ``factor`` is of
+        `evaluation.conformal_factor`."""
         dataset = data.describe(config.dataset)
         return cls(
             config=config,
@@ -87,12 +74,7 @@ class ModelInfo:
 
     @classmethod
     def from_json(cls, text: str, source: Path | str = "the card") -> ModelInfo:
-        """A card from its text.
-
-        Raises
-        ------
-        ValueError : no card of this version; ``source`` is named
-        """
+        """A card from its text; ValueError that names ``source`` if it is none of this version."""
         try:
             values = json.loads(text)
             version = values.pop("format")
@@ -100,12 +82,14 @@ class ModelInfo:
                 raise ValueError(f"format {version}, and this version reads {FORMAT}")
             values["config"] = Config.from_dict(values["config"])
             values["noun"] = tuple(values["noun"])
-            familiar = values["familiar"]
-            if familiar is not None:
-                limits = {trait: tuple(v) for trait, v in familiar["limits"].items()}
-                values["familiar"] = TrainingStats(
-                    familiar.get("images", familiar.get("pictures")), limits
-                )
+            stats = values.setdefault("training_stats", values.pop("familiar", None))
+            if stats is not None:  # as older weights have it: familiar, pictures, crowding
+                images = stats.get("images", stats.get("pictures"))
+                limits = {
+                    n.replace("crowding", "peak_density"): tuple(v)
+                    for n, v in stats["limits"].items()
+                }
+                values["training_stats"] = TrainingStats(images, limits)
             return cls(**values)
         except (ValueError, TypeError, KeyError, AttributeError) as problem:
             raise ValueError(

@@ -7,8 +7,7 @@ many as the map's sum, rounded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -16,7 +15,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_flow
 from scipy.spatial import cKDTree
 
-from ebclib.data.scaling import clamp
+from ebclib.data.sample import clamp
 
 DISTANCES_PX = (8.0, 16.0)
 """How far a point may be from the person it stands for, where nobody says otherwise."""
@@ -36,10 +35,6 @@ def find_positions(
     eight neighbours is largest, up to one person's mass is removed, from the block first and then from
     the nearest neighbours, and the point is the centre of what was removed. So a block of 2.9 gets
     three points, and three neighbours of 0.3 get one between them.
-
-    On drawn crowds and ShanghaiTech B this found more people than giving each block its share of the
-    points by largest remainder, in one step or down a quadtree, and than moving the points to the
-    centres of the mass nearest to them.
 
     Parameters
     ----------
@@ -67,9 +62,7 @@ def find_positions(
     for point in points:
         i = int(best.argmax())
         j = int(score[i].argmax())
-        around = left[
-            i : i + 3, j : j + 3
-        ]  # a view: centred on the block, as left has one more pad
+        around = left[i : i + 3, j : j + 3]  # a view: centred, as left has one more pad
         mass = around.ravel()[_NEAREST_FIRST]
         taken = np.empty(9)
         taken[_NEAREST_FIRST] = np.diff(np.minimum(mass.cumsum(), 1.0), prepend=0.0)
@@ -84,27 +77,12 @@ def find_positions(
     return points if size is None else clamp(points, size)
 
 
-@dataclass(frozen=True)
-class Matches:
-    """Points found against people annotated; sums of it are over images (micro-averages).
+class Matches(NamedTuple):
+    """Points found against people annotated."""
 
-    Attributes
-    ----------
-    hits : pairs of a point and a person, each in one pair at most
-    false_alarms : points without a person
-    missed : people without a point
-    """
-
-    hits: int = 0
-    false_alarms: int = 0
-    missed: int = 0
-
-    def __add__(self, other: Matches) -> Matches:
-        return Matches(
-            self.hits + other.hits,
-            self.false_alarms + other.false_alarms,
-            self.missed + other.missed,
-        )
+    hits: int  # pairs of a point and a person, each in one pair at most
+    false_alarms: int  # points without a person
+    missed: int  # people without a point
 
     @property
     def precision(self) -> float:
@@ -157,15 +135,6 @@ def _most_pairs(rows: np.ndarray, columns: np.ndarray, n: int, m: int) -> int:
     heads = np.concatenate([np.arange(n), columns + n, np.full(m, sink)])
     edges = csr_array((np.ones(len(tails), np.int32), (tails, heads)), shape=(n + m + 2,) * 2)
     return int(maximum_flow(edges, source, sink, method="dinic").flow_value)
-
-
-def total(matches: Iterable[Matches]) -> Matches:
-    """Images taken together: the sum of what each has.
-
-    >>> total([Matches(1, 2, 0), Matches(1, 0, 2)]).f1
-    0.5
-    """
-    return sum(matches, Matches())
 
 
 def _weighted(mass: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import math
 import sys
 import warnings
 from collections.abc import Callable, Iterable
-from itertools import product
+from itertools import count, product
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ebclib.evaluation.tiles import reach_px, spans
 from ebclib.models import BlockwiseModel
 
 TILE_PX = 1536
@@ -31,10 +30,8 @@ MARGIN_PX = 384
 
 
 class Maps(NamedTuple):
-    """People per block and the variance of that (people²), float32 (⌈H/r⌉, ⌈W/r⌉).
-
-    ``probabilities``, float32 (N, ⌈H/r⌉, ⌈W/r⌉), are those of the bins where they were asked for.
-    """
+    """People per block, the variance of that (people²), float32 (⌈H/r⌉, ⌈W/r⌉); bins' probabilities
+    (N, ⌈H/r⌉, ⌈W/r⌉) where they were asked for."""
 
     density: Tensor
     variance: Tensor
@@ -52,7 +49,6 @@ def predict_map(
     probabilities: bool = False,
     tile_px: int | None = TILE_PX,
     margin_px: int | None = None,
-    progress: str | None = None,
 ) -> Maps:
     """The density of one image, of any size.
 
@@ -63,8 +59,6 @@ def predict_map(
     With windows (as the paper does for ViT, Sec. IV-2) the image is covered by squares of
     ``window_px``; the last of each row and column is moved inside, blocks that several windows see get
     the mean of what they say, and an image smaller than a window is padded with the mean colour.
-
-    Only the tiles or windows under way are copied, to the model's device; the image stays as it is.
 
     Parameters
     ----------
@@ -78,7 +72,6 @@ def predict_map(
     tile_px : the longest side of a tile, margins included; None: in one piece, however large
     margin_px : what a tile sees beyond its core, rounded up to whole features; None: `reach_px`, but at
         most `MARGIN_PX`
-    progress : what the progress bar says; None shows none
 
     Raises
     ------
@@ -100,11 +93,11 @@ def predict_map(
         return torch.cat([*found, network.probabilities(logits)] if probabilities else found, dim=1)
 
     if window_px is not None:
-        return _windowed(layers, image, network, window_px, stride_px, batch_size, progress)
+        return _windowed(layers, image, network, window_px, stride_px, batch_size)
     if tile_px is None or math.prod(image.shape[1:]) <= tile_px**2:
         whole = _cut(image, slice(None), slice(None), network.mean.device)
         return _maps(layers(whole[None])[0])
-    return _tiled(layers, image, network, tile_px, margin_px, progress)
+    return _tiled(layers, image, network, tile_px, margin_px)
 
 
 def _tiled(
@@ -113,14 +106,13 @@ def _tiled(
     network: BlockwiseModel,
     tile_px: int,
     margin_px: int | None,
-    progress: str | None,
 ) -> Maps:
     r, step = network.block_size_px, network.step_px
     if margin_px is None:
         margin_px = _own_margin(network)
     rows, columns = (spans(side, tile_px, margin_px, step) for side in image.shape[1:])
-    tiles, whole = list(product(rows, columns)), None
-    for y, x in inner_bar(tiles, progress, "tile"):
+    whole = None
+    for y, x in product(rows, columns):
         part = layers(_cut(image, y.seen, x.seen, network.mean.device)[None])[0]
         if whole is None:
             whole = part.new_empty(len(part), *(-(-side // r) for side in image.shape[1:]))
@@ -128,6 +120,84 @@ def _tiled(
         core = whole[:, y.start // r : -(-y.stop // r), x.start // r : -(-x.stop // r)]
         core.copy_(part[:, i : i + core.shape[1], j : j + core.shape[2]])
     return _maps(whole)
+
+
+class Span(NamedTuple):
+    """One side of a tile in pixels: what is kept of it, ``start`` to ``stop``, and what is looked at."""
+
+    start: int
+    stop: int
+    seen: slice
+
+
+def spans(length_px: int, tile_px: int, margin_px: int, step_px: int) -> list[Span]:
+    """A side cut into as few tiles as will do, of nearly the same size, that begin at whole features.
+
+    Parameters
+    ----------
+    tile_px : the longest a tile may be, margins included
+    margin_px : rounded up to a multiple of ``step_px``; there is none at the image's border
+    step_px : what both the model's features and its blocks begin at
+
+    Raises
+    ------
+    ValueError : tiles that are all margin
+
+    >>> for span in spans(1000, 512, 64, 16):
+    ...     print(span)
+    Span(start=0, stop=336, seen=slice(0, 400, None))
+    Span(start=336, stop=672, seen=slice(272, 736, None))
+    Span(start=672, stop=1000, seen=slice(608, 1000, None))
+    """
+    if margin_px < 0:
+        raise ValueError(f"margin_px is {margin_px}; give 0 or more pixels.")
+    margin_px = -(-margin_px // step_px) * step_px
+    if length_px > tile_px < 2 * margin_px + step_px:
+        raise ValueError(
+            f"Tiles of {tile_px} px are nothing but their margins of {margin_px} px on either side; "
+            f"give tile_px of {2 * margin_px + step_px} or more, or a smaller margin_px."
+        )
+    for tiles in count(1):
+        core = -(-length_px // (tiles * step_px)) * step_px
+        if min(core, length_px) + min(tiles - 1, 2) * margin_px <= tile_px:
+            break
+    starts = range(0, length_px, core)
+    stops = [min(start + core, length_px) for start in starts]
+    return [
+        Span(start, stop, slice(max(start - margin_px, 0), min(stop + margin_px, length_px)))
+        for start, stop in zip(starts, stops, strict=True)
+    ]
+
+
+@torch.inference_mode()
+def reach_px(network: BlockwiseModel, limit_px: int = 8192) -> int | None:
+    """How far from a block a pixel can lie and still change what the model says of that block.
+
+    Half of the theoretical receptive field, rounded up to whole features; None where every block of
+    ``limit_px`` sees the whole image (a global pool, attention, group norm). It is measured, not added
+    up from layers: a column of an image is made "not a number", which every block that looks at it then
+    is. Convolutions by other algorithms than the direct one would spread it, so cuDNN is left out.
+
+    >>> from ebclib.encoders import build_encoder
+    >>> reach_px(BlockwiseModel(build_encoder("mobilenetv2", "none"), [0, 1], head="linear"))
+    224
+    """
+    r, step, was_training = network.block_size_px, network.step_px, network.training
+    network.eval()
+    width, reach = 32 * step, None
+    while width <= limit_px and reach is None:
+        strip = torch.zeros(1, 3, step, width, device=network.mean.device)
+        first = width // 2 // step * step
+        strip[..., first : first + step] = math.nan
+        with torch.backends.cudnn.flags(enabled=False):
+            logits = network(strip)
+        touched = logits.isnan().any(dim=1).flatten(0, 1).any(dim=0).nonzero()  # blocks of a row
+        left, right = touched.min().item() * r, touched.max().item() * r + r
+        if left > 0 and right < width:
+            reach = max(first - left, right - first - step)
+        width *= 2
+    network.train(was_training)
+    return reach if reach is None else -(-reach // step) * step
 
 
 _REACHES: WeakKeyDictionary[BlockwiseModel, int | None] = WeakKeyDictionary()
@@ -154,7 +224,6 @@ def _windowed(
     window_px: int,
     stride_px: int | None,
     batch_size: int,
-    progress: str | None,
 ) -> Maps:
     r, stride_px = network.block_size_px, stride_px or window_px
     if window_px % r or stride_px % r or not 0 < stride_px <= window_px:
@@ -168,8 +237,7 @@ def _windowed(
     )
     corners, side = list(product(rows, columns)), window_px // r
     total = None
-    firsts = range(0, len(corners), batch_size)
-    for first in inner_bar(firsts, progress, "batch"):
+    for first in range(0, len(corners), batch_size):
         some = corners[first : first + batch_size]
         seen = torch.stack([_window(image, *corner, window_px, network) for corner in some])
         parts = layers(seen)
@@ -228,19 +296,12 @@ def _cut(image: Tensor | np.ndarray, rows: slice, columns: slice, device: torch.
     return piece.to(device)
 
 
-def in_kernel() -> bool:
-    """Whether a notebook's kernel runs this: each line of progress would be stored in its output."""
-    ipython = sys.modules.get("IPython")
-    return hasattr(ipython and ipython.get_ipython(), "kernel")
-
-
 def inner_bar(items: Iterable, title: str | None, unit: str) -> Iterable:
-    """``items`` with a progress bar that goes away at the end; without one in a kernel.
+    """``items`` with a progress bar that goes away at the end; none without a title.
 
-    Parameters
-    ----------
-    title : stands before the bar; None shows none
-    unit : what an item is
+    None in a notebook's kernel, either: each line of progress would be stored in its output.
     """
-    silent = title is None or in_kernel()
+    ipython = sys.modules.get("IPython")
+    in_kernel = hasattr(ipython and ipython.get_ipython(), "kernel")
+    silent = title is None or in_kernel
     return tqdm(items, desc=title, disable=silent, unit=unit, leave=False)

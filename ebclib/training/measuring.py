@@ -34,8 +34,8 @@ def evaluate(
 ) -> Run:
     """Measure a run's weights, and write predictions, positions' matches and metrics into its folder.
 
-    What counting with the weights alone needs goes into their file (`card.Card`: the config, the
-    interval's factor, traits of the training images). Several processes share the images, and the
+    What counting with the weights alone needs goes into their file (`ModelInfo`: the config, the
+    interval's factor, statistics of the training images). Several processes share the images, and the
     first one writes; another launch waits, as in `train`.
 
     Parameters
@@ -102,8 +102,8 @@ def measure(
     if "test_mae" in history and not suffix:
         facts["test_selected_mae"] = history["test_mae"].min()
     if state.is_main_process:
-        familiar = TrainingStats.of(task.split, task.train, config.block_size_px)
-        write_info(run.weights, ModelInfo.made(config, factor, len(held), familiar=familiar))
+        stats = TrainingStats.of(task.split, task.train, config.block_size_px)
+        write_info(run.weights, ModelInfo.made(config, factor, len(held), training_stats=stats))
     _write(run, suffix, images, found, factor, task.split.counts, facts, distances_px)
     if state.is_main_process and not suffix:
         shutil.rmtree(run.checkpoint.parent, ignore_errors=True)
