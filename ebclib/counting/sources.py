@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from PIL import Image
 from ebclib.data import Sample
 from ebclib.data.images import SUFFIXES, decode_scaled
 from ebclib.data.sample import natural
-from ebclib.data.scaling import prepared_size
 
 RAW = {".cr2", ".cr3", ".nef", ".nrw", ".arw", ".dng", ".orf", ".rw2", ".raf", ".pef", ".srw"}
 """Raw photographs. Pillow takes some for TIFF files and finds their thumbnails."""
@@ -170,20 +168,24 @@ def images_below(
     return sorted(found, key=natural)
 
 
-def read(item: Item, least_side: int = 1, longest_side: int | None = None) -> SourceImage:
-    """An image at the size to count; a large JPEG is shrunk while it is decoded.
+def read(
+    item: Item,
+    least_side: int = 1,
+    longest_side: int | None = None,
+    multiples_px: tuple[int, ...] = (),
+) -> SourceImage:
+    """A image at the size to count; a large JPEG is shrunk while it is decoded.
 
     Parameters
     ----------
-    least_side, longest_side : as `datasets.scaling.prepared_size`
+    least_side, longest_side, multiples_px : as `datasets.scaling.prepared_size`
 
     Raises
     ------
     ValueError : no image; its name and what is wrong are said
     OSError : a file that is not there, or must not be read
     """
-    source, size_of = item.source, partial(prepared_size, least_side=least_side)
-    size_of = partial(size_of, longest_side=longest_side)
+    source = item.source
     if isinstance(source, Path):
         try:
             source = source.read_bytes()
@@ -193,7 +195,7 @@ def read(item: Item, least_side: int = 1, longest_side: int | None = None) -> So
         _need_reader(source, item.name)
     elif not isinstance(source, Image.Image):
         source = _image(source, item.name)
-    scaled = decode_scaled(source, item.name, size_of)
+    scaled = decode_scaled(source, item.name, least_side, longest_side, multiples_px)
     notes = ("The first of its frames was counted.",) if scaled.is_first else ()
     return SourceImage(item, scaled.pixels, scaled.size, notes)
 

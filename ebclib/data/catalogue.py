@@ -10,6 +10,9 @@ from ebclib.config import one_of
 LEAST_SIDE = 448
 """The least side of a prepared image, in pixels: a training crop fits into any of them."""
 
+RELEASED_LONGEST = 4096
+"""The released code's longest side where we have none, in pixels."""
+
 SHANGHAITECH = ("shanghaitech", "shanghaitech_crowd_counting_dataset")
 """What the folder above both parts of ShanghaiTech may be called, in whatever case."""
 
@@ -34,6 +37,7 @@ class Dataset:
     unlabelled : splits whose points the publisher keeps
     longest_side : a prepared image's longest side in pixels, unless its least side needs more
     least_side : a prepared image's least side in pixels
+    multiples_px : what prepared sides are rounded to, and then grown to; none, but for released models
     noun : what is counted, (singular, plural)
     source : where to get it, and how large it is
     terms : what its publisher says about its use
@@ -54,6 +58,7 @@ class Dataset:
     unlabelled: tuple[str, ...] = ()
     longest_side: int | None = None
     least_side: int = LEAST_SIDE
+    multiples_px: tuple[int, ...] = ()
     noun: tuple[str, str] = ("person", "people")
     source: str = ""
     terms: str = ""
@@ -63,6 +68,11 @@ class Dataset:
     is_divided: bool = False
     division: str = "as published"
     checks_coordinates: bool = True
+
+    @property
+    def sides(self) -> tuple[int, int | None, tuple[int, ...]]:
+        """How its images are scaled, as `scaling.prepared_size` takes it."""
+        return self.least_side, self.longest_side, self.multiples_px
 
 
 _SHANGHAITECH = """\

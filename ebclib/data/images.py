@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+import cv2
 import numpy as np
 from PIL import Image, ImageCms
+
+from ebclib.data.scaling import prepared_size
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
@@ -76,7 +78,9 @@ class Scaled(NamedTuple):
 def decode_scaled(
     data: bytes | Image.Image,
     source: Path | str,
-    size_of: Callable[[tuple[int, int]], tuple[int, int]],
+    least_side: int = 1,
+    longest_side: int | None = None,
+    multiples_px: tuple[int, ...] = (),
 ) -> Scaled:
     """As `decode`, at another size; a JPEG that is to shrink is not decoded at its full size.
 
@@ -84,22 +88,24 @@ def decode_scaled(
     ----------
     data : the file, whole, or an image that Pillow has opened
     source : its name, for errors
-    size_of : (H, W) of the upright image → (H, W) wanted
+    least_side, longest_side, multiples_px : as `scaling.prepared_size`
 
     Raises
     ------
-    ValueError : as `decode`, or what ``size_of`` raises; ``source`` is named
+    ValueError : as `decode` and `scaling.prepared_size`; ``source`` is named
     """
     image = data if isinstance(data, Image.Image) else _open(data, source)
+    sides = least_side, longest_side, multiples_px
     full = image.height, image.width
     is_first = image.format != "MPO" and bool(getattr(image, "is_animated", False))
     try:
         if isinstance(data, bytes):  # somebody's own image stays as it is
-            height, width = size_of(full)  # the same on its side
-            image.draft(None, (width, height))
+            height, width = prepared_size(full, *sides)  # the same on its side
+            if not multiples_px:  # the released code decodes all of it
+                image.draft(None, (width, height))
         pixels, orientation = upright(image, source)
         size = full[::-1] if orientation >= 5 else full
-        return Scaled(resize(pixels, size_of(size)), size, is_first)
+        return Scaled(fit(pixels, *sides, prepared_size(size, *sides)), size, is_first)
     except ValueError as problem:
         named = str(problem).startswith(str(source))
         raise problem if named else ValueError(f"{source}: {problem}") from problem
@@ -159,6 +165,27 @@ def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     height, width = size
     image = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
     return np.asarray(image)
+
+
+def fit(
+    image: np.ndarray,
+    least_side: int,
+    longest_side: int | None,
+    multiples_px: tuple[int, ...] = (),
+    size: tuple[int, int] | None = None,
+) -> np.ndarray:
+    """``image`` (H, W, 3) at its `scaling.prepared_size`, or at ``size``, that of it undrafted.
+
+    With ``multiples_px`` by the released code's filters: OpenCV's cubic to the first, an antialiased
+    bicubic to the second.
+    """
+    if not multiples_px:
+        return resize(image, size or prepared_size(image.shape[:2], least_side, longest_side))
+    full = image.shape[:2]
+    height, width = prepared_size(full, least_side, longest_side, multiples_px[:1])
+    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
+    height, width = prepared_size(full, least_side, longest_side, multiples_px)
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def _open(data: bytes | BinaryIO, source: Path | str) -> Image.Image:

@@ -5,24 +5,39 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 from ebclib.config import data_root
-from ebclib.data.catalogue import DATASETS, Dataset, choose_split, own_names, unknown
+from ebclib.data.catalogue import (
+    DATASETS,
+    RELEASED_LONGEST,
+    Dataset,
+    choose_split,
+    own_names,
+    unknown,
+)
 from ebclib.data.folder import describe_folder, read_folder
 from ebclib.data.readers import published_entries
 from ebclib.data.sample import Raw, ReadSplit, Sample, Source
 
 
-def describe(name: str, root: str | Path | None = None) -> Dataset:
+def describe(
+    name: str, root: str | Path | None = None, multiples_px: tuple[int, ...] = ()
+) -> Dataset:
     """What the data set ``name`` is: a row of `DATASETS`, or what a folder's `dataset.yaml` says.
+
+    With ``multiples_px`` its images are prepared as the released code does (`Config.multiples_px`).
 
     Raises
     ------
     ValueError : neither a published data set nor a folder below the data root; names the nearest
     """
+    if multiples_px:
+        own = describe(name, root)
+        longest_side = own.longest_side or RELEASED_LONGEST
+        return replace(own, longest_side=longest_side, multiples_px=multiples_px)
     if name in DATASETS:
         return DATASETS[name]
     base = _root(root)

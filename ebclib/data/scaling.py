@@ -133,12 +133,19 @@ def doubts(points: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> tu
 
 
 def prepared_size(
-    size: tuple[int, int], least_side: int = 448, longest_side: int | None = None
+    size: tuple[int, int],
+    least_side: int = 448,
+    longest_side: int | None = None,
+    multiples_px: tuple[int, ...] = (),
 ) -> tuple[int, int]:
     """(H, W) of an image after preparation, its aspect kept up to rounding.
 
     The longest side shrinks to ``longest_side`` where it is longer; then, and with priority, the
     least side grows to ``least_side`` where it is shorter. Never more than is needed.
+
+    With ``multiples_px`` as the released code has it: each side is then rounded to a multiple of the
+    first, and grown to a multiple of the second, if there is one; where both limits cannot be kept,
+    there is no upper one.
 
     Raises
     ------
@@ -147,14 +154,20 @@ def prepared_size(
     >>> prepared_size((182, 300)), prepared_size((3000, 6000), longest_side=2048)
     ((448, 738), (1024, 2048))
     """
+    step_px, *grown_px = multiples_px or (1,)
     least, longest = min(size), max(size)
+    if multiples_px and longest_side and longest * least_side > longest_side * least:
+        longest_side = None
     scale = min(1.0, longest_side / longest) if longest_side else 1.0
     if least * scale < least_side:
-        new_least, new_longest = least_side, round(longest * least_side / least)
+        scaled = least_side, longest * least_side / least
     elif scale < 1:
-        new_least, new_longest = max(least_side, round(least * scale)), longest_side
+        scaled = least * scale, longest_side
     else:
-        new_least, new_longest = least, longest
+        scaled = least, longest
+    new_least, new_longest = (max(least_side, round(side / step_px) * step_px) for side in scaled)
+    for step_px in grown_px:
+        new_least, new_longest = (-(-side // step_px) * step_px for side in (new_least, new_longest))
     if new_least * new_longest > MAX_PIXELS:
         grown = new_longest > longest
         advice = (

@@ -58,7 +58,7 @@ class ModelInfo:
         ----------
         factor : of `evaluation.conformal_factor`; infinite where the images are too few
         """
-        dataset = data.describe(config.dataset)
+        dataset = data.describe(config.dataset, multiples_px=config.multiples_px)
         return cls(
             config=config,
             noun=dataset.noun,
