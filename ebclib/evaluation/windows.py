@@ -118,6 +118,9 @@ def _tiled(
     r, step = network.block_size_px, network.step_px
     if margin_px is None:
         margin_px = _own_margin(network)
+    if not network.pads:
+        height, width = (side // step * step for side in image.shape[1:])
+        image = image[:, :height, :width]
     rows, columns = (spans(side, tile_px, margin_px, step) for side in image.shape[1:])
     tiles, whole = list(product(rows, columns)), None
     for y, x in inner_bar(tiles, progress, "tile"):
