@@ -146,9 +146,14 @@ def _add_counting(verbs: argparse._SubParsersAction) -> None:
     )
     count.add_argument("path", nargs="+", type=Path, help="images, videos, folders of them")
     count.add_argument("--out", type=Path, required=True, help="the folder to write to")
-    count.add_argument(
+    source = count.add_mutually_exclusive_group()
+    source.add_argument(
         "--run", help="a name in results/runs, a run's folder, or its weights; default: the demo's"
     )
+    source.add_argument(
+        "--weights", metavar="FILE", help="a checkpoint that CLIP-EBC's authors released"
+    )
+    _about_a_checkpoint(count)
     count.add_argument(
         "--regions", type=Path, help="GeoJSON: polygons in pixels, counted each; of images alone"
     )
@@ -174,6 +179,12 @@ def _add_counting(verbs: argparse._SubParsersAction) -> None:
     submit.set_defaults(command=_submit)
 
 
+def _about_a_checkpoint(command: argparse.ArgumentParser) -> None:
+    """What a released file does not say, where the names of its folders do not say it either."""
+    command.add_argument("--trained-on", metavar="NAME", help="its data set: sha, shb, qnrf, nwpu")
+    command.add_argument("--prompts", help="of it: word or number")
+
+
 def _about_a_run(command: argparse.ArgumentParser, what: str) -> None:
     """A run, and the data set it is to look at: the path of a folder, or a name."""
     command.add_argument("run", help="a name in results/runs, or the run's folder")
@@ -183,6 +194,13 @@ def _about_a_run(command: argparse.ArgumentParser, what: str) -> None:
 
 
 def _add_export(verbs: argparse._SubParsersAction) -> None:
+    released = verbs.add_parser(
+        "import", help="make a run of a checkpoint that CLIP-EBC's authors released"
+    )
+    released.add_argument("file", help="best_mae.pth and the like, ckpt.pth, or model.safetensors")
+    _about_a_checkpoint(released)
+    released.set_defaults(command=_import)
+
     export = verbs.add_parser(
         "export", help="write a run's model as an ONNX file, which needs no PyTorch"
     )
@@ -275,7 +293,13 @@ def _count(given: argparse.Namespace) -> int:
     from ebclib.counting import count_files
     from ebclib.counting.counter import demo_run
 
-    source = given.run or demo_run()
+    if given.weights:
+        from ebclib.counting.released import import_released
+
+        source = import_released(given.weights, given.trained_on, given.prompts)
+        print(f"Counted by the run {source.name}.", file=sys.stderr)
+    else:
+        source = given.run or demo_run()
     done = count_files(
         given.path,
         given.out,
@@ -303,6 +327,12 @@ def _count(given: argparse.Namespace) -> int:
     if failed > SHOWN:
         print(f"… and {failed - SHOWN} more in {given.out / 'failures.csv'}", file=sys.stderr)
     return 1 if not counted else PARTLY if failed else 0
+
+
+def _import(given: argparse.Namespace) -> None:
+    from ebclib.counting.released import import_released
+
+    print(import_released(given.file, given.trained_on, given.prompts).name)
 
 
 def _export(given: argparse.Namespace) -> None:
@@ -345,7 +375,7 @@ def _show(run: Run, suffix: str = "") -> None:
     print(
         f"{run.path}\n{metrics['dataset']} {metrics['split']}, {metrics['images']} images: "
         f"MAE {metrics['mae']:.1f}, RMSE {metrics['rmse']:.1f}, NAE {_percent(metrics.get('nae'))} "
-        f"(always saying the training mean: MAE {metrics['mean_predictor_mae']:.1f})"
+        f"(always saying the training mean: MAE {_people(metrics['mean_predictor_mae'])})"
     )
     shares = [f"{row['f1']:.2f} within {row['distance_px']:g} px" for row in metrics["positions"]]
     print(f"positions: F1 {', '.join(shares)}")
@@ -356,6 +386,10 @@ def _show(run: Run, suffix: str = "") -> None:
             f"90 % intervals, scaled on {metrics['intervals_scaled_on']} and so not bound to hold here: "
             f"{metrics['inside_interval']:.0%} of the images are inside"
         )
+
+
+def _people(number: float | None) -> str:
+    return "—" if number is None else f"{number:.1f}"
 
 
 def _percent(share: float | None) -> str:

@@ -107,9 +107,10 @@ class Config:
     head: Literal["text", "linear", "random_text", "regression"] | None = None  # None: text, linear
     prior_bias: bool = False  # a linear or regression head starts at the blocks' frequencies
     residual_block: bool = False  # one before the head's projection, as in the release
+    released: bool = False  # the authors' network: ImageNet's mean and std, sides of whole 32 px
     visual_prompts: Literal["none", "shallow", "deep"] = "none"  # on a frozen ViT (VPT)
     prompt_tokens: int = 32  # of them in a layer
-    numerals: Literal["words", "digits"] = "words"  # "three people" or "3 people"
+    numerals: Literal["words", "digits", "released_digits"] = "words"  # "three people", "3 people"
     block_size_px: Literal[8, 16, 32] = 8  # r, the side of a block
     max_count: int | Literal["largest"] | None = None  # m ≥ 1; default (r // 4)²; largest: as found
     bins: Literal["fine", "dynamic", "coarse", "interval"] = "fine"  # how counts become classes
@@ -222,6 +223,15 @@ class Config:
                 f"crop_px {self.crop_px} is no multiple of block_size_px {self.block_size_px}; "
                 f"the nearest that fits every block is {near}."
             )
+
+    @property
+    def multiples_px(self) -> tuple[int, ...]:
+        """What an image's sides are rounded to as the released code has it, and then grown to.
+
+        The first released ViTs, without visual prompts, grew images to multiples of their window.
+        """
+        grows = self.model.startswith("clip_vit") and self.visual_prompts == "none"
+        return ((32, self.crop_px) if grows else (32,)) if self.released else ()
 
     @property
     def has_smoothed_labels(self) -> bool:
@@ -364,6 +374,9 @@ RECIPES = {
     "own": OWN,
 }
 
+RELEASED = "released"
+"""The ``recipe`` of a run that is one of the authors' own files: nobody trains by it here."""
+
 _RECIPE_OF = {
     **dict.fromkeys(("sha", "shb", "qnrf", "nwpu", "jhu"), "paper"),
     "synthetic": "demo",
@@ -402,9 +415,19 @@ def make_config(dataset: str = "synthetic", recipe: str | None = None, **given: 
     for name in given:
         one_of("parameter", name, FIELDS)
     given = {name: value for name, value in given.items() if value is not None}
-    values = RECIPES[one_of("recipe", recipe, RECIPES)] | given
+    values = RECIPES[one_of("recipe", recipe, RECIPES)] | _network_in_file(given) | given
     config = Config(dataset=dataset, recipe=recipe, **values)
     return dataclasses.replace(config, name=config.name or default_name(config, given))
+
+
+def _network_in_file(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``pretrained`` says of the network, where it is one of the authors' files."""
+    path = Path(given.get("pretrained", "")).expanduser()
+    if path.suffix not in (".pth", ".safetensors") or not path.is_file():
+        return {}
+    from ebclib.encoders.released import network_in
+
+    return network_in(path)
 
 
 def check_inputs(config: Config) -> None:

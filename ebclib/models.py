@@ -17,12 +17,15 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from ebclib.config import Config, one_of
 from ebclib.encoders import build_encoder
 from ebclib.encoders.encoder import Encoder
+from ebclib.encoders.released import as_released, fill, read_released
 from ebclib.encoders.variants import Variant, find_variant
+from ebclib.encoders.weights import Weights
 from ebclib.runs import Run
 
 if TYPE_CHECKING:
@@ -134,6 +137,7 @@ class CosineHead(nn.Module):
         nn.init.zeros_(self.project.bias)
         self.register_buffer("text_features", F.normalize(text_features.float(), dim=1))  # (N, D)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.most = 100.0  # of exp(t); the released code has no limit
 
     def forward(self, features: Tensor, scale: float) -> Tensor:
         """(B, C, H', W') → float32 (B, N, scale·H', scale·W').
@@ -144,7 +148,7 @@ class CosineHead(nn.Module):
         device = "cpu" if image.is_meta else image.device.type  # meta: where only shapes are asked
         with torch.autocast(device, enabled=False):
             similarity = F.conv2d(F.normalize(image, dim=1), self.text_features[:, :, None, None])
-            return self.log_scale.exp().clamp(max=100) * similarity
+            return self.log_scale.exp().clamp(max=self.most) * similarity
 
 
 def resize(features: Tensor, scale: float) -> Tensor:
@@ -160,10 +164,10 @@ def resize(features: Tensor, scale: float) -> Tensor:
     )  # whole numbers, for sizes that an export leaves open
     if ratio.numerator == 1:
         return F.avg_pool2d(features, ratio.denominator)
-    size = [side * ratio.numerator // ratio.denominator for side in features.shape[-2:]]
     if scale < 1:
+        size = [side * ratio.numerator // ratio.denominator for side in features.shape[-2:]]
         return F.adaptive_avg_pool2d(features, size)
-    return F.interpolate(features, size, mode="bilinear", align_corners=False)
+    return F.interpolate(features, scale_factor=float(scale), mode="bilinear", align_corners=False)
 
 
 def make_decoder(variant: Variant, channels: int, stride_px: int) -> tuple[nn.Module, int, int]:
@@ -251,6 +255,7 @@ class BlockwiseModel(nn.Module):
     variant : the row that says which decoder; None has none
     residual_block : one before the head, on the grid of blocks, as in the released code
     window_px : whole images are to be counted in windows of this side; None: in one piece
+    pads : a strip too narrow for a feature or a block is filled up; False loses it, as the released code
 
     Raises
     ------
@@ -267,9 +272,10 @@ class BlockwiseModel(nn.Module):
         variant: Variant | None = None,
         residual_block: bool = False,
         window_px: int | None = None,
+        pads: bool = True,
     ) -> None:
         super().__init__()
-        self.block_size_px, self.window_px = block_size_px, window_px
+        self.block_size_px, self.window_px, self.pads = block_size_px, window_px, pads
         self.encoder_px = encoder.stride_px
         self.encoder, self.weights_source = encoder.image, encoder.source
         channels, self.feature_px = encoder.channels, encoder.stride_px
@@ -305,7 +311,7 @@ class BlockwiseModel(nn.Module):
 
         Returns
         -------
-        float32 (B, N, ⌈H/r⌉, ⌈W/r⌉); N = 1 with the regression head
+        float32 (B, N, ⌈H/r⌉, ⌈W/r⌉), rounded down without ``pads``; N = 1 with the regression head
         """
         height, width = image.shape[-2:]
         h, w = -(-height // self.block_size_px), -(-width // self.block_size_px)
@@ -363,11 +369,16 @@ class BlockwiseModel(nn.Module):
     def _padded(self, image: Tensor) -> Tensor:
         """Zeros right and below, up to whole features and whole blocks, so that no strip goes unseen."""
         height, width = image.shape[-2:]
+        if not self.pads:
+            return image
         return F.pad(image, (0, -width % self.step_px, 0, -height % self.step_px))
 
 
 def build_model(config: Config, task: TrainingSet) -> BlockwiseModel:
     """The model a config asks for, with the pretrained weights it asks for."""
+    if config.released and config.pretrained not in ("default", "none"):
+        weights, sentences = read_released(config.pretrained), task.sentences(config)
+        return released_model(config, weights, task.representatives, sentences)
     encoder = build_encoder(
         config.model, config.pretrained, config.visual_prompts, config.prompt_tokens
     )
@@ -385,6 +396,30 @@ def build_model(config: Config, task: TrainingSet) -> BlockwiseModel:
     return model
 
 
+def released_model(
+    config: Config, weights: Weights, representatives: np.ndarray, sentences: Sequence[str]
+) -> BlockwiseModel:
+    """A network of the authors', filled from one of their files.
+
+    Parameters
+    ----------
+    config : with the fields that `encoders.released.network_of` found
+    weights : from `encoders.released.read_released`
+    representatives : (N,), which the file does not hold
+    sentences : N, embedded by the file's own text tower; not used by a model without text
+
+    Raises
+    ------
+    ValueError : a file that does not fit; what is missing, left over or misshapen is named
+    """
+    model = _unfilled(config, representatives)
+    model.weights_source = weights.source
+    embed = fill(model, config.model, weights)
+    if config.head == "text":
+        model.head.text_features.copy_(F.normalize(embed(sentences), dim=1))
+    return model
+
+
 def load_model(run: Run, device: str | torch.device = "cpu") -> BlockwiseModel:
     """A run's trained model, in evaluation mode."""
     return fill_model(run.config, run.weights, device)
@@ -393,21 +428,36 @@ def load_model(run: Run, device: str | torch.device = "cpu") -> BlockwiseModel:
 def fill_model(config: Config, weights: Path, device: str | torch.device = "cpu") -> BlockwiseModel:
     """The model a config describes with trained weights from a file, in evaluation mode."""
     state = load_file(weights)
-    encoder = build_encoder(
-        config.model, config.pretrained, config.visual_prompts, config.prompt_tokens, load=False
-    )
-    bins = len(state["representatives"])
-    text = torch.zeros(bins, encoder.embedding) if config.head == "text" else None
-    model = _assemble(config, encoder, np.zeros(bins), text)
+    model = _unfilled(config, np.zeros(len(state["representatives"])))
     model.load_state_dict(state)
     return model.to(device).eval()
+
+
+class _NoDraws(TorchFunctionMode):
+    """Leaves out the drawing of random weights, which takes seconds, where all are to be overwritten."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # noqa: ANN001
+        is_draw = func in (Tensor.normal_, Tensor.uniform_)
+        return args[0] if is_draw else func(*args, **(kwargs or {}))
+
+
+def _unfilled(config: Config, representatives: np.ndarray) -> BlockwiseModel:
+    """The model a config describes, for weights from a file."""
+    with _NoDraws():
+        encoder = build_encoder(
+            config.model, config.pretrained, config.visual_prompts, config.prompt_tokens, load=False
+        )
+        text = torch.zeros(len(representatives), encoder.embedding)
+        return _assemble(config, encoder, representatives, text if config.head == "text" else None)
 
 
 def _assemble(
     config: Config, encoder: Encoder, representatives: np.ndarray, text: Tensor | None
 ) -> BlockwiseModel:
     variant = find_variant(config.model)
-    return BlockwiseModel(
+    if config.released:
+        encoder = as_released(encoder, config.crop_px)
+    model = BlockwiseModel(
         encoder,
         representatives,
         config.block_size_px,
@@ -416,4 +466,8 @@ def _assemble(
         variant,
         config.residual_block,
         window_px=config.crop_px if variant.windows else None,
+        pads=not config.released,
     )
+    if config.released and isinstance(model.head, CosineHead):
+        model.head.most = math.inf
+    return model

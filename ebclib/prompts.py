@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from ebclib.bins import Bin, Bins, Interval
 from ebclib.config import one_of
 
-Numerals = Literal["words", "digits"]
+Numerals = Literal["words", "digits", "released_digits"]
 
 
 def sentence(
@@ -25,7 +25,7 @@ def sentence(
     ----------
     item : the bin
     noun, plural : what is counted, one of it and several
-    numerals : "words" as in the paper, or "digits"
+    numerals : "words" as in the paper, or "digits"; "released_digits" has "0 person" for nobody
 
     Raises
     ------
@@ -54,7 +54,8 @@ def sentence(
         is_one = item.low == 1
         return f"There {_are(is_one)} more than {number(item.low)} {noun if is_one else plural}."
     if item.low == 0 and (item.high == 0 or isinstance(item, Interval)):
-        return f"There is no {noun}." if numerals == "words" else f"There are 0 {plural}."
+        digits = f"There are 0 {plural}." if numerals == "digits" else f"There is 0 {noun}."
+        return f"There is no {noun}." if numerals == "words" else digits
     if item.high == item.low:
         is_one = item.low == 1
         return f"There {_are(is_one)} {number(item.low)} {noun if is_one else plural}."

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ebclib.config import make_config, results_root
+from ebclib.config import RELEASED, make_config, results_root
 from ebclib.counting.result import Count
 from ebclib.counting.sources import Failure, Item, SourceImage, is_one, items, read
 from ebclib.data.statistics import image_stats, peak_density
@@ -179,7 +179,8 @@ class CrowdCounter:
 
     def _read(self, item: Item) -> SourceImage | Failure:
         try:
-            image = read(item, self.card.least_side, self.longest_side)
+            sides = self.card.least_side, self.longest_side, self.card.config.multiples_px
+            image = read(item, *sides)
             if self.card.training_stats is None:
                 return image
             return replace(image, stats=image_stats(image.pixels))
@@ -250,15 +251,15 @@ def weights_of(source: str | Path | Run) -> Path:
 
 
 def _notes(card: ModelInfo) -> tuple[str, ...]:
-    notes = []
+    notes, is_released = [], card.config.recipe == RELEASED
     if card.config.dataset == "synthetic":
         notes.append("A model for drawn crowds; not for photographs.")
     if card.interval_factor is None:
         notes.append(f"The model has no interval: {too_few(card.held_out_images)}.")
     if card.training_stats is None:
         notes.append(
-            "Unusual images are not flagged: these weights do not say what they were trained on "
-            "(`ebc evaluate` of their run adds it)."
+            "Unusual images are not flagged: these weights do not say what they were trained on"
+            + ("." if is_released else " (`ebc evaluate` of their run adds it).")
         )
     return tuple(notes)
 

@@ -35,6 +35,7 @@ METADATA = {
     "block_size_px": "r, the side of a block in pixels",
     "least_side": "an image grows until its shorter side has so many pixels, as in training",
     "longest_side": "before that, it shrinks until its longer side has so many; empty: it does not",
+    "multiple_px": "after that, its sides are rounded to multiples of so many; empty: they are not",
     "window_px": "the only side an image may have; empty where any will do",
     "representatives": "the count each bin stands for, a JSON list; empty for regression",
     "noun": "what is counted, singular and plural, a JSON list",
@@ -60,7 +61,8 @@ image = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).conve
 
 least, longest = int(facts["least_side"] or 1), int(facts["longest_side"] or max(image.size))
 scale = max(min(1, longest / max(image.size)), least / min(image.size))
-size = [round(side * scale) for side in image.size]
+step = int(facts["multiple_px"] or 1)
+size = [round(side * scale / step) * step for side in image.size]
 image = image.resize(size, Image.Resampling.LANCZOS)
 
 density, variance = session.run(None, {"image": np.asarray(image)[None]})
@@ -133,9 +135,12 @@ def export_run(run: Run, path: str | Path | None = None, half: bool = False) -> 
         "noun": json.dumps(card.noun),
         "least_side": str(card.least_side),
         "longest_side": str(card.longest_side or ""),
+        "multiple_px": "".join(map(str, card.config.multiples_px[:1])),
         "interval_factor": str(card.interval_factor or ""),
     }
-    return write_onnx(load_model(run), path or run.path / "model.onnx", facts, half)
+    model = load_model(run)
+    model.pads = True  # of sides of whole `multiple_px`, there is nothing to pad or to lose
+    return write_onnx(model, path or run.path / "model.onnx", facts, half)
 
 
 def write_onnx(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ebclib.data import Sample
-from ebclib.data.images import SUFFIXES, decode, prepared_size
+from ebclib.data.images import SUFFIXES, decode
 from ebclib.data.sample import files_below, natural
 
 RAW = {".cr2", ".cr3", ".nef", ".nrw", ".arw", ".dng", ".orf", ".rw2", ".raf", ".pef", ".srw"}
@@ -143,12 +142,17 @@ def images_below(
     return sorted((path for path in found if path.suffix.lower() in endings), key=natural)
 
 
-def read(item: Item, least_side: int = 1, longest_side: int | None = None) -> SourceImage:
+def read(
+    item: Item,
+    least_side: int = 1,
+    longest_side: int | None = None,
+    multiples_px: tuple[int, ...] = (),
+) -> SourceImage:
     """An image at the size to count; a large JPEG is shrunk while it is decoded.
 
     Parameters
     ----------
-    least_side, longest_side : as `images.prepared_size`
+    least_side, longest_side, multiples_px : as `images.prepared_size`
 
     Raises
     ------
@@ -156,7 +160,6 @@ def read(item: Item, least_side: int = 1, longest_side: int | None = None) -> So
     OSError : a file that is not there, or must not be read
     """
     source = item.source
-    size_of = partial(prepared_size, least_side=least_side, longest_side=longest_side)
     if isinstance(source, Path):
         try:
             source = source.read_bytes()
@@ -166,7 +169,7 @@ def read(item: Item, least_side: int = 1, longest_side: int | None = None) -> So
         _need_reader(source, item.name)
     elif not isinstance(source, Image.Image):
         source = _image(source, item.name)
-    scaled = decode(source, item.name, size_of)
+    scaled = decode(source, item.name, (least_side, longest_side, multiples_px))
     notes = ("The first of its frames was counted.",) if scaled.is_first else ()
     return SourceImage(item, scaled.pixels, scaled.size, notes)
 

@@ -10,6 +10,9 @@ from ebclib.config import one_of
 LEAST_SIDE = 448
 """The least side of a prepared image, in pixels: a training crop fits into any of them."""
 
+RELEASED_LONGEST = 4096
+"""The released code's longest side where we have none, in pixels."""
+
 SHANGHAITECH = ("shanghaitech", "shanghaitech_crowd_counting_dataset")
 """What the folder above both parts of ShanghaiTech may be called, in whatever case."""
 
@@ -32,6 +35,8 @@ class Dataset:
     # a prepared image's longest side in pixels, unless its least side needs more
     longest_side: int | None = None
     least_side: int = LEAST_SIDE  # a prepared image's least side in pixels
+    # what prepared sides are rounded to, and then grown to; none, but for released models
+    multiples_px: tuple[int, ...] = ()
     noun: tuple[str, str] = ("person", "people")  # what is counted, (singular, plural)
     source: str = ""  # where to get it, and how large it is
     terms: str = ""  # what its publisher says about its use
@@ -46,6 +51,11 @@ class Dataset:
     # drawn
     division: str = "as published"
     checks_coordinates: bool = True  # whether `prepare` refuses points that do not look like pixels
+
+    @property
+    def sides(self) -> tuple[int, int | None, tuple[int, ...]]:
+        """How its images are scaled, as `images.prepared_size` takes it."""
+        return self.least_side, self.longest_side, self.multiples_px
 
 
 _NO_LICENCE = "published for research, without a licence; ask its authors before any other use"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
@@ -38,7 +38,7 @@ class Decoded(NamedTuple):
 def decode(
     data: bytes | Image.Image,
     source: Path | str,
-    size_of: Callable[[tuple[int, int]], tuple[int, int]] | None = None,
+    sides: tuple[int, int | None, tuple[int, ...]] | None = None,
 ) -> Decoded:
     """An image from the bytes of its file; a JPEG that is to shrink is not decoded at its full size.
 
@@ -49,24 +49,25 @@ def decode(
     ----------
     data : the file, whole, or an image that Pillow has opened, which stays as it is
     source : its name, for errors
-    size_of : (H, W) of the upright image → (H, W) wanted; None: its own
+    sides : at the `prepared_size` of these; None: at its own size
 
     Raises
     ------
-    ValueError : not an image, cut off, empty, above `MAX_FILE_PIXELS`, or what ``size_of`` raises;
+    ValueError : not an image, cut off, empty, above `MAX_FILE_PIXELS`, or as `prepared_size`;
         ``source`` is named
     """
     image = data if isinstance(data, Image.Image) else _open(data, source)
     full = image.height, image.width
     is_first = image.format != "MPO" and bool(getattr(image, "is_animated", False))
     try:
-        if size_of and image is not data:
-            height, width = size_of(full)  # the same on its side
-            image.draft(None, (width, height))
+        if sides and image is not data:
+            height, width = prepared_size(full, *sides)  # the same on its side
+            if not sides[2]:  # the released code decodes all of it
+                image.draft(None, (width, height))
         pixels, orientation = _upright(image, source)
         size = full[::-1] if orientation >= 5 else full
-        wanted = size_of(size) if size_of else size
-        return Decoded(resize(pixels, wanted), size, orientation, is_first)
+        pixels = fit(pixels, *sides, prepared_size(size, *sides)) if sides else pixels
+        return Decoded(pixels, size, orientation, is_first)
     except ValueError as problem:
         named = str(problem).startswith(str(source))
         raise problem if named else ValueError(f"{source}: {problem}") from problem
@@ -90,12 +91,19 @@ def is_grey(pixels: np.ndarray) -> bool:
 
 
 def prepared_size(
-    size: tuple[int, int], least_side: int = 448, longest_side: int | None = None
+    size: tuple[int, int],
+    least_side: int = 448,
+    longest_side: int | None = None,
+    multiples_px: tuple[int, ...] = (),
 ) -> tuple[int, int]:
     """(H, W) of an image after preparation, its aspect kept up to rounding.
 
     The longest side shrinks to ``longest_side`` where it is longer; then, and with priority, the
     least side grows to ``least_side`` where it is shorter. Never more than is needed.
+
+    With ``multiples_px`` as the released code has it: each side is then rounded to a multiple of the
+    first, and grown to a multiple of the second, if there is one; where both limits cannot be kept,
+    there is no upper one.
 
     Raises
     ------
@@ -104,21 +112,31 @@ def prepared_size(
     >>> prepared_size((182, 300)), prepared_size((3000, 6000), longest_side=2048)
     ((448, 738), (1024, 2048))
     """
+    step_px, *grown_px = multiples_px or (1,)
     least, longest = min(size), max(size)
+    if multiples_px and longest_side and longest * least_side > longest_side * least:
+        longest_side = None
     scale = min(1.0, longest_side / longest) if longest_side else 1.0
     if least * scale < least_side:
-        new_least, new_longest = least_side, round(longest * least_side / least)
+        scaled = least_side, longest * least_side / least
     elif scale < 1:
-        new_least, new_longest = max(least_side, round(least * scale)), longest_side
+        scaled = least * scale, longest_side
     else:
-        new_least, new_longest = least, longest
+        scaled = least, longest
+    new_least, new_longest = (max(least_side, round(side / step_px) * step_px) for side in scaled)
+    for step_px in grown_px:
+        new_least, new_longest = (
+            -(-side // step_px) * step_px for side in (new_least, new_longest)
+        )
     if new_least * new_longest > MAX_PIXELS:
-        advice = "give the data set a `longest_side`, or cut it up"
+        grown = new_longest > longest
+        advice = (
+            "cut it into parts" if grown else "give the data set a `longest_side`, or cut it up"
+        )
         raise ValueError(
             f"an image of {size[1]} x {size[0]} would be {new_longest} x {new_least} once "
             f"prepared (least side {least_side}), {new_least * new_longest / 1e6:.0f} megapixels; at "
-            f"most {MAX_PIXELS / 1e6:.0f} are allowed: "
-            f"{'cut it into parts' if new_longest > longest else advice}."
+            f"most {MAX_PIXELS / 1e6:.0f} are allowed: {advice}."
         )
     return (new_least, new_longest) if size[0] <= size[1] else (new_longest, new_least)
 
@@ -129,6 +147,27 @@ def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return pixels
     height, width = size
     return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def fit(
+    image: np.ndarray,
+    least_side: int,
+    longest_side: int | None,
+    multiples_px: tuple[int, ...] = (),
+    size: tuple[int, int] | None = None,
+) -> np.ndarray:
+    """``image`` (H, W, 3) at its `prepared_size`, or at ``size``, that of it undrafted.
+
+    With ``multiples_px`` by the released code's filters: OpenCV's cubic to the first, an antialiased
+    bicubic to the second.
+    """
+    if not multiples_px:
+        return resize(image, size or prepared_size(image.shape[:2], least_side, longest_side))
+    full = image.shape[:2]
+    height, width = prepared_size(full, least_side, longest_side, multiples_px[:1])
+    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
+    height, width = prepared_size(full, least_side, longest_side, multiples_px)
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def _open(data: bytes | BinaryIO, source: Path | str) -> Image.Image:

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from ebclib.config import prepared_root
 from ebclib.data.catalogue import Dataset, choose_split
-from ebclib.data.images import is_grey, prepared_size, resize
+from ebclib.data.images import fit, is_grey, prepared_size
 from ebclib.data.prepared_split import (
     INDEX,
     PreparedSplit,
@@ -88,20 +88,22 @@ def prepared(
     root: str | Path | None = None,
     out: str | Path | None = None,
     progress: bool = True,
+    multiples_px: tuple[int, ...] = (),
 ) -> PreparedSplit:
     """Open a prepared split; what is not prepared yet, or has changed since, is prepared first.
 
     Where the published files are gone (a copy on another machine), the prepared ones are opened as
-    they are. Images left out on purpose (`skip_bad`) stay out while they are unchanged.
+    they are. Images left out on purpose (`skip_bad`) stay out while they are unchanged. With
+    ``multiples_px`` they are prepared for released models (`describe`), in a folder of their own.
 
     Raises
     ------
     FileNotFoundError, ValueError, OSError : as `prepare`
     """
-    base = _out(out) / name
+    base = _out(out) / "-".join([name, *map(str, multiples_px)])
     is_there = (base / split / INDEX).is_file()
     try:
-        dataset = describe(name, root)
+        dataset = describe(name, root, multiples_px)
     except ValueError:
         if is_there:
             return PreparedSplit(base / split)
@@ -137,11 +139,11 @@ def prepare_image(source: Source, dataset: Dataset, folder: Path) -> Done:
     try:
         raw = source.read()
         size = raw.image.shape[:2]
-        new_size = prepared_size(size, dataset.least_side, dataset.longest_side)
+        new_size = prepared_size(size, *dataset.sides)
         points, outside, turned = upright_points(raw.points, size, raw.orientation)
     except (ValueError, OSError) as problem:
         raise BadSource(_named(source, problem)) from problem
-    write_array(image_path(folder, source.name), resize(raw.image, new_size))
+    write_array(image_path(folder, source.name), fit(raw.image, *dataset.sides))
     record = {
         "name": source.name,
         "stamp": stamp,
@@ -279,7 +281,7 @@ class _Preparation:
         good, problems, needed = [], [], 0
         for source in self.pending:
             try:
-                height, width = prepared_size(source.size(), **self.settings)
+                height, width = prepared_size(source.size(), *self.dataset.sides)
             except (ValueError, OSError) as problem:
                 problems.append((source, _named(source, problem)))
                 continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from ebclib.config import data_root
 from ebclib.data.annotations import read_jhu, read_mat
 from ebclib.data.catalogue import (
     DATASETS,
+    RELEASED_LONGEST,
     SHANGHAITECH,
     Dataset,
     choose_split,
@@ -25,13 +26,21 @@ from ebclib.data.images import SUFFIXES
 from ebclib.data.sample import Entry, Raw, ReadSplit, Sample, Source, natural
 
 
-def describe(name: str, root: str | Path | None = None) -> Dataset:
+def describe(
+    name: str, root: str | Path | None = None, multiples_px: tuple[int, ...] = ()
+) -> Dataset:
     """What the data set ``name`` is: a row of `DATASETS`, or what a folder's `dataset.yaml` says.
+
+    With ``multiples_px`` its images are prepared as the released code does (`Config.multiples_px`).
 
     Raises
     ------
     ValueError : neither a published data set nor a folder below the data root; names the nearest
     """
+    if multiples_px:
+        own = describe(name, root)
+        longest_side = own.longest_side or RELEASED_LONGEST
+        return replace(own, longest_side=longest_side, multiples_px=multiples_px)
     if name in DATASETS:
         return DATASETS[name]
     base = _root(root)

@@ -30,7 +30,8 @@ class TrainingSet:
     @classmethod
     def of(cls, config: Config, progress: bool = True) -> TrainingSet:
         """Read the prepared training split (preparing it first if need be) and derive the rest."""
-        split = data.prepared(config.dataset, "train", progress=progress)
+        rule = {"progress": progress, "multiples_px": config.multiples_px}
+        split = data.prepared(config.dataset, "train", **rule)
         train, held_out = data.hold_out(split.counts, seed=config.seed)
         m = _max_count(config, split, train)
         bins = make_bins(config.bins, m, config.intervals)
@@ -40,7 +41,8 @@ class TrainingSet:
     def test(self, config: Config, progress: bool = False) -> data.PreparedSplit:
         """The split that the data set's papers report, which neither trains nor selects."""
         split = data.describe(config.dataset).test_split
-        return data.prepared(config.dataset, split, progress=progress)
+        rule = {"progress": progress, "multiples_px": config.multiples_px}
+        return data.prepared(config.dataset, split, **rule)
 
     def sentences(self, config: Config) -> list[str]:
         """What the text tower reads, one sentence a bin."""

@@ -66,7 +66,7 @@ def build_clip(
         mean=tuple(published.get("mean", OPENAI_DATASET_MEAN)),
         std=tuple(published.get("std", OPENAI_DATASET_STD)),
         embedding=_embedding(variant),
-        embed_text=_text(clip, variant) if load else None,
+        embed_text=text_embedder(clip, variant) if load else None,
         source=source,
     )
 
@@ -179,7 +179,15 @@ def _dense(
     return image, *channels_and_stride(image)
 
 
-def _text(clip: CLIP | CustomTextCLIP, variant: Variant) -> Callable[[Sequence[str]], Tensor]:
+def build_text(variant: Variant) -> CLIP:
+    """The text tower of a row of CLIP's own, random, beside an image tower of next to nothing."""
+    tiny = {"image_size": 32, "patch_size": 32, "width": 64, "layers": 1}
+    return CLIP(**_config(variant) | {"vision_cfg": tiny, "quick_gelu": True})
+
+
+def text_embedder(
+    clip: CLIP | CustomTextCLIP, variant: Variant
+) -> Callable[[Sequence[str]], Tensor]:
     """The frozen text tower with its tokenizer: sentences → (N, D), not normalised."""
     clip.visual = None
     clip.eval().requires_grad_(False)

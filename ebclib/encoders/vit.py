@@ -40,6 +40,7 @@ class DenseViT(nn.Module):
             raise ValueError("A ViT with an attentional pool has no class token to go without.")
         self.visual = visual
         self.visual.proj = None
+        self.antialias = True  # of position embeddings, where they shrink
         self.patch_px = visual.patch_size[0]
         self.channels = visual.transformer.width
         layers = {"none": 0, "shallow": 1, "deep": len(visual.transformer.resblocks)}
@@ -85,6 +86,6 @@ class DenseViT(nn.Module):
             return embedding
         grid = embedding[1:].unflatten(0, self.visual.grid_size)  # (h₀, w₀, C)
         resized = F.interpolate(
-            grid.permute(2, 0, 1)[None], (height, width), mode="bicubic", antialias=True
+            grid.permute(2, 0, 1)[None], (height, width), mode="bicubic", antialias=self.antialias
         )
         return torch.cat([embedding[:1], resized[0].flatten(1).T])

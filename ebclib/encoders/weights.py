@@ -12,12 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ebclib.config import weights_root
+
+_NUMBERS = [
+    *(
+        (np.float64(0).__reduce__()[0], f"{core}.multiarray.scalar")
+        for core in ("numpy.core", "numpy._core")
+    ),
+    *(np.dtype, *{type(np.dtype(kind)) for kind in ("f8", "f4", "i8")}),
+]
+"""What a training keeps of its scores beside the weights: numbers of numpy, and nothing that runs."""
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")
@@ -73,6 +83,12 @@ def load_exactly(module: nn.Module, weights: Weights, allowed: Iterable[str] = (
     ValueError : missing, left over or misshapen weights; the first of them are named
     """
     own = module.state_dict()
+    refuse_others(own, weights, allowed)
+    module.load_state_dict({key: weights.tensors.get(key, value) for key, value in own.items()})
+
+
+def refuse_others(own: Mapping[str, Tensor], weights: Weights, allowed: Iterable[str] = ()) -> None:
+    """See that ``weights`` has the names and shapes of ``own``, and no others; as `load_exactly`."""
     given = weights.tensors
     # A counter that batch norm keeps and nothing reads; some published files lack it.
     missing = [k for k in own if k not in given and not k.endswith("num_batches_tracked")]
@@ -95,7 +111,6 @@ def load_exactly(module: nn.Module, weights: Weights, allowed: Iterable[str] = (
         raise ValueError(
             f"{weights.source}: these are not the weights of this network. " + "; ".join(problems)
         )
-    module.load_state_dict({key: given.get(key, value) for key, value in own.items()})
 
 
 def tag_in(pretrained: str, architecture: str, tags: Collection[str]) -> str | None:
@@ -164,9 +179,11 @@ def _tensors(path: Path) -> tuple[dict[str, Tensor], bool]:
     elif archive:
         tensors = read_torchscript(path)
     else:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-        if isinstance(tensors, Mapping):
-            tensors = tensors.get("state_dict", tensors)
+        with torch.serialization.safe_globals(_NUMBERS):
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
+        if isinstance(tensors, Mapping):  # a training's checkpoint has more beside the weights
+            inner = tensors.get("state_dict", tensors.get("model_state_dict"))
+            tensors = tensors if inner is None else inner
     if not isinstance(tensors, Mapping):
         raise pickle.UnpicklingError(f"a {type(tensors).__name__} and no tensors by name")
     strange = [k for k, v in tensors.items() if not (isinstance(k, str) and isinstance(v, Tensor))]

@@ -45,7 +45,7 @@ class ModelInfo:
     def made(cls, config: Config, factor: float, held_out_images: int, **more: Any) -> ModelInfo:
         """The card of a run as it is evaluated; sides and noun are its data set's, ``factor`` is of
         `evaluation.conformal_factor`."""
-        dataset = data.describe(config.dataset)
+        dataset = data.describe(config.dataset, multiples_px=config.multiples_px)
         return cls(
             config=config,
             noun=dataset.noun,

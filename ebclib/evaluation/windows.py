@@ -110,6 +110,9 @@ def _tiled(
     r, step = network.block_size_px, network.step_px
     if margin_px is None:
         margin_px = _own_margin(network)
+    if not network.pads:
+        height, width = (side // step * step for side in image.shape[1:])
+        image = image[:, :height, :width]
     rows, columns = (spans(side, tile_px, margin_px, step) for side in image.shape[1:])
     whole = None
     for y, x in product(rows, columns):
@@ -231,10 +234,9 @@ def _windowed(
             f"Windows of {window_px} px every {stride_px} px: both must be multiples of the block's "
             f"{r} px, and the second no larger than the first."
         )
-    height, width = (-(-side // r) for side in image.shape[1:])  # blocks
-    rows, columns = (
-        window_starts(max(side * r, window_px), window_px, stride_px) for side in (height, width)
-    )
+    sides = [-(-side // r) * r if network.pads else side for side in image.shape[1:]]
+    rows, columns = (window_starts(max(side, window_px), window_px, stride_px) for side in sides)
+    height, width = (side // r for side in sides)  # blocks
     corners, side = list(product(rows, columns)), window_px // r
     total = None
     for first in range(0, len(corners), batch_size):

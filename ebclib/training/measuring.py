@@ -16,6 +16,7 @@ from torch import nn
 
 from ebclib import data as datasets
 from ebclib import evaluation
+from ebclib.config import RELEASED
 from ebclib.data.statistics import TrainingStats
 from ebclib.data.training_set import TrainingSet
 from ebclib.evaluation.metadata import ModelInfo, write_info
@@ -56,7 +57,8 @@ def evaluate(
     """
     progress = progress and processes().is_main_process
     with run_lock(run, processes(), progress):
-        if data is not None and not _is_own(run, data):
+        if not _is_own(run, data):
+            data = data or run.config.dataset
             return _evaluate_elsewhere(run, data, split, progress, distances_px)
         return measure(run, split, progress, None, distances_px)
 
@@ -77,7 +79,7 @@ def measure(
     split = split or datasets.describe(config.dataset).test_split
     with state.main_process_first():
         task = task or TrainingSet.of(config, progress)
-        images = datasets.prepared(config.dataset, split, progress=progress)
+        images = _prepared(run, config.dataset, split, None, progress)
     _need_labels(images, run)
     model, network = open_model(run)
     held, found = (
@@ -133,10 +135,10 @@ def metrics_suffix(run: Run, split: str | None = None, data: str | Path | None =
     ----------
     run, split, data : as `evaluate` was given them
     """
-    if data is None or _is_own(run, data):
+    if _is_own(run, data):
         reported = datasets.describe(run.config.dataset).test_split
         return "" if split in (None, reported) else f"-{split}"
-    name, root = datasets.locate(data)
+    name, root = datasets.locate(data or run.config.dataset)
     return f"-{_label(name, root)}-{split or _split_of(datasets.describe(name, root))}"
 
 
@@ -175,7 +177,7 @@ def submit(
     refuse_folder(path)
     progress = progress and state.is_main_process
     with state.main_process_first():
-        images = datasets.prepared(name, split, root, progress=progress)
+        images = _prepared(run, name, split, root, progress)
     spaced = [image for image in images.names if len(image.split()) != 1]
     if spaced:
         raise ValueError(
@@ -208,12 +210,15 @@ def _evaluate_elsewhere(
     distances_px: Sequence[float],
 ) -> Run:
     """`evaluate` on another data set than the run's own."""
-    state, own = processes(), run.metrics
+    state = processes()
+    is_released = run.config.recipe == RELEASED  # then nothing is known of its training images
+    own = {"training_mean": math.nan, "interval_factor": None, "held_out_images": 0}
+    own = own if is_released else run.metrics
     name, root = datasets.locate(data)
     split = split or _split_of(datasets.describe(name, root))
     progress = progress and state.is_main_process
     with state.main_process_first():
-        images = datasets.prepared(name, split, root, progress=progress)
+        images = _prepared(run, name, split, root, progress)
         mean = own.get("training_mean")
         if mean is None:  # a run of before it was kept
             mean = np.mean(datasets.prepared(run.config.dataset, "train", progress=progress).counts)
@@ -222,14 +227,15 @@ def _evaluate_elsewhere(
     text = f"{name} {split}" if progress else None
     found = evaluation.predict(model, images, None, network, text, state, positions=True)
     factor = own["interval_factor"]
+    scaled = f"{own['held_out_images']} validation images of {run.config.dataset}"
     facts = {
         "trained_on": run.config.dataset,
-        "training_mean": float(mean),
+        "training_mean": None if math.isnan(mean) else float(mean),
         "interval_factor": factor,
         "held_out_images": own["held_out_images"],
-        "intervals_scaled_on": f"{own['held_out_images']} validation images of {run.config.dataset}",
         "data_sha256": images.digest,
         **({"folder": str(root / name)} if root else {}),
+        **({} if is_released else {"intervals_scaled_on": scaled}),
     }
     factor = math.inf if factor is None else factor
     suffix = f"-{_label(name, root)}-{split}"
@@ -265,10 +271,18 @@ def _write(
     write_json(run.path / f"metrics{suffix}.json", metrics)
 
 
-def _is_own(run: Run, data: str | Path) -> bool:
-    """Whether ``data`` is the data set that the run was trained on."""
-    name, root = datasets.locate(data)
-    return name == run.config.dataset and root is None
+def _prepared(
+    run: Run, name: str, split: str, root: Path | None, progress: bool
+) -> datasets.PreparedSplit:
+    """A split, prepared as the run's model wants it."""
+    multiples_px = run.config.multiples_px
+    return datasets.prepared(name, split, root, progress=progress, multiples_px=multiples_px)
+
+
+def _is_own(run: Run, data: str | Path | None) -> bool:
+    """Whether ``data`` (None: the same) is the data set that the run was trained on, and here."""
+    name, root = (run.config.dataset, None) if data is None else datasets.locate(data)
+    return name == run.config.dataset and root is None and run.config.recipe != RELEASED
 
 
 def _label(name: str, root: Path | None) -> str:
