@@ -129,7 +129,9 @@ def test_an_unknown_table_is_an_error_that_lists_the_known_ones():
 def test_without_a_checkout_the_error_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(module, "project_root", lambda: tmp_path)
-    monkeypatch.setattr(module, "__file__", str(tmp_path / "ebclib" / "studies" / "paper_tables.py"))
+    monkeypatch.setattr(
+        module, "__file__", str(tmp_path / "ebclib" / "studies" / "paper_tables.py")
+    )
     with pytest.raises(FileNotFoundError, match="with the workbook, not with the installed"):
         published(1)
 
