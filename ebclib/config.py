@@ -470,8 +470,9 @@ def check_data(dataset: str) -> None:
     """
     from ebclib.data import describe, read
 
-    if not describe(dataset).is_drawn:
-        read(dataset, "train")
+    known = describe(dataset)
+    for split in () if known.is_drawn else ("train", known.test_split):
+        read(dataset, split)
 
 
 def default_name(config: Config, given: Mapping[str, Any]) -> str:

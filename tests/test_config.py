@@ -7,11 +7,13 @@ import typing
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from ebclib.config import (
     FIELDS,
     RECIPES,
     Config,
+    check_inputs,
     default_recipe,
     explanations,
     make_config,
@@ -170,6 +172,16 @@ def test_every_field_has_a_flag_that_is_explained(capsys):
     for name, explanation in explanations().items():
         if name not in ("dataset", "recipe"):
             assert f"--{name.replace('_', '-')} " in said and explanation in said
+
+
+def test_a_test_split_without_points_is_told_before_a_training(tmp_path, monkeypatch):
+    monkeypatch.setenv("EBC_DATA", str(tmp_path))
+    for split in ("train", "test"):
+        (tmp_path / "birds" / split).mkdir(parents=True)
+        Image.new("RGB", (64, 64)).save(tmp_path / "birds" / split / f"{split}.png")
+    (tmp_path / "birds" / "train" / "points.csv").write_text("image,x,y\ntrain.png,3,4\n")
+    with pytest.raises(ValueError, match="test"):
+        check_inputs(make_config("birds"))
 
 
 def test_missing_inputs_are_told_before_libraries_are_loaded(tmp_path):

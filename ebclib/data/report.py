@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 
 from ebclib.data.catalogue import Dataset
@@ -76,6 +75,8 @@ def format_report(report: Mapping[str, Any]) -> str:
     """The report as a small table, a column for each split; below it what wants a look."""
     splits = report["splits"]
     cells = {split: [_cell(part, key) for key in ROWS] for split, part in splits.items()}
+    import pandas as pd  # a missing data set is told before it loads
+
     table = pd.DataFrame(cells, index=[label or report["noun"][1] for label in ROWS.values()])
     table.columns.name = f"{report['title']} ({report['name']})"
     lines = table.to_string().splitlines()
