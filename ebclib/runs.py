@@ -28,11 +28,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from ebclib.config import Config, one_of, results_root
+
+if TYPE_CHECKING:
+    import pandas as pd  # loaded where a table is read: missing data are told before
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,12 @@ class Run:
     @property
     def history(self) -> pd.DataFrame:
         """A row an epoch: learning rate, loss and its parts, validation errors where measured, seconds."""
-        return pd.read_csv(self._file("history.csv"))
+        return _table(self._file("history.csv"))
 
     @property
     def predictions(self) -> pd.DataFrame:
         """One row per image: image, points, count, lower, upper."""
-        return pd.read_csv(self._file("predictions.csv"), dtype={"image": str})
+        return _table(self._file("predictions.csv"), dtype={"image": str})
 
     @property
     def weights(self) -> Path:
@@ -217,6 +218,12 @@ def refuse_folder(path: Path) -> None:
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Readable JSON, written whole."""
     write_whole(path, lambda part: part.write_text(json.dumps(values, indent=2) + "\n"))
+
+
+def _table(path: Path, **options: Any) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.read_csv(path, **options)
 
 
 def write_csv(path: Path, frame: pd.DataFrame, digits: int = 6) -> None:
