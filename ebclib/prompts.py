@@ -44,7 +44,7 @@ def sentence(
         )
 
     def number(value: float) -> str:
-        if numerals == "digits":
+        if numerals != "words":
             return f"{value:g}"
         from num2words import num2words  # takes a second, which models without text need not spend
 
