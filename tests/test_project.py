@@ -251,9 +251,9 @@ def test_the_compared_methods_are_those_of_the_tables() -> None:
 
 def test_the_run_trained_again_is_as_the_text_says() -> None:
     text = " ".join((ROOT / "results" / "README.md").read_text().split())
-    for part, said in re.findall(
-        r"\| ShanghaiTech ([AB]) \| [\d./ ]+ \| ([\d.]+ / [\d.]+) \|", text
-    ):
+    found = re.findall(r"\| ShanghaiTech ([AB]) \| [\d./ ]+ \| ([\d.]+ / [\d.]+) \|", text)
+    assert len(found) == 2
+    for part, said in found:
         name = f"sh{part.lower()}-mobilenetv2-linear-ten_minutes-dd15c9-seed0"
         metrics = json.loads((ROOT / "results" / "runs" / name / "metrics.json").read_text())
         assert name[3:] in text and said == f"{metrics['mae']:.1f} / {metrics['rmse']:.1f}"
