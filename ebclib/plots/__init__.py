@@ -1,23 +1,18 @@
 """Arrays and data frames to Axes: every figure of the workbook, in one style."""
 
-from importlib import import_module
-from typing import Any
+from ebclib import names_of
 
-_NAMES = {
-    "diagnosis": "plot_confusion plot_groups plot_reliability plot_shares plot_signed_errors plot_windows",
-    "diagrams": "plot_clip_ebc plot_costs plot_same_network plot_similarity",
-    "labels": "bins_legend plot_bias plot_bins plot_block_labels plot_borders plot_class_sizes "
-    "plot_correction plot_image_counts plot_kernels plot_long_tail",
-    "overlay": "plot_count plot_count_beside plot_gallery plot_maps",
-    "performance": "plot_crops plot_growth plot_step",
-    "runs": "plot_cells plot_descent plot_differences plot_history plot_over_time plot_predictions",
-    "style": "COLOURS COLUMN_INCHES DENSITY_MAP MARKERS PAGE_INCHES save use_style",
-}
-_HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
-__all__ = sorted(_HOME)
-
-
-def __getattr__(name: str) -> Any:  # names are loaded when used: importing does nothing
-    if name in _HOME:
-        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __all__ = names_of(
+    __name__,
+    {
+        "diagnosis": "plot_confusion plot_groups plot_reliability plot_shares "
+        "plot_signed_errors plot_windows",
+        "diagrams": "plot_clip_ebc plot_costs plot_same_network plot_similarity",
+        "labels": "bins_legend plot_bias plot_bins plot_block_labels plot_borders plot_class_sizes "
+        "plot_correction plot_image_counts plot_kernels plot_long_tail",
+        "overlay": "plot_count plot_count_beside plot_gallery plot_maps",
+        "performance": "plot_crops plot_growth plot_step",
+        "runs": "plot_cells plot_descent plot_differences plot_history plot_over_time plot_predictions",
+        "style": "COLOURS COLUMN_INCHES DENSITY_MAP MARKERS PAGE_INCHES save use_style",
+    },
+)
