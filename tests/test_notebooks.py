@@ -184,7 +184,8 @@ def test_a_notebook_s_first_cells_run_twice_in_one_kernel(path, shell):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             shell.user_ns.setdefault(node.id, 1)
     for cell in beginning:
-        shell.run_cell(cell, store_history=True).raise_error()
+        again = shell.run_cell(cell, store_history=True)
+        assert again.success, again.error_in_exec
 
 
 def test_a_name_that_papermill_injects_or_somebody_writes_is_checked(shell):
