@@ -87,7 +87,11 @@ def test_augmented_crops_come_many_times_as_fast_as_torchvision_s(
 
 
 def test_augmented_crops_come_faster_than_from_as_many_workers_as_cores(jpegs, one_thread):
-    """Both DataLoaders have two processes, crops from memory two threads: usually five times as fast."""
+    """Both DataLoaders have two processes, crops from memory two threads: usually five times as fast.
+
+    This one is by the wall clock, which other tests beside it share: the floors are half of what is usual
+    on quiet cores. What is measured there stands in notebook 09.
+    """
     times = compare_crops(*jpegs, workers=2, rounds=3)["times_faster"]
     print(f"\n{times.round(2)}")
-    assert times["ours, in memory"] >= 3 and times["ours, DataLoader"] >= 1.8
+    assert times["ours, in memory"] >= 2.5 and times["ours, DataLoader"] >= 1.2
