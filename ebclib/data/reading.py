@@ -25,13 +25,17 @@ from ebclib.data.folder import describe_folder, read_folder
 from ebclib.data.images import SUFFIXES
 from ebclib.data.sample import Entry, Raw, ReadSplit, Sample, Source, natural
 
+JOINT = "+"
+"""Stands between the names of data sets that are taken as one."""
+
 
 def describe(
     name: str, root: str | Path | None = None, multiples_px: tuple[int, ...] = ()
 ) -> Dataset:
     """What the data set ``name`` is: a row of `DATASETS`, or what a folder's `dataset.yaml` says.
 
-    With ``multiples_px`` its images are prepared as the released code does (`Config.multiples_px`).
+    ``a+b`` are the images of both data sets. With ``multiples_px`` its images are prepared as the
+    released code does (`Config.multiples_px`).
 
     Raises
     ------
@@ -44,9 +48,36 @@ def describe(
     if name in DATASETS:
         return DATASETS[name]
     base = _root(root)
-    if name not in own_names(base):
-        raise unknown(name, base)
-    return describe_folder(base / name)
+    if name in own_names(base):
+        return describe_folder(base / name)
+    if JOINT in name:
+        return _describe_several(name, root)
+    raise unknown(name, base)
+
+
+def _describe_several(name: str, root: str | Path | None) -> Dataset:
+    """Several data sets as one: the splits that all of them have with points."""
+    parts = [describe(part, root) for part in name.split(JOINT)]
+    first = parts[0]
+    if len({part.name for part in parts}) < len(parts) or any(part.is_drawn for part in parts):
+        raise ValueError(f"{name!r}: name data sets that lie in files, each once.")
+    for what in ("noun", "sides", "test_split"):
+        theirs = [getattr(part, what) for part in parts]
+        if any(each != theirs[0] for each in theirs):
+            raise ValueError(f"{name!r} cannot be one data set: {what} differs, {theirs}.")
+    labelled = [set(part.splits) - set(part.unlabelled) for part in parts]
+    shared = [split for split in first.splits if all(split in each for each in labelled)]
+    sizes = {split: [part.splits[split] for part in parts] for split in shared}
+    return replace(
+        first,
+        name=name,
+        title=" + ".join(part.title for part in parts),
+        splits={split: None if None in each else sum(each) for split, each in sizes.items()},
+        unlabelled=(),
+        is_divided=False,
+        division="; ".join(dict.fromkeys(part.division for part in parts)),
+        checks_coordinates=all(part.checks_coordinates for part in parts),
+    )
 
 
 def locate(data: str | Path) -> tuple[str, Path | None]:
@@ -79,7 +110,8 @@ def read(name: str, split: str, root: str | Path | None = None) -> Sequence[Samp
 
     Parameters
     ----------
-    name : sha, shb, qnrf, nwpu, jhu, synthetic, synthetic_small, or a folder below the data root
+    name : sha, shb, qnrf, nwpu, jhu, synthetic, synthetic_small, a folder below the data root, or
+        several of these with + between them, as in sha+shb
     split : train, test, and val where there is one
     root : the data root; None: `ebclib.config.data_root`
 
@@ -94,8 +126,10 @@ def read(name: str, split: str, root: str | Path | None = None) -> Sequence[Samp
         from ebclib.synthetic import SyntheticSplit  # it draws `Sample`s: imported late
 
         return SyntheticSplit(split, series=name)
-    if name not in DATASETS:
+    if name not in DATASETS and name in own_names(_root(root)):
         return read_folder(_root(root) / name, split)
+    if name not in DATASETS:
+        return _read_several(name, split, root)
     entries = READERS[name](_Tree(dataset, _root(root), split))
     if not entries:
         nothing = f"images of the split {split!r} (its folder is empty)"
@@ -106,6 +140,18 @@ def read(name: str, split: str, root: str | Path | None = None) -> Sequence[Samp
     if published != len(entries):
         notes.append(f"{split}: {len(entries)} images are there, {published} were published")
     return ReadSplit(entries, split not in dataset.unlabelled, dataset.noun, notes)
+
+
+def _read_several(name: str, split: str, root: str | Path | None) -> ReadSplit:
+    """The images of all parts of ``name``, each called by its data set and its own name."""
+    parts = {part: read(part, split, root) for part in name.split(JOINT)}
+    entries = [
+        replace(entry, name=f"{part}_{entry.name}")
+        for part, samples in parts.items()
+        for entry in samples.entries
+    ]
+    notes = [note for samples in parts.values() for note in samples.notes]
+    return ReadSplit(entries, True, describe(name, root).noun, notes)
 
 
 @dataclass(frozen=True)
