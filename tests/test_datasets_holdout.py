@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ebclib.bins import make_bins
 from ebclib.data import hold_out
+from ebclib.data.training_set import LEAST_CALIBRATING, TrainingSet
+from ebclib.evaluation import conformal_factor
 
 counts_of = st.lists(st.integers(0, 5000), min_size=2, max_size=400)
 
@@ -47,3 +53,26 @@ def test_too_few_images(counts: list):
 def test_a_fraction_that_is_none(fraction: float):
     with pytest.raises(ValueError, match="between 0 and 1"):
         hold_out([1, 2, 3], fraction)
+
+
+@pytest.mark.parametrize("images", [400, 181, 170, 20])
+def test_half_of_the_validation_images_selects_and_half_calibrates(images: int):
+    counts = np.random.default_rng(2).geometric(0.01, images)
+    train, held = hold_out(counts)
+    split = SimpleNamespace(counts=counts)
+    selecting, calibrating = TrainingSet(split, train, held, make_bins("fine", 4), None, 4).halves
+    if len(held) < 2 * LEAST_CALIBRATING:  # too few for an interval in a half: all do both
+        assert np.array_equal(selecting, held) and np.array_equal(calibrating, held)
+        return
+    assert sorted([*selecting, *calibrating]) == list(held)
+    assert 0 <= len(selecting) - len(calibrating) <= 1
+    assert len(calibrating) >= LEAST_CALIBRATING
+    ordered = np.sort(counts[selecting])[: len(calibrating)], np.sort(counts[calibrating])
+    assert (ordered[0] <= ordered[1]).all()  # one of each pair of neighbours
+    assert (ordered[0][1:] >= ordered[1][:-1]).all()
+
+
+def test_fewer_images_than_calibrate_have_no_interval():
+    found = pd.DataFrame({"points": 5.0, "count": 4.0, "deviation": 1.0}, index=range(9))
+    assert LEAST_CALIBRATING == 9 and np.isfinite(conformal_factor(found))
+    assert conformal_factor(found[1:]) == np.inf

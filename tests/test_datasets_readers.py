@@ -190,3 +190,39 @@ def test_every_description_is_whole():
         assert one_of("split", row.test_split, row.splits) not in row.unlabelled
         assert row.title and row.source and row.terms and row.layout
         assert describe(row.name) is row
+
+
+def test_several_data_sets_are_one(tmp_path: Path):
+    fake.shanghaitech(tmp_path, "part_A")
+    fake.shanghaitech(tmp_path, "part_B", points={"test/IMG_2": [[3, 4]]})
+    about, both = describe("sha+shb"), read("sha+shb", "test", tmp_path)
+    parts = [read(name, "test", tmp_path) for name in ("sha", "shb")]
+    assert about.title == "ShanghaiTech A + ShanghaiTech B"
+    assert about.splits == {"train": 700, "test": 498} and about.test_split == "test"
+    assert both.names == ["sha_IMG_1", "sha_IMG_2", "shb_IMG_1", "shb_IMG_2"]
+    for sample, own in zip(both, [*parts[0], *parts[1]], strict=True):
+        assert np.array_equal(sample.image, own.image)
+        assert np.array_equal(sample.points, own.points)
+    assert len(both.notes) == 2 and both.is_labelled
+
+
+def test_a_folder_whose_name_holds_a_plus_is_itself(tmp_path: Path):
+    fake.save_image(tmp_path / "a+b" / "train" / "one.jpg")
+    (tmp_path / "a+b" / "train" / "points.csv").write_text("image,x,y\none.jpg,3,4\n")
+    assert describe("a+b", tmp_path).name == "a+b"
+    assert read("a+b", "train", tmp_path).names == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("sha+sha", "each once"),
+        ("sha+synthetic", "that lie in files"),
+        ("sha+qnrf", "sides differs"),
+        ("sha+sbh", "Did you mean 'shb'"),
+        ("sha+", "is not known"),
+    ],
+)
+def test_data_sets_that_cannot_be_one(tmp_path: Path, name: str, text: str):
+    with pytest.raises(ValueError, match=text):
+        describe(name, tmp_path)

@@ -15,6 +15,9 @@ from ebclib.config import Config
 from ebclib.data.crops import crop_points, random_box
 from ebclib.prompts import sentences
 
+LEAST_CALIBRATING = 9
+"""Images without which there is no interval of 90 % (`evaluation.conformal_factor`)."""
+
 
 @dataclass(frozen=True)
 class TrainingSet:
@@ -22,7 +25,7 @@ class TrainingSet:
 
     split: data.PreparedSplit
     train: np.ndarray  # indices into split
-    held_out: np.ndarray
+    validation: np.ndarray
     bins: Bins
     representatives: np.ndarray  # (N,)
     max_count: int  # m; with pairs the open bin may begin one below
@@ -32,11 +35,24 @@ class TrainingSet:
         """Read the prepared training split (preparing it first if need be) and derive the rest."""
         rule = {"progress": progress, "multiples_px": config.multiples_px}
         split = data.prepared(config.dataset, "train", **rule)
-        train, held_out = data.hold_out(split.counts, seed=config.seed)
+        train, validation = data.hold_out(split.counts, seed=config.seed)
         m = _max_count(config, split, train)
         bins = make_bins(config.bins, m, config.intervals)
         representatives = representative_counts(bins, split, train, config)
-        return cls(split, train, held_out, bins, representatives, m)
+        return cls(split, train, validation, bins, representatives, m)
+
+    @property
+    def halves(self) -> tuple[np.ndarray, np.ndarray]:
+        """The validation images that select the weights, and those that calibrate their interval.
+
+        Images that chose the weights flatter them, and an interval made of their errors is too short.
+        The halves are alike in how many people they show. Where one alone would be too few for an
+        interval (`evaluation.conformal_factor`), all images do both.
+        """
+        order = self.validation[np.argsort(self.split.counts[self.validation], kind="stable")]
+        if len(order) < 2 * LEAST_CALIBRATING:
+            return self.validation, self.validation
+        return np.sort(order[::2]), np.sort(order[1::2])
 
     def test(self, config: Config, progress: bool = False) -> data.PreparedSplit:
         """The split that the data set's papers report, which neither trains nor selects."""

@@ -282,12 +282,12 @@ class Trainer:
         return losses.dace(logits, density, *rest)
 
     def _validate(self) -> dict[str, float]:
-        """Errors on the validation images; the weights are kept where their MAE is the least so far."""
+        """Errors on the validation images that select; weights are kept where their MAE is the least."""
         broadcast(list(self.measured.buffers()))  # batch statistics differ between processes
         held = evaluation.predict(
             self.measured,
             self.task.split,
-            self.task.held_out,
+            self.task.halves[0],
             progress="Validation" if self.progress else None,
             state=processes(),
         )

@@ -85,16 +85,17 @@ def measure(
     held, found = (
         evaluation.predict(model, some, indices, network, text if progress else None, state, where)
         for some, indices, text, where in (
-            (task.split, task.held_out, "Validation images", False),
+            (task.split, task.validation, "Validation images", False),
             (images, None, f"{config.dataset} {split}", True),
         )
     )
-    factor = evaluation.conformal_factor(held)
+    calibrating = held[np.isin(task.validation, task.halves[1])]
+    factor = evaluation.conformal_factor(calibrating)
     history = run.history
     facts = {
         "training_mean": float(np.mean(task.split.counts)),
         "held_out_mae": evaluation.errors(held["points"], held["count"])["mae"],
-        "held_out_images": len(held),
+        "held_out_images": len(calibrating),
         "interval_factor": factor if math.isfinite(factor) else None,
         "epochs": len(history),
         "training_minutes": round(history["seconds"].iloc[-1] / 60, 2),
@@ -105,7 +106,9 @@ def measure(
         facts["test_selected_mae"] = history["test_mae"].min()
     if state.is_main_process:
         stats = TrainingStats.of(task.split, task.train, config.block_size_px)
-        write_info(run.weights, ModelInfo.made(config, factor, len(held), training_stats=stats))
+        write_info(
+            run.weights, ModelInfo.made(config, factor, len(calibrating), training_stats=stats)
+        )
     _write(run, suffix, images, found, factor, task.split.counts, facts, distances_px)
     if state.is_main_process and not suffix:
         shutil.rmtree(run.checkpoint.parent, ignore_errors=True)
