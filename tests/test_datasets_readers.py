@@ -207,8 +207,9 @@ def test_several_data_sets_are_one(tmp_path: Path):
 
 
 def test_a_folder_whose_name_holds_a_plus_is_itself(tmp_path: Path):
-    fake.save_image(tmp_path / "a+b" / "train" / "one.jpg")
-    (tmp_path / "a+b" / "train" / "points.csv").write_text("image,x,y\none.jpg,3,4\n")
+    for seed, split in enumerate(("train", "test")):
+        fake.save_image(tmp_path / "a+b" / split / "one.jpg", seed)
+        (tmp_path / "a+b" / split / "points.csv").write_text("image,x,y\none.jpg,3,4\n")
     assert describe("a+b", tmp_path).name == "a+b"
     assert read("a+b", "train", tmp_path).names == ["one"]
 
