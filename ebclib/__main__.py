@@ -145,10 +145,14 @@ def _add_counting(verbs: argparse._SubParsersAction) -> None:
         description=COUNT,
     )
     count.add_argument("path", nargs="+", type=Path, help="images, videos, folders of them")
-    count.add_argument("--out", type=Path, required=True, help="the folder to write to")
+    count.add_argument(
+        "--out", type=Path, default="counts", help="the folder to write to; default: counts"
+    )
     source = count.add_mutually_exclusive_group()
     source.add_argument(
-        "--run", help="a name in results/runs, a run's folder, or its weights; default: the demo's"
+        "--run",
+        help="a name in results/runs, a run's folder, or its weights; default: the repository's model "
+        "for photographs of crowds",
     )
     source.add_argument(
         "--weights", metavar="FILE", help="a checkpoint that CLIP-EBC's authors released"
@@ -202,11 +206,14 @@ def _add_export(verbs: argparse._SubParsersAction) -> None:
     released.set_defaults(command=_import)
 
     export = verbs.add_parser(
-        "export", help="write a run's model as an ONNX file, which needs no PyTorch"
+        "export",
+        help="write a run's model as one file: ONNX, which needs no PyTorch, or weights alone",
     )
     export.add_argument("run", help="a name in results/runs, or the run's folder")
     export.add_argument(
-        "--out", type=Path, help="the file; default: model.onnx in the run's folder"
+        "--out",
+        type=Path,
+        help="the file, .onnx or .safetensors; default: model.onnx in the run's folder",
     )
     export.add_argument("--half", action="store_true", help="16 bits inside: half the size")
     export.set_defaults(command=_export)
@@ -291,7 +298,6 @@ def _run(given: argparse.Namespace) -> None:
 
 def _count(given: argparse.Namespace) -> int:
     from ebclib.counting import count_files
-    from ebclib.counting.counter import demo_run
 
     if given.weights:
         from ebclib.counting.released import import_released
@@ -299,7 +305,7 @@ def _count(given: argparse.Namespace) -> int:
         source = import_released(given.weights, given.trained_on, given.prompts)
         print(f"Counted by the run {source.name}.", file=sys.stderr)
     else:
-        source = given.run or demo_run()
+        source = given.run
     done = count_files(
         given.path,
         given.out,
@@ -336,10 +342,16 @@ def _import(given: argparse.Namespace) -> None:
 
 
 def _export(given: argparse.Namespace) -> None:
-    from ebclib.counting.export import export_run
+    run, out = open_run(given.run), given.out
+    if out is not None and out.suffix == ".safetensors":
+        from ebclib.evaluation.metadata import export_weights
 
-    path = export_run(open_run(given.run), given.out, given.half)
-    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, checked against the model")
+        path, checked = export_weights(run, out, given.half), ""
+    else:
+        from ebclib.counting.export import export_run
+
+        path, checked = export_run(run, out, given.half), ", checked against the model"
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB{checked}")
 
 
 def _report(given: argparse.Namespace) -> None:

@@ -31,6 +31,7 @@ from ebclib.counting import (
     regions_geojson,
     results_frame,
 )
+from ebclib.counting.counter import SHIPPED
 from ebclib.counting.files import list_images
 from ebclib.counting.sources import images_below, items
 from ebclib.counting.upload import Upload
@@ -621,13 +622,42 @@ def test_ten_thousand_images_are_listed_at_once(tmp_path):
     assert len(found) == 10_000 and found[2].name == "2.jpg"
 
 
-def test_a_model_that_is_not_there_says_what_to_train(tmp_path, capsys):
-    (tmp_path / "a.png").write_bytes(png(image(1)))
-    words = ["count", str(tmp_path), "--out", str(tmp_path / "out")]
-    assert main(words) == 1
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """An empty checkout, to stand in for this one."""
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_where_no_run_is_named_the_repository_s_model_counts(alone, checkout, capsys):
+    (checkout / "data" / "models").mkdir(parents=True)
+    (checkout / SHIPPED).write_bytes(alone.read_bytes())
+    (checkout / "a.png").write_bytes(png(image(1)))
+    assert main(["count", "a.png"]) == 0
+    assert "1 counted, 0 not" in capsys.readouterr().out
+    written = pd.read_csv(checkout / "counts" / "counts.csv")
+    assert written["count"][0] == pytest.approx(CrowdCounter().count("a.png").count, rel=1e-4)
+
+
+def test_a_model_that_is_not_there_is_named(checkout, capsys):
+    (checkout / "a.png").write_bytes(png(image(1)))
+    assert main(["count", "a.png"]) == 1
     said = capsys.readouterr().err
-    assert "`ebc train`" in said and "drawn crowds" in said and "--run" in said
-    assert main([*words, "--run", "nothing"]) == 1
+    assert SHIPPED in said and "git checkout" in said and "--run" in said
+    assert main(["count", "a.png", "--run", "nothing"]) == 1
+
+
+def test_weights_of_16_bits_count_as_the_run_does(run, counted_split, tmp_path, capsys):
+    path = tmp_path / "models" / "small.safetensors"
+    assert main(["export", str(run.path), "--out", str(path), "--half"]) == 0
+    assert "MB" in capsys.readouterr().out
+    assert path.stat().st_size < 0.6 * run.weights.stat().st_size
+    half, whole = CrowdCounter(path), CrowdCounter(run)
+    assert half.card == whole.card and half.card.origin.startswith("Trained on drawn (")
+    found, wanted = (results_frame(each.count(counted_split))["count"] for each in (half, whole))
+    assert np.allclose(found, wanted, rtol=5e-3) and (found != wanted).any()
 
 
 def test_nothing_to_count_is_an_error(alone, tmp_path, capsys):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ebclib.config import RELEASED, make_config, results_root
+from ebclib.config import RELEASED, project_root
 from ebclib.counting.result import Count
 from ebclib.counting.sources import Failure, Item, SourceImage, is_one, items, read
 from ebclib.data.statistics import image_stats, peak_density
@@ -32,6 +32,9 @@ memory that the allocator keeps: one ordinary image; a GPU needs more to be busy
 MOST_IN_A_BATCH = 32
 """Small images counted at a time: the first of a stream does not wait for hundreds."""
 
+SHIPPED = "data/models/crowd_lite.safetensors"
+"""Weights for photographs of crowds, in the repository."""
+
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -41,7 +44,8 @@ class CrowdCounter:
     Parameters
     ----------
     source : a run (`runs.Run`, its name, or its folder), or a file of weights alone, which says what
-        model it is, how sure, and what it was trained on (`metadata.ModelInfo`)
+        model it is, how sure, and what it was trained on (`metadata.ModelInfo`); None: the model for
+        photographs of crowds that comes with the repository (`SHIPPED`)
     device : as torch names it; None: a GPU where there is one
     longest_side : larger images are shrunk to this, in pixels; None: as the model's data set was
     threads : images that are read at a time; None: one a core, at most 8
@@ -63,7 +67,7 @@ class CrowdCounter:
 
     def __init__(
         self,
-        source: str | Path | Run,
+        source: str | Path | Run | None = None,
         device: str | torch.device | None = None,
         longest_side: int | None = None,
         threads: int | None = None,
@@ -240,8 +244,21 @@ class CrowdCounter:
         )
 
 
-def weights_of(source: str | Path | Run) -> Path:
-    """The file of weights that a run, its name or folder, or the file itself stands for."""
+def weights_of(source: str | Path | Run | None) -> Path:
+    """The file of weights that a run, its name or folder, or the file itself stands for.
+
+    Raises
+    ------
+    FileNotFoundError : no such run; or, for None, a checkout without `SHIPPED`
+    """
+    if source is None:
+        path = project_root() / SHIPPED
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path}, the model that comes with the repository, is not there. Restore it (git "
+                f"checkout {SHIPPED}), or name a run of yours with --run."
+            )
+        return path
     if isinstance(source, Run):
         return source.weights
     path = Path(source)
@@ -262,15 +279,3 @@ def _notes(card: ModelInfo) -> tuple[str, ...]:
             + ("." if is_released else " (`ebc evaluate` of their run adds it).")
         )
     return tuple(notes)
-
-
-def demo_run() -> Run:
-    """The demo's run; FileNotFoundError, which says what to train, if it has no weights."""
-    run = Run(results_root() / "runs" / make_config().name)
-    if not (run.path / "model.safetensors").is_file():
-        raise FileNotFoundError(
-            f"There is no model yet ({run.path} has no weights). `ebc train` makes the demo's in a "
-            "minute, for drawn crowds; `ebc train shb --recipe two_cores_20min` one for photographs, "
-            "given ShanghaiTech B. Another run is named with --run."
-        )
-    return run

@@ -56,7 +56,7 @@ class Counted:
 def count_files(
     paths: Sequence[str | Path],
     out: str | Path,
-    source: str | Path | Run,
+    source: str | Path | Run | None = None,
     regions: str | Path | Mapping[str, Any] | None = None,
     maps: bool = True,
     again: bool = False,

@@ -16,7 +16,7 @@ RELEASED_LONGEST = 4096
 SHANGHAITECH = ("shanghaitech", "shanghaitech_crowd_counting_dataset")
 """What the folder above both parts of ShanghaiTech may be called, in whatever case."""
 
-RESERVED = frozenset({"prepared", "paper", "weights"})
+RESERVED = frozenset({"prepared", "paper", "weights", "models"})
 """Folders of `data/` that are no data set."""
 
 EVERY = "all"

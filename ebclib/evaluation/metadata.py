@@ -16,7 +16,7 @@ from ebclib.config import Config
 from ebclib.data.catalogue import LEAST_SIDE
 from ebclib.data.statistics import TrainingStats
 from ebclib.evaluation import COVERAGE
-from ebclib.runs import Run, write_whole
+from ebclib.runs import Run, refuse_folder, write_whole
 
 KEY = "ebclib"
 """The entry of the weights' metadata that holds the card, as JSON; one key, so that equal cards are
@@ -40,6 +40,8 @@ class ModelInfo:
     coverage: float = COVERAGE  # the share of images that the interval is made to hold
     # statistics of its training images; None: not known
     training_stats: TrainingStats | None = None
+    # where its training images are from, on what terms, and the weights it began with; for people
+    origin: str = ""
 
     @classmethod
     def made(cls, config: Config, factor: float, held_out_images: int, **more: Any) -> ModelInfo:
@@ -118,6 +120,31 @@ def write_info(weights: Path, card: ModelInfo) -> None:
     state = load_file(weights)
     metadata = {KEY: card.to_json()}
     write_whole(weights, lambda part: save_file(state, part, metadata=metadata))
+
+
+def export_weights(run: Run, path: str | Path, half: bool = False) -> Path:
+    """Write a run's weights with their card as one file, which counts without the run.
+
+    Parameters
+    ----------
+    run : an evaluated run with weights
+    path : where to; a file that is there is replaced
+    half : convolutions and projections in 16 bits; what normalises (a row of numbers) stays in 32
+
+    Raises
+    ------
+    FileNotFoundError : the run has no weights
+    """
+    metadata = {KEY: read_info(run.weights).to_json()}
+    state = {
+        name: value.half() if half and value.is_floating_point() and value.ndim > 1 else value
+        for name, value in load_file(run.weights).items()
+    }
+    path = Path(path)
+    refuse_folder(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, lambda part: save_file(state, part, metadata=metadata))
+    return path
 
 
 def read_info(weights: Path) -> ModelInfo:

@@ -106,9 +106,12 @@ def measure(
         facts["test_selected_mae"] = history["test_mae"].min()
     if state.is_main_process:
         stats = TrainingStats.of(task.split, task.train, config.block_size_px)
-        write_info(
-            run.weights, ModelInfo.made(config, factor, len(calibrating), training_stats=stats)
-        )
+        about, began = datasets.describe(config.dataset), run.provenance.get("weights")
+        more = {
+            "training_stats": stats,
+            "origin": f"Trained on {about.title} ({about.terms}), from {began or config.pretrained}.",
+        }
+        write_info(run.weights, ModelInfo.made(config, factor, len(calibrating), **more))
     _write(run, suffix, images, found, factor, task.split.counts, facts, distances_px)
     if state.is_main_process and not suffix:
         shutil.rmtree(run.checkpoint.parent, ignore_errors=True)
