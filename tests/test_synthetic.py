@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from ebclib.synthetic import SERIES, SyntheticSplit, count_at, draw
-from ebclib.synthetic.camera import Camera
-from ebclib.synthetic.people import HEAD_SIZES, LOOKS, UPRIGHT, palettes, person
+from ebclib.synthetic.ground import Camera
+from ebclib.synthetic.people import HEAD_SIZES, LOOKS, PAINTS, UPRIGHT, palettes, paste, person
 from ebclib.synthetic.scene import paint, plan
-from ebclib.synthetic.sprites import PAINTS, paste
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 
-from ebclib.synthetic.sprites import PAINTS, Pen, Sprite
+from ebclib.synthetic.people import PAINTS, Pen, Sprite
 
 LARGEST_PX = 100
 """The most pixels per metre at which an object is drawn."""
