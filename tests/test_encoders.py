@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ebclib.encoders import build_encoder, clip_lite
-from ebclib.encoders.strides import limit_stride, probe
+from ebclib.encoders.encoder import limit_stride, probe
 from ebclib.encoders.variants import VARIANTS
 
 

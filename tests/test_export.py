@@ -21,8 +21,8 @@ from ebclib.config import make_config, project_root, results_root
 from ebclib.counting import CrowdCounter
 from ebclib.counting.export import METADATA, SNIPPET, export_run, write_onnx
 from ebclib.encoders import build_encoder
+from ebclib.encoders.clip import DenseViT
 from ebclib.encoders.encoder import Encoder
-from ebclib.encoders.vit import DenseViT
 from ebclib.models import BlockwiseModel
 from ebclib.runs import open_run, write_json
 

@@ -13,9 +13,8 @@ from torch import nn
 
 from ebclib.config import weights_root
 from ebclib.encoders import build_encoder
-from ebclib.encoders.clip import DenseResNet, build_towers, load_clip
+from ebclib.encoders.clip import DenseResNet, DenseViT, build_towers, load_clip
 from ebclib.encoders.variants import VARIANTS, find_variant
-from ebclib.encoders.vit import DenseViT
 from ebclib.encoders.weights import Weights, load_exactly, locate, read_torchscript
 
 

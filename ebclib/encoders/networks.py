@@ -9,8 +9,7 @@ from timm.layers import Format
 from torch import Tensor, nn
 
 from ebclib.config import one_of
-from ebclib.encoders.encoder import Encoder
-from ebclib.encoders.strides import drop_unused, limit_stride, probe
+from ebclib.encoders.encoder import Encoder, drop_unused, limit_stride, probe
 from ebclib.encoders.variants import Variant
 from ebclib.encoders.weights import Weights, fetch, load_exactly, locate, tag_in
 

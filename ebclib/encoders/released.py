@@ -17,10 +17,9 @@ import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
-from ebclib.encoders.clip import build_text, text_embedder
+from ebclib.encoders.clip import DenseViT, build_text, text_embedder
 from ebclib.encoders.encoder import Encoder
 from ebclib.encoders.variants import find_variant
-from ebclib.encoders.vit import DenseViT
 from ebclib.encoders.weights import Weights, refuse_others
 
 NETWORKS = {
