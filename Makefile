@@ -55,12 +55,13 @@ lab: setup ## Open the notebooks in JupyterLab, with data/ and results/ beside t
 	@"$(PYTHON)" -m jupyter lab --ServerApp.root_dir="$(CURDIR)" \
 	    --LabApp.default_url=/lab/tree/notebooks
 
-lint: setup ## Check code and notebooks with ruff
+lint: setup ## Check code and notebooks with ruff, and the method's types with mypy
 	@"$(PYTHON)" -m ruff check
 	@"$(PYTHON)" -m ruff format --check
+	@"$(PYTHON)" -m mypy
 
 clean: ## Remove caches and executed notebooks; keeps .venv, data/ and the runs in results/
-	@rm -rf results/notebooks .snakemake .pytest_cache .ruff_cache .hypothesis build dist
+	@rm -rf results/notebooks .snakemake .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist
 	@find ebclib tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
 
 # The demo and its test fetch nothing.
@@ -100,9 +101,9 @@ setup: ## Make or complete the environment (about 6 GB on Linux); at once where 
 	    "$(PYTHON)" -m pip install --quiet --disable-pip-version-check uv; \
 	fi; \
 	if command -v uv >/dev/null; then \
-	    uv pip install --python "$(PYTHON)" -e '.[offline,export,heif,dev]'; \
+	    uv pip install --python "$(PYTHON)" -e '.[workbook,offline,export,heif,dev]'; \
 	elif "$(PYTHON)" -m pip --version >/dev/null 2>&1; then \
-	    "$(PYTHON)" -m pip install --disable-pip-version-check -e '.[offline,export,heif,dev]'; \
+	    "$(PYTHON)" -m pip install --disable-pip-version-check -e '.[workbook,offline,export,heif,dev]'; \
 	else \
 	    fail "$(ENVIRONMENT) has no pip, and there is no uv on PATH." \
 	        "Install uv (https://docs.astral.sh/uv), or: \"$(PYTHON)\" -m ensurepip"; \

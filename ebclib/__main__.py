@@ -53,6 +53,10 @@ def main(words: Sequence[str] | None = None) -> int:
     say_roots()
     try:
         return given.command(given) or 0
+    except ModuleNotFoundError as problem:  # of an extra that is not installed
+        wanted = f"{problem.name} is not installed. In the checkout: pip install -e '.[workbook]'"
+        print(f"ebc {given.verb}: {wanted}", file=sys.stderr)
+        return 1
     except (ValueError, OSError, FloatingPointError) as problem:
         print(f"ebc {given.verb}: {problem}", file=sys.stderr)
         return 1

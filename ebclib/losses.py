@@ -1,4 +1,4 @@
-"""What training makes small: DACE or ZIP for models with bins, the count losses alone for regression.
+"""Training losses: DACE or ZIP for models with bins, the count losses alone for regression.
 
 The Distance-Aware Cross-Entropy of the paper asks for the right class, and near it where it is wrong.
 ZIP, its successor, asks for the likelihood of the counts.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +35,7 @@ class Loss(NamedTuple):
 
     total: Tensor
     classification: Tensor
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]  # tuple has a method of that name
 
 
 class DMCount(NamedTuple):
@@ -45,7 +45,7 @@ class DMCount(NamedTuple):
     """
 
     total: Tensor
-    count: Tensor  # people
+    count: Tensor  # type: ignore[assignment]  # people
     variation: Tensor  # people
 
 
@@ -108,9 +108,9 @@ class CountLoss:
             return BLOCK_LOSSES[self.kind](_blocks(density) - target)
         if points is None:
             raise ValueError("dmcount compares with the people's positions: give points.")
-        weights = {"ot_weight": self.ot_weight, "tv_weight": self.tv_weight}
-        r = self.block_size_px
-        return dmcount(density, target, points, r, **weights).total
+        r = cast(int, self.block_size_px)
+        weights = self.ot_weight, self.tv_weight
+        return dmcount(density, target, points, r, *weights).total
 
 
 SCALES = {1: 0.25, 2: 0.5, 4: 1.0}
@@ -229,7 +229,6 @@ def dmcount(
     counts: Tensor,
     points: Sequence[Tensor],
     block_size_px: int,
-    *,
     ot_weight: float | str = "released",
     tv_weight: float = TV_WEIGHT,
 ) -> DMCount:
@@ -261,9 +260,9 @@ def dmcount(
     truth = counts / people.clamp(min=LEAST_COUNT)[:, None, None]
     variation = people * (shape - truth).abs().sum((1, 2))
     total = count.mean() + tv_weight * variation.mean()
-    ot_weight = OT_WEIGHTS.get(ot_weight, ot_weight)
-    if ot_weight:
-        total = total + ot_weight * transport_loss(blocks, points, block_size_px).mean()
+    weight = OT_WEIGHTS[ot_weight] if isinstance(ot_weight, str) else ot_weight
+    if weight:
+        total = total + weight * transport_loss(blocks, points, block_size_px).mean()
     return DMCount(total, count.detach().mean(), variation.detach().mean())
 
 

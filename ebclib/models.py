@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ directly, without bins (the models EBC is compared with). ``zip``: the linear he
 
 def make_head(
     name: str, channels: int, outputs: int, embedding: int, text_features: Tensor | None = None
-) -> nn.Module:
+) -> LinearHead | CosineHead:
     """A head by its name, for features of ``channels``; a new head is one class and one line here.
 
     Parameters
@@ -63,6 +63,20 @@ def make_head(
     return LinearHead(channels, outputs)
 
 
+def new_convolution(
+    channels: int, outputs: int, side: int = 1, dilation: int = 1, std: float = 0.01
+) -> nn.Conv2d:
+    """A convolution that keeps the map's size; it starts normal, without a bias.
+
+    The deviation of 0.01 is the paper's (Sec. IV-2; CSRNet, Sec. 3.2).
+    """
+    padding = dilation * (side // 2)
+    convolution = nn.Conv2d(channels, outputs, side, padding=padding, dilation=dilation)
+    nn.init.normal_(convolution.weight, std=std)
+    convolution.bias = nn.Parameter(torch.zeros(outputs))
+    return convolution
+
+
 class LinearHead(nn.Module):
     """EBC's head: one 1×1 convolution from C channels to N logits (paper, Fig. 4, right).
 
@@ -71,9 +85,7 @@ class LinearHead(nn.Module):
 
     def __init__(self, channels: int, outputs: int) -> None:
         super().__init__()
-        self.classify = nn.Conv2d(channels, outputs, 1)
-        nn.init.normal_(self.classify.weight, std=0.01)
-        nn.init.zeros_(self.classify.bias)
+        self.classify = new_convolution(channels, outputs)
 
     def start_at(self, frequencies: Tensor) -> None:
         """Let the bias say, before any training, what is usual (Lin et al. 2017, Sec. 3.3).
@@ -82,10 +94,9 @@ class LinearHead(nn.Module):
         ----------
         frequencies : (N,) shares of the classes; with one output, the people in a block on average
         """
-        with torch.no_grad():
-            usual = frequencies.clamp(1e-4)
-            is_count = len(usual) == 1  # then the output's softplus is to be it, else the softmax
-            self.classify.bias.copy_(usual.expm1().log() if is_count else usual.log())
+        usual = frequencies.clamp(1e-4)
+        is_count = len(usual) == 1  # then the output's softplus is to be it, else the softmax
+        self.classify.bias = nn.Parameter(usual.expm1().log() if is_count else usual.log())
 
     def forward(self, features: Tensor, scale: float) -> Tensor:
         """(B, C, H', W') → float32 (B, N, scale·H', scale·W')."""
@@ -119,6 +130,8 @@ class CosineHead(nn.Module):
     logits = exp(t) · cos(features, text), t starting at ln(1 / 0.07) and exp(t) capped at 100 as in CLIP.
     """
 
+    text_features: Tensor  # (N, D), of length 1
+
     def __init__(
         self, channels: int, embedding: int, bins: int, text_features: Tensor | None = None
     ) -> None:
@@ -132,9 +145,7 @@ class CosineHead(nn.Module):
                 f"text_features are {tuple(text_features.shape)}; {bins} bins and an embedding of width "
                 f"{embedding} need ({bins}, {embedding})."
             )
-        self.project = nn.Conv2d(channels, embedding, 1)
-        nn.init.normal_(self.project.weight, std=channels**-0.5)
-        nn.init.zeros_(self.project.bias)
+        self.project = new_convolution(channels, embedding, std=channels**-0.5)
         self.register_buffer("text_features", F.normalize(text_features.float(), dim=1))  # (N, D)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         self.most = 100.0  # of exp(t); the released code has no limit
@@ -165,8 +176,8 @@ def resize(features: Tensor, scale: float) -> Tensor:
     if ratio.numerator == 1:
         return F.avg_pool2d(features, ratio.denominator)
     if scale < 1:
-        size = [side * ratio.numerator // ratio.denominator for side in features.shape[-2:]]
-        return F.adaptive_avg_pool2d(features, size)
+        height, width = (s * ratio.numerator // ratio.denominator for s in features.shape[-2:])
+        return F.adaptive_avg_pool2d(features, (height, width))
     return F.interpolate(features, scale_factor=float(scale), mode="bilinear", align_corners=False)
 
 
@@ -193,16 +204,10 @@ def make_decoder(variant: Variant, channels: int, stride_px: int) -> tuple[nn.Mo
 
 
 def convolutions(channels: int, widths: Sequence[int], dilation: int = 1) -> nn.Sequential:
-    """3×3 convolutions, each followed by a ReLU, that keep the map's size.
-
-    New layers start normal with a deviation of 0.01 (paper, Sec. IV-2; CSRNet, Sec. 3.2).
-    """
+    """3×3 convolutions, each followed by a ReLU, that keep the map's size."""
     parts: list[nn.Module] = []
     for before, width in zip([channels, *widths], widths, strict=False):
-        convolution = nn.Conv2d(before, width, 3, padding=dilation, dilation=dilation)
-        nn.init.normal_(convolution.weight, std=0.01)
-        nn.init.zeros_(convolution.bias)
-        parts += [convolution, nn.ReLU(inplace=True)]
+        parts += [new_convolution(before, width, 3, dilation), nn.ReLU(inplace=True)]
     return nn.Sequential(*parts)
 
 
@@ -262,10 +267,14 @@ class BlockwiseModel(nn.Module):
     ValueError : an unknown head, or text features of another shape than (N, D)
     """
 
+    representatives: Tensor  # (N,)
+    mean: Tensor  # (3, 1, 1), of images in [0, 1]
+    std: Tensor
+
     def __init__(
         self,
         encoder: Encoder,
-        representatives: Sequence[float],
+        representatives: Sequence[float] | np.ndarray,
         block_size_px: int = 8,
         head: str = "text",
         text_features: Tensor | None = None,
@@ -390,7 +399,7 @@ def build_model(config: Config, task: TrainingSet) -> BlockwiseModel:
             )
         text = encoder.embed_text(task.sentences(config))
     model = _assemble(config, encoder, task.representatives, text)
-    if config.prior_bias and config.head in ("linear", "regression"):  # a cosine has no bias
+    if config.prior_bias and isinstance(model.head, LinearHead):  # a cosine has no bias
         frequencies = task.class_frequencies(config)
         model.head.start_at(torch.from_numpy(frequencies).float())
     return model
@@ -415,7 +424,7 @@ def released_model(
     model = _unfilled(config, representatives)
     model.weights_source = weights.source
     embed = fill(model, config.model, weights)
-    if config.head == "text":
+    if embed is not None and isinstance(model.head, CosineHead):
         model.head.text_features.copy_(F.normalize(embed(sentences), dim=1))
     return model
 
@@ -456,12 +465,12 @@ def _assemble(
 ) -> BlockwiseModel:
     variant = find_variant(config.model)
     if config.released:
-        encoder = as_released(encoder, config.crop_px)
+        encoder = as_released(encoder, cast(int, config.crop_px))
     model = BlockwiseModel(
         encoder,
         representatives,
         config.block_size_px,
-        "zip" if config.loss == "zip" else config.head,
+        "zip" if config.loss == "zip" else str(config.head),
         text,
         variant,
         config.residual_block,

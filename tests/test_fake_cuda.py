@@ -202,7 +202,6 @@ def test_a_training_step_copies_nothing_back_and_waits_for_nothing(head, loss, p
 def test_an_average_of_the_weights_waits_for_nothing(fake):
     trainer = make_trainer(make_model("timm:resnet18"))
     trainer.ema = SimpleNamespace(module=make_model("timm:resnet18"), n_averaged=1)
-    trainer._average = lambda: Trainer._average(trainer)
     assert step(trainer, make_batch()).waits == []
 
 

@@ -101,11 +101,10 @@ def test_every_library_that_ebclib_imports_is_declared():
                 imported |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 imported.add(str(node.module).split(".")[0])
+    extras = ("workbook", "offline", "export", "heif")
     declared = {
         *bounds(PROJECT["dependencies"]),
-        *bounds(PROJECT["optional-dependencies"]["offline"]),
-        *bounds(PROJECT["optional-dependencies"]["export"]),
-        *bounds(PROJECT["optional-dependencies"]["heif"]),
+        *(name for extra in extras for name in bounds(PROJECT["optional-dependencies"][extra])),
     }
     owners = packages_distributions()
     missing = {
@@ -114,6 +113,20 @@ def test_every_library_that_ebclib_imports_is_declared():
         if declared.isdisjoint(canonicalize_name(owner) for owner in owners.get(name, [name]))
     }
     assert not missing, f"imported, but not in pyproject.toml: {sorted(missing)}"
+
+
+def test_counting_and_training_need_nothing_of_the_workbook():
+    notebooks = bounds(PROJECT["optional-dependencies"]["workbook"]).keys()
+    blocked = [name.replace("-", "_") for name in notebooks] + ["IPython", "ot"]
+    script = (
+        f"import sys; sys.modules.update(dict.fromkeys({blocked}))\n"
+        "import ebclib.training, ebclib.counting, ebclib.studies\n"
+        "from ebclib.__main__ import main\n"
+        "sys.exit(main(['run', 'demo']) != 1)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert ".[workbook]" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_the_console_command_is_declared_and_the_version_is_one():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TypeAlias, TypeVar, cast
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch import nn
 
-from ebclib.data import PreparedSplit
+from ebclib.data import PreparedSplit, Sample
 from ebclib.evaluation.positions import DISTANCES_PX, Matches, find_positions, match
 from ebclib.evaluation.windows import inner_bar, predict_map
 from ebclib.models import BlockwiseModel
@@ -22,13 +22,14 @@ COVERAGE = 0.9
 """The share of images that an interval is made to hold."""
 
 _Values = TypeVar("_Values", float, pd.Series)
+_Counts: TypeAlias = Sequence[float] | np.ndarray | pd.Series
 
 
 @torch.inference_mode()
 def predict(
     model: nn.Module,
     split: PreparedSplit,
-    indices: Sequence[int] | None = None,
+    indices: Sequence[int] | np.ndarray | None = None,
     network: BlockwiseModel | None = None,
     progress: str | None = None,
     state: PartialState | None = None,
@@ -53,7 +54,7 @@ def predict(
     predicted), ``deviation`` (people; the standard deviation if blocks erred independently, a scale
     and no more); where asked for ``positions``, an array (n, 2) of x and y in pixels
     """
-    network = network or model
+    network = network or cast(BlockwiseModel, model)
     device = network.representatives.device
     was_training = model.training
     model.eval()
@@ -62,7 +63,7 @@ def predict(
     own = slice(state.process_index, None, state.num_processes) if state else slice(None)
     places = range(len(chosen))[own]
     for place in inner_bar(places, progress, "image"):
-        sample = split[chosen[place]]
+        sample = cast(Sample, split[chosen[place]])
         image = torch.from_numpy(np.array(sample.image)).permute(2, 0, 1).to(device)
         maps = predict_map(model, image, network)
         row = {
@@ -82,7 +83,7 @@ def predict(
     return pd.DataFrame(rows, columns=columns)
 
 
-def errors(points: Sequence[float], counts: Sequence[float]) -> dict[str, float]:
+def errors(points: _Counts, counts: _Counts) -> dict[str, float]:
     """MAE and RMSE of counts, in people (paper, Eq. 4), and NAE, a share.
 
     NAE is the mean of |count − people| / people over the images with somebody in them, as NWPU-Crowd
@@ -155,7 +156,7 @@ def matches_table(
     rows = []
     for distance in distances_px:
         found = zip(predictions["image"], predictions["positions"], annotated, strict=True)
-        rows += [(image, distance, *match(*points, distance)) for image, *points in found]
+        rows += [(image, distance, *match(xy, people, distance)) for image, xy, people in found]
     return pd.DataFrame(rows, columns=["image", "distance_px", "tp", "fp", "fn"])
 
 
@@ -175,9 +176,7 @@ def localisation(matches: pd.DataFrame) -> list[dict[str, float]]:
     return rows
 
 
-def summarise(
-    predictions: pd.DataFrame, training_counts: Sequence[float]
-) -> dict[str, float | None]:
+def summarise(predictions: pd.DataFrame, training_counts: _Counts) -> dict[str, float | None]:
     """A run's numbers: errors, the share of images inside their interval, and the mean predictor's MAE.
 
     None for what there is not: the share without intervals, and NAE of images without anybody.

@@ -44,7 +44,9 @@ class ModelInfo:
     origin: str = ""
 
     @classmethod
-    def made(cls, config: Config, factor: float, held_out_images: int, **more: Any) -> ModelInfo:
+    def made(
+        cls, config: Config, factor: float, held_out_images: int | None, **more: Any
+    ) -> ModelInfo:
         """The card of a run as it is evaluated; sides and noun are its data set's, ``factor`` is of
         `evaluation.conformal_factor`."""
         dataset = data.describe(config.dataset, multiples_px=config.multiples_px)

@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable
 from itertools import count, product
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -83,7 +83,7 @@ def predict_map(
     UserWarning : tiles of a model in which every place sees the whole image (a ViT without
         windows): each tile is then an image of its own, and the map not that of the whole
     """
-    network = network or model
+    network = network or cast(BlockwiseModel, model)
     image = _colours_first(image)
     window_px = window_px or network.window_px
 
@@ -114,10 +114,10 @@ def _tiled(
         height, width = (side // step * step for side in image.shape[1:])
         image = image[:, :height, :width]
     rows, columns = (spans(side, tile_px, margin_px, step) for side in image.shape[1:])
-    whole = None
+    whole = torch.empty(0)
     for y, x in product(rows, columns):
         part = layers(_cut(image, y.seen, x.seen, network.mean.device)[None])[0]
-        if whole is None:
+        if not len(whole):
             whole = part.new_empty(len(part), *(-(-side // r) for side in image.shape[1:]))
         i, j = (y.start - y.seen.start) // r, (x.start - x.seen.start) // r
         core = whole[:, y.start // r : -(-y.stop // r), x.start // r : -(-x.stop // r)]
@@ -238,13 +238,13 @@ def _windowed(
     rows, columns = (window_starts(max(side, window_px), window_px, stride_px) for side in sides)
     height, width = (side // r for side in sides)  # blocks
     corners, side = list(product(rows, columns)), window_px // r
-    total = None
+    total = torch.empty(0)
     for first in range(0, len(corners), batch_size):
         some = corners[first : first + batch_size]
         seen = torch.stack([_window(image, *corner, window_px, network) for corner in some])
         parts = layers(seen)
         parts = torch.cat([parts, torch.ones_like(parts[:, :1])], dim=1)  # the last counts windows
-        if total is None:
+        if not len(total):
             total = parts.new_zeros(parts.shape[1], rows[-1] // r + side, columns[-1] // r + side)
         for (top, left), part in zip(some, parts, strict=True):
             i, j = top // r, left // r
@@ -287,7 +287,7 @@ def _colours_first(image: Tensor | np.ndarray) -> Tensor | np.ndarray:
             f"The image is {image.dtype} {tuple(image.shape)}; give uint8 RGB, an array (H, W, 3) "
             "or a tensor (3, H, W)."
         )
-    return image.transpose(2, 0, 1) if is_array else image
+    return image.transpose(2, 0, 1) if isinstance(image, np.ndarray) else image
 
 
 def _cut(image: Tensor | np.ndarray, rows: slice, columns: slice, device: torch.device) -> Tensor:

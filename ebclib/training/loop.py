@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import torch
 from accelerate.utils import broadcast, set_seed
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
@@ -22,7 +22,7 @@ from ebclib.data.augmentation import AUGMENTATIONS
 from ebclib.data.crops import Batch, EpochSampler, TrainingCrops, collate
 from ebclib.data.device_crops import DeviceCrops
 from ebclib.data.training_set import TrainingSet
-from ebclib.models import build_model
+from ebclib.models import BlockwiseModel, build_model
 from ebclib.runs import Run, put_in_place, write_csv, write_whole
 from ebclib.training.devices import (
     check_shares,
@@ -67,6 +67,18 @@ READ_EVERY = 10
 """Steps between two looks at the loss: each makes the host wait for the device."""
 
 
+@torch.no_grad()
+def _average(ema: AveragedModel, network: nn.Module, decay: float) -> None:
+    """A step of the moving average; `AveragedModel`'s own copies its counter to the device and waits."""
+    share = 1 if ema.n_averaged == 0 else 1 - decay
+    ema.n_averaged += 1
+    mean, now = (
+        [t for t in (*each.parameters(), *each.buffers()) if t.is_floating_point()]
+        for each in (ema.module, network)
+    )
+    torch._foreach_lerp_(mean, now, share)
+
+
 class Trainer:
     """A model, its optimiser, and where they stand between two epochs.
 
@@ -99,8 +111,10 @@ class Trainer:
         check_shares(config, len(task.train), self.accelerator.num_processes)
         self.loader = self._crops()
         network = build_model(config, task).to(memory_format=torch.channels_last)
-        self.network = with_shared_statistics(network, config, self.accelerator)
-        self.ema = self.measured = None
+        shared = with_shared_statistics(network, config, self.accelerator)
+        self.network = cast(BlockwiseModel, shared)
+        self.ema: AveragedModel | None = None
+        self.measured: nn.Module = self.network
         if config.ema_decay is not None:
             self.ema = AveragedModel(self.network)
             self.measured = self.accelerator.prepare_model(self.ema.module, evaluation_mode=True)
@@ -116,9 +130,8 @@ class Trainer:
         )
         self.model, self.optimizer = self.accelerator.prepare(self.network, optimizer)
         self.model = torch.compile(self.model) if config.compile else self.model
-        self.measured = self.measured or self.network
         self.count_loss = losses.CountLoss(
-            config.count_loss,
+            str(config.count_loss),
             config.block_size_px,
             task.max_count if config.cap_target else None,
             config.ot_weight,
@@ -136,8 +149,8 @@ class Trainer:
         config, device = self.config, self.accelerator.device
         self.crops = TrainingCrops(
             self.task.split,
-            self.task.train,
-            config.crop_px,
+            self.task.train.tolist(),
+            cast(int, config.crop_px),
             config.block_size_px,
             config.max_scale,
             config.seed,
@@ -222,9 +235,9 @@ class Trainer:
                 bar.set_postfix(epoch=epoch + 1, loss=f"{loss:.0f}", refresh=False)
             bar.update()
         sums = self.accelerator.reduce(sums, "mean")  # over the processes
-        *sums, count = torch.cat([sums, guard.bad.sum()[None]]).tolist()
+        *totals, count = torch.cat([sums, guard.bad.sum()[None]]).tolist()
         guard.check(count, self.run.path / "nonfinite", finished=True)
-        loss, classification, count_loss = (part / (steps - count) for part in sums)
+        loss, classification, count_loss = (total / (steps - count) for total in totals)
         row = {"epoch": epoch + 1, "learning_rate": rate, "loss": loss}
         row |= {"classification": classification, "count_loss": count_loss}
         return row | ({"skipped": int(count)} if self.config.on_nonfinite == "skip" else {})
@@ -254,19 +267,8 @@ class Trainer:
                 buffer.copy_(torch.where(bad, before, buffer))
         self.optimizer.step()
         if self.ema is not None:
-            self._average()
+            _average(self.ema, self.network, cast(float, self.config.ema_decay))
         return torch.stack([part.detach() for part in loss]), bad
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        """A step of the moving average; `AveragedModel`'s own copies its counter to the device and waits."""
-        share = 1 if self.ema.n_averaged == 0 else 1 - self.config.ema_decay
-        self.ema.n_averaged += 1
-        mean, now = (
-            [t for t in (*network.parameters(), *network.buffers()) if t.is_floating_point()]
-            for network in (self.ema.module, self.network)
-        )
-        torch._foreach_lerp_(mean, now, share)
 
     def _loss(self, logits: Tensor, batch: Batch) -> losses.Loss:
         """DACE or ZIP of a classifier, the count loss alone of a regression model."""

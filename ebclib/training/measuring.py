@@ -105,7 +105,7 @@ def measure(
     if "test_mae" in history and not suffix:
         facts["test_selected_mae"] = history["test_mae"].min()
     if state.is_main_process:
-        stats = TrainingStats.of(task.split, task.train, config.block_size_px)
+        stats = TrainingStats.of(task.split, task.train.tolist(), config.block_size_px)
         about, began = datasets.describe(config.dataset), run.provenance.get("weights")
         more = {
             "training_stats": stats,
@@ -194,13 +194,12 @@ def submit(
     text = f"{name} {split}" if progress else None
     found = evaluation.predict(model, images, None, network, text, state, positions)
     if positions:
-        rows = zip(
-            found["image"], found["positions"], images.sizes, images.source_sizes, strict=True
-        )
-        lines = [_position_line(*row) for row in rows]
+        where = found["image"], found["positions"], images.sizes, images.source_sizes
+        lines = list(map(_position_line, *where))
     else:
-        rows = zip(found["image"], found["count"], strict=True)
-        lines = [f"{image} {count:.4f}" for image, count in rows]
+        lines = [
+            f"{image} {n:.4f}" for image, n in zip(found["image"], found["count"], strict=True)
+        ]
     if state.is_main_process:
         content = "".join(f"{line}\n" for line in lines)
         write_whole(path, lambda part: part.write_text(content, encoding="utf-8"))
@@ -256,7 +255,7 @@ def _write(
     images: datasets.PreparedSplit,
     found: pd.DataFrame,
     factor: float,
-    training_counts: Sequence[float],
+    training_counts: Sequence[float] | np.ndarray,
     facts: dict[str, Any],
     distances_px: Sequence[float],
 ) -> None:
