@@ -41,7 +41,7 @@ def compare_counting(
     the plain loop, and ``mean``, the people counted on average
     """
     counter = CrowdCounter(source, precision=precision)
-    plain = fill_model(counter.card.config, counter.weights, counter.device)
+    plain = fill_model(counter.info.config, counter.weights, counter.device)
     sums: dict[str, float] = {}
 
     def by_loop() -> None:

@@ -73,10 +73,10 @@ def alone(run, tmp_path_factory):
     """The file of weights by itself, calibrated as if there had been validation images enough."""
     path = tmp_path_factory.mktemp("alone") / "somewhere.safetensors"
     save_file(load_file(run.weights), path)
-    card = dataclasses.replace(
+    info = dataclasses.replace(
         read_info(run.weights), interval_factor=2.5, held_out_images=40, least_side=1
     )
-    write_info(path, card)
+    write_info(path, info)
     return path
 
 
@@ -89,8 +89,8 @@ def test_a_run_s_weights_say_all_that_counting_needs(run, counted_split, tmp_pat
     weights = tmp_path / "elsewhere.safetensors"
     weights.write_bytes(run.weights.read_bytes())
     counter = CrowdCounter(weights)
-    assert counter.card.config == run.config and counter.noun == ("person", "people")
-    assert counter.card.training_stats.images == 11 and counter.card.held_out_images == 1
+    assert counter.info.config == run.config and counter.noun == ("person", "people")
+    assert counter.info.training_stats.images == 11 and counter.info.held_out_images == 1
     wanted = evaluation.predict(load_model(run), counted_split)
     found = results_frame(counter.count(counted_split))
     assert found["image"].tolist() == wanted["image"].tolist()
@@ -124,7 +124,7 @@ def test_older_weights_count_from_their_run_s_folder(run, tmp_path):
     for name in ("config.json", "metrics.json"):
         (folder / name).write_bytes((run.path / name).read_bytes())
     counter = CrowdCounter(folder)
-    assert counter.card.training_stats is None and "not flagged" in " ".join(counter.notes)
+    assert counter.info.training_stats is None and "not flagged" in " ".join(counter.notes)
     assert isinstance(counter.count(np.zeros((40, 40, 3), np.uint8)), Count)
 
 
@@ -140,14 +140,14 @@ def test_what_is_no_weights_file_is_named(tmp_path, content, error):
         CrowdCounter(path)
 
 
-def test_a_card_survives_its_file_and_equal_cards_are_equal_files(alone, tmp_path):
-    card, other = read_info(alone), tmp_path / "again.safetensors"
-    assert ModelInfo.from_json(card.to_json()) == card
+def test_metadata_survives_its_file_and_equal_files_are_equal_bytes(alone, tmp_path):
+    info, other = read_info(alone), tmp_path / "again.safetensors"
+    assert ModelInfo.from_json(info.to_json()) == info
     other.write_bytes(alone.read_bytes())
-    write_info(other, card)
+    write_info(other, info)
     assert other.read_bytes() == alone.read_bytes()
     with pytest.raises(ValueError, match="another version of ebclib"):
-        ModelInfo.from_json(card.to_json().replace('"format": 1', '"format": 7'))
+        ModelInfo.from_json(info.to_json().replace('"format": 1', '"format": 7'))
 
 
 def png(pixels):
@@ -655,7 +655,7 @@ def test_weights_of_16_bits_count_as_the_run_does(run, counted_split, tmp_path, 
     assert "MB" in capsys.readouterr().out
     assert path.stat().st_size < 0.6 * run.weights.stat().st_size
     half, whole = CrowdCounter(path), CrowdCounter(run)
-    assert half.card == whole.card and half.card.origin.startswith("Trained on drawn (")
+    assert half.info == whole.info and half.info.origin.startswith("Trained on drawn (")
     found, wanted = (results_frame(each.count(counted_split))["count"] for each in (half, whole))
     assert np.allclose(found, wanted, rtol=5e-3) and (found != wanted).any()
 
@@ -674,10 +674,10 @@ def test_nothing_to_count_is_an_error(alone, tmp_path, capsys):
 def test_counting_many_is_faster_than_a_plain_loop(alone, tmp_path):
     """Usual are three times and more where bf16 is multiplied fast; elsewhere it is no slower."""
 
-    card, weights = read_info(alone), tmp_path / "auto.safetensors"
+    info, weights = read_info(alone), tmp_path / "auto.safetensors"
     weights.write_bytes(alone.read_bytes())
-    config = dataclasses.replace(card.config, precision="auto")
-    write_info(weights, dataclasses.replace(card, config=config))
+    config = dataclasses.replace(info.config, precision="auto")
+    write_info(weights, dataclasses.replace(info, config=config))
     paths = [tmp_path / f"{number}.jpg" for number in range(4)]
     for number, path in enumerate(paths):
         Image.fromarray(image(number, 480, 640)).save(path)

@@ -55,7 +55,7 @@ class CrowdCounter:
     Attributes
     ----------
     weights : the file they come from
-    card : what they say about themselves
+    info : what they say about themselves
     network : the model
     notes : what everybody should know who reads its counts; each result repeats them
 
@@ -74,27 +74,27 @@ class CrowdCounter:
         precision: str | None = None,
     ) -> None:
         self.weights = weights_of(source)
-        self.card: ModelInfo = read_info(self.weights)
+        self.info: ModelInfo = read_info(self.weights)
         found = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device or found)
         if longest_side is not None and longest_side < 1:
             raise ValueError(f"longest_side is {longest_side}; give at least 1 px, or None.")
-        self.longest_side = longest_side or self.card.longest_side
+        self.longest_side = longest_side or self.info.longest_side
         self.threads = threads or min(os.cpu_count() or 1, 8)
-        config = self.card.config
+        config = self.info.config
         config = config if precision is None else replace(config, precision=precision)
         self.precision = precision_of(config, self.device)
-        network = fill_model(self.card.config, self.weights, self.device)
+        network = fill_model(self.info.config, self.weights, self.device)
         self.network = network.to(memory_format=torch.channels_last)
-        self.notes = _notes(self.card)
+        self.notes = _notes(self.info)
 
     @property
     def noun(self) -> tuple[str, str]:
         """What it counts, (singular, plural)."""
-        return self.card.noun
+        return self.info.noun
 
     def __repr__(self) -> str:
-        config = self.card.config
+        config = self.info.config
         return (
             f"<CrowdCounter of {self.noun[1]}: {config.model} ({config.head}) trained on {config.dataset}, "
             f"{self.precision} on {self.device}>"
@@ -183,9 +183,9 @@ class CrowdCounter:
 
     def _read(self, item: Item) -> SourceImage | Failure:
         try:
-            sides = self.card.least_side, self.longest_side, self.card.config.multiples_px
+            sides = self.info.least_side, self.longest_side, self.info.config.multiples_px
             image = read(item, *sides)
-            if self.card.training_stats is None:
+            if self.info.training_stats is None:
                 return image
             return replace(image, stats=image_stats(image.pixels))
         except (ValueError, OSError) as problem:
@@ -216,16 +216,16 @@ class CrowdCounter:
             return self.network(batch)
 
     def _result(self, image: SourceImage, density: Tensor, variance: Tensor, keep: bool) -> Count:
-        card, source = self.card, image.item.source
+        info, source = self.info, image.item.source
         people = density.sum(dtype=torch.float64).item()
         lower = upper = None
-        if card.interval_factor is not None:
+        if info.interval_factor is not None:
             deviation = variance.sum(dtype=torch.float64).sqrt().item()
-            lower, upper = map(float, interval(people, deviation, card.interval_factor))
+            lower, upper = map(float, interval(people, deviation, info.interval_factor))
         flags: list[str] = []
-        if card.training_stats is not None:
+        if info.training_stats is not None:
             peak = peak_density(density.numpy(), self.network.block_size_px)
-            flags = card.training_stats.flags({**image.stats, "peak_density": peak})
+            flags = info.training_stats.flags({**image.stats, "peak_density": peak})
         return Count(
             name=image.item.name,
             count=people,
@@ -237,7 +237,7 @@ class CrowdCounter:
             counted_size=image.pixels.shape[:2],
             size=image.size,
             noun=self.noun,
-            model=card.config.name or "",
+            model=info.config.name or "",
             flags=tuple(flags),
             notes=(*self.notes, *image.notes),
             source=source if keep or isinstance(source, Path) else None,
@@ -267,13 +267,13 @@ def weights_of(source: str | Path | Run | None) -> Path:
     return open_run(source).weights
 
 
-def _notes(card: ModelInfo) -> tuple[str, ...]:
-    notes, is_released = [], card.config.recipe == RELEASED
-    if card.config.dataset == "synthetic":
+def _notes(info: ModelInfo) -> tuple[str, ...]:
+    notes, is_released = [], info.config.recipe == RELEASED
+    if info.config.dataset == "synthetic":
         notes.append("A model for drawn crowds; not for photographs.")
-    if card.interval_factor is None:
-        notes.append(f"The model has no interval: {too_few(card.held_out_images)}.")
-    if card.training_stats is None:
+    if info.interval_factor is None:
+        notes.append(f"The model has no interval: {too_few(info.held_out_images)}.")
+    if info.training_stats is None:
         notes.append(
             "Unusual images are not flagged: these weights do not say what they were trained on"
             + ("." if is_released else " (`ebc evaluate` of their run adds it).")

@@ -129,14 +129,14 @@ def export_run(run: Run, path: str | Path | None = None, half: bool = False) -> 
     FileNotFoundError : no weights, or the packages for it are not installed
     ValueError : a model that ONNX cannot hold (`write_onnx`)
     """
-    card = read_info(run.weights)
+    info = read_info(run.weights)
     facts = {
         "run": run.name,
-        "noun": json.dumps(card.noun),
-        "least_side": str(card.least_side),
-        "longest_side": str(card.longest_side or ""),
-        "multiple_px": "".join(map(str, card.config.multiples_px[:1])),
-        "interval_factor": str(card.interval_factor or ""),
+        "noun": json.dumps(info.noun),
+        "least_side": str(info.least_side),
+        "longest_side": str(info.longest_side or ""),
+        "multiple_px": "".join(map(str, info.config.multiples_px[:1])),
+        "interval_factor": str(info.interval_factor or ""),
     }
     model = load_model(run)
     model.pads = True  # of sides of whole `multiple_px`, there is nothing to pad or to lose

@@ -97,12 +97,12 @@ def import_released(
     representatives = np.array([*bins.lows[:-1], OPEN_BIN[dataset]])
     texts = sentences(bins, numerals=config.numerals)
     model = released_model(config, weights, representatives, texts).eval()
-    card = ModelInfo.made(config, float("inf"), 0)
+    info = ModelInfo.made(config, float("inf"), 0)
     write_json(run.path / "config.json", config.to_dict())
     facts = provenance("fp32", "") | {"weights": weights.source}
     write_json(run.path / "provenance.json", facts)
     state = {key: value.contiguous() for key, value in model.state_dict().items()}
-    metadata = {KEY: card.to_json()}
+    metadata = {KEY: info.to_json()}
     write_whole(run.path / "model.safetensors", lambda part: save_file(state, part, metadata))
     return run
 

@@ -1,4 +1,4 @@
-"""What a file of weights says about itself, so that it can be used alone: the model's card."""
+"""What a file of weights says about itself, so that it can be used alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ebclib.evaluation import COVERAGE
 from ebclib.runs import Run, refuse_folder, write_whole
 
 KEY = "ebclib"
-"""The entry of the weights' metadata that holds the card, as JSON; one key, so that equal cards are
+"""The entry of the weights' metadata that holds `ModelInfo`, as JSON; one key, so that equal ones are
 equal files."""
 
 FORMAT = 1
@@ -47,7 +47,7 @@ class ModelInfo:
     def made(
         cls, config: Config, factor: float, held_out_images: int | None, **more: Any
     ) -> ModelInfo:
-        """The card of a run as it is evaluated; sides and noun are its data set's, ``factor`` is of
+        """What is said of a run as it is evaluated; sides and noun are its data set's, ``factor`` is of
         `evaluation.conformal_factor`."""
         dataset = data.describe(config.dataset, multiples_px=config.multiples_px)
         return cls(
@@ -72,13 +72,13 @@ class ModelInfo:
             return cls(config=run.config, interval_factor=factor, least_side=LEAST_SIDE)
 
     def to_json(self) -> str:
-        """The card as text; `from_json` reads it."""
+        """As text; `from_json` reads it."""
         values = {**asdict(self), "config": self.config.to_dict(), "format": FORMAT}
         return json.dumps(values, sort_keys=True)
 
     @classmethod
-    def from_json(cls, text: str, source: Path | str = "the card") -> ModelInfo:
-        """A card from its text; ValueError that names ``source`` if it is none of this version."""
+    def from_json(cls, text: str, source: Path | str = "the text") -> ModelInfo:
+        """From its text; ValueError that names ``source`` if it is none of this version."""
         try:
             values = json.loads(text)
             version = values.pop("format")
@@ -97,7 +97,7 @@ class ModelInfo:
             return cls(**values)
         except (ValueError, TypeError, KeyError, AttributeError) as problem:
             raise ValueError(
-                f"{source}: the card inside was written by another version of ebclib ({problem}). "
+                f"{source}: the metadata inside were written by another version of ebclib ({problem}). "
                 "`ebc evaluate` of its run writes it anew."
             ) from problem
 
@@ -117,15 +117,15 @@ def too_few(held_out_images: int | None) -> str:
     )
 
 
-def write_info(weights: Path, card: ModelInfo) -> None:
-    """Put a card into a file of weights; the weights stay as they are."""
+def write_info(weights: Path, info: ModelInfo) -> None:
+    """Put metadata into a file of weights; the weights stay as they are."""
     state = load_file(weights)
-    metadata = {KEY: card.to_json()}
+    metadata = {KEY: info.to_json()}
     write_whole(weights, lambda part: save_file(state, part, metadata=metadata))
 
 
 def export_weights(run: Run, path: str | Path, half: bool = False) -> Path:
-    """Write a run's weights with their card as one file, which counts without the run.
+    """Write a run's weights with their metadata as one file, which counts without the run.
 
     Parameters
     ----------
@@ -150,12 +150,12 @@ def export_weights(run: Run, path: str | Path, half: bool = False) -> Path:
 
 
 def read_info(weights: Path) -> ModelInfo:
-    """The card in a file of weights, or else what the run's files beside it say.
+    """The metadata in a file of weights, or else what the run's files beside it say.
 
     Raises
     ------
     FileNotFoundError : no such file
-    ValueError : no safetensors, or weights without a card that lie in no run's folder
+    ValueError : no safetensors, or weights without metadata that lie in no run's folder
     """
     weights = Path(weights)
     if not weights.is_file():
