@@ -168,7 +168,7 @@ def test_json(write, content):
         ([[True, 2]], r"a\.json, point 1"),
         ([{"x": 90, "y": 2, "width": 4, "height": 4}], r"a\.json: x and y stand beside width"),
         ([{"x": 9, "y": 2, "original_width": 4}], r"a\.json, point 1: .* 'original_height'"),
-        ({"heads": []}, r"a\.json: a list of points .* 'heads'"),
+        ({"heads": []}, r"a\.json: a list of points .*'heads'"),
         ("[[1, NaN]]", r"a\.json: point 1 of 1 is .* finite"),
     ],
 )

@@ -106,7 +106,7 @@ def test_folders_of_cclabeler_as_splits(tmp_path: Path):
     assert points(tmp_path / "square", "test")["1"] == [[1.5, 2], [6, 8]]
     bad = {"points": [], "boxes": [dict.fromkeys(("sx", "sy", "ex", "ey"), "left")]}
     write(tmp_path / "square/test/jsons/1.json", bad)
-    with pytest.raises(ValueError, match=r"1\.json, point 1"):
+    with pytest.raises(ValueError, match=r"1\.json: CCLabeler's, but a box"):
         points(tmp_path / "square", "test")
 
 
