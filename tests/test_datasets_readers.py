@@ -188,7 +188,7 @@ def test_an_unknown_split():
 def test_every_description_is_whole():
     for row in DATASETS.values():
         assert one_of("split", row.test_split, row.splits) not in row.unlabelled
-        assert row.title and row.source and row.terms and row.layout
+        assert row.title and row.source and row.terms
         assert describe(row.name) is row
 
 

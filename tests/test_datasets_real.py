@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from ebclib.data import prepare, prepared, read
-from ebclib.data.images import image_header
-from ebclib.data.report import image_hash, near_pairs
-from ebclib.data.sample import inside
+from ebclib.data.images import image_header, inside
+from ebclib.data.preparation import image_hash, near_pairs
 
 # train and test image of ShanghaiTech A that show the same
 SAME = {(60, 40), (139, 82), (121, 98), (2, 173), (154, 181), (97, 142)}

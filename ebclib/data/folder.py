@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -26,9 +26,16 @@ from ebclib.data.annotations import (
     read_listing,
     read_mat,
 )
-from ebclib.data.catalogue import EVERY, LEAST_SIDE, Dataset
 from ebclib.data.images import SUFFIXES
-from ebclib.data.sample import Entry, ReadSplit, files_below, natural
+from ebclib.data.splits import (
+    EVERY,
+    LEAST_SIDE,
+    Dataset,
+    Entry,
+    ReadSplit,
+    files_below,
+    natural,
+)
 
 LAYOUT = """\
 {name}/
@@ -52,14 +59,7 @@ _STEMS = ("{0.stem}", "GT_{0.stem}", "{0.stem}_ann", "{0.name}")  # of an image'
 _PLAIN = {"images", "image", "imgs", "img", "jpegimages", "pictures", "points", "dots", "csv"}
 _PLAIN |= {"labels", "label", "annotations", "annotation", "ann", "anns", "jsons", "json"}
 _PLAIN |= {"gt", "ground-truth", "ground_truth", "groundtruth", "mats", "mat"}
-_UNREAD = {
-    ".txt": "text, as YOLO's",
-    ".xml": "XML, as CVAT's or Pascal VOC's",
-    ".npy": "arrays of numpy",
-    ".npz": "arrays of numpy",
-    ".h5": "density maps, as a rule",
-    ".xlsx": "a spreadsheet",
-}
+_UNREAD = {".txt", ".xml", ".npy", ".npz", ".h5", ".xlsx"}  # files that may hold points, too
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,6 @@ def describe_folder(folder: Path) -> Dataset:
         source=f"your own folder, {folder}",
         terms="your own",
         folders=(folder.name,),
-        layout=LAYOUT.format(name=folder.name),
         is_divided=bool(settings.fractions),
         division=settings.division,
         checks_coordinates=settings.coordinates == "check",
@@ -133,42 +132,246 @@ def read_folder(folder: Path, split: str) -> ReadSplit:
     ValueError : images without points, points without images, or a file of another kind
     FileNotFoundError : no images
     """
-    settings = _read_settings(folder)
-    every = split == EVERY and settings.fractions
-    if not every:
-        one_of(f"split of {folder.name}", split, settings.splits)
-    if settings.fractions:
-        base = folder / settings.heap
-        here = _images(base)
-        known = list(here.values())
-        mine = here if every else _divide(here, settings, folder)[split]
-    else:
-        base = folder / settings.splits[split]
-        mine = here = _images(base)
-        known = [p for part in settings.splits.values() for p in _images(folder / part).values()]
-    if not mine:
-        tree = "\n".join(f"  {line}" for line in LAYOUT.format(name=folder.name).splitlines())
-        raise FileNotFoundError(
-            f"{base} holds no images. Expected is, below {folder.parent}/,\n{tree}"
-        )
-    noun = (settings.noun, settings.plural)
+    part = _FolderSplit(folder, split)
+    settings, noun = part.settings, (part.settings.noun, part.settings.plural)
     if split in settings.unlabelled:
-        return ReadSplit([Entry(name, path) for name, path in mine.items()], False, noun)
-    files = _point_files(files_below(base))
-    own, refused = _own_files(base, list(here.values()), files)
-    if own or refused:
-        entries, notes = _entries_with_files(base, split, mine, here, own, refused, settings)
-    else:
-        listing = _the_listing(folder, base, split, settings, files)
-        images, scenes = (
-            list(here.values()) if listing in files else known,
-            _all_scenes(known, folder),
-        )
-        points, notes = _match(listing, images, scenes, folder, base, settings)
-        entries = _listed_entries(listing, points, split, mine, settings, notes)
-    if settings.fractions and not every:
-        notes.append(f"{split}: {len(mine)} of {len(here)} images, divided {settings.division}")
+        return ReadSplit([Entry(name, path) for name, path in part.mine.items()], False, noun)
+    own, refused = part.own_files()
+    entries, notes = part.with_files(own, refused) if own or refused else part.listed()
+    if settings.fractions and split != EVERY:
+        number = f"{len(part.mine)} of {len(part.here)}"
+        notes.append(f"{split}: {number} images, divided {settings.division}")
     return ReadSplit(entries, True, noun, notes)
+
+
+class _FolderSplit:
+    """The images of a split of an own data set, and the finding of their points.
+
+    Attributes
+    ----------
+    base : folder of the split, or of all images where they are divided by a draw
+    mine, here, known : the split's images, by name; those below ``base``; those of all splits
+    files : files below ``base`` that may hold points
+    """
+
+    def __init__(self, folder: Path, split: str) -> None:
+        self.folder, self.split = folder, split
+        self.settings = settings = _read_settings(folder)
+        is_every = split == EVERY and settings.fractions
+        if not is_every:
+            one_of(f"split of {folder.name}", split, settings.splits)
+        if settings.fractions:
+            self.base = folder / settings.heap
+            self.here = self.mine = _images(self.base)
+            self.known = list(self.here.values())
+            if not is_every:
+                self.mine = _divide(self.here, settings, folder)[split]
+        else:
+            self.base = folder / settings.splits[split]
+            self.here = self.mine = _images(self.base)
+            parts = (_images(folder / part) for part in settings.splits.values())
+            self.known = [path for part in parts for path in part.values()]
+        if not self.mine:
+            raise FileNotFoundError(
+                f"{self.base} holds no images. Expected is, below {folder.parent}/,\n"
+                + LAYOUT.format(name=folder.name)
+            )
+        self.files = _point_files(files_below(self.base))
+
+    def own_files(self) -> tuple[dict[Path, Path], dict[Path, str]]:
+        """For each image that has one the file with its points; for others why one called alike is not.
+
+        It is called like the image, the nearest one. No file serves two images, and none an image of
+        another scene.
+        """
+        base, images = self.base, list(self.here.values())
+        by_stem = defaultdict(list)
+        for path in self.files:
+            by_stem[path.stem].append(path)
+        called = {
+            image: list(dict.fromkeys(f for form in _STEMS for f in by_stem[form.format(image)]))
+            for image in images
+        }
+        image_scenes = _all_scenes(images, base)
+        label_scenes = _all_scenes(chain(*called.values()), base)
+        claims = defaultdict(list)
+        for image, found in called.items():
+            best = _nearest(_folders(image, base), found, base)
+            if len(best) > 1:
+                raise ValueError(
+                    f"{image} has several files of points: {_some(best)}. Keep one, or lay them out "
+                    "in the same folders as the images."
+                )
+            if best:
+                claims[best[0]].append(image)
+        own, refused = {}, {}
+        for path, claimants in claims.items():
+            image, *others = _nearest(_folders(path, base), claimants, base)
+            if others:
+                raise ValueError(
+                    f"{path} could hold the points of {_some([image, *others])}. Put it beside the one "
+                    "it is of, or into a folder called like the image's; move out thumbnails and "
+                    "density maps."
+                )
+            of_image, of_label = {*_folders(image, base)}, {*_folders(path, base)}
+            is_elsewhere = (
+                min(len(of_image - of_label), len(of_label - of_image)) > 1
+                or image_scenes.intersection(_scenes(of_label - of_image))
+                or label_scenes.intersection(_scenes(of_image - of_label))
+            )
+            if not is_elsewhere:
+                own[image] = path
+            for other in claimants:
+                if other not in own:
+                    whose = f"is of {image}" if other != image else "lies in the folder of others"
+                    refused[other] = f"{path}, which is called like {other}, {whose}."
+        return own, refused
+
+    def with_files(
+        self, own: dict[Path, Path], refused: dict[Path, str]
+    ) -> tuple[list[Entry], list[str]]:
+        """The entries of a split whose images have a file of points each, and remarks on them."""
+        base, split = self.base, self.split
+        lacking = [p.relative_to(base).as_posix() for p in self.here.values() if p not in own]
+        if lacking:
+            raise ValueError(
+                f"{base}: {len(lacking)} of {len(self.here)} images have no points, the others have "
+                f"them in a file each: {_some(lacking)}. Give them one too (with no points for "
+                "nobody), or move out what is no image of the data set (thumbnails, density maps)."
+                + "".join(f" {text}" for text in list(refused.values())[:2])
+            )
+        readers = {".json": partial(read_json, category=self.settings.category)}
+        readers |= {".csv": read_csv, ".mat": read_mat}
+        entries = [
+            Entry(name, path, own[path], readers[own[path].suffix.lower()])
+            for name, path in self.mine.items()
+        ]
+        notes = []
+        for path in [e.annotation for e in entries if e.load is read_mat][:1]:
+            with suppress(ValueError):  # told with all the others when it is read
+                key, _ = mat_variable(path)
+                if key not in MAT_KEYS:
+                    notes.append(
+                        f"{split}: points are taken from {key!r}, the only N x 2 matrix of {path.name}"
+                    )
+        marks = {name: base / "marks" / f"{name}.json" for name in self.mine}
+        half = [name for name, mark in marks.items() if mark.is_file() and not all(load_json(mark))]
+        if half:
+            notes.append(f"{split}: {len(half)} images not marked as finished: {_some(half)}")
+        return entries, notes
+
+    def listed(self) -> tuple[list[Entry], list[str]]:
+        """The entries of a split whose points one file lists, and remarks on them."""
+        listing = self._listing()
+        points, notes = self._match(listing)
+        unlisted = [path.name for path in self.mine.values() if path not in points]
+        if unlisted and self.settings.unlisted == "error":
+            raise ValueError(
+                f"{listing} does not name {len(unlisted)} of the {len(self.mine)} images of "
+                f"{self.split}: {_some(unlisted)}. Where they show nobody, say so (CSV: a row `name,,`; "
+                'JSON: `"name": []`), or write `unlisted: empty` into dataset.yaml.'
+            )
+        if unlisted:
+            what = f"images that {listing.name} does not name"
+            notes.append(f"{self.split}: {len(unlisted)} {what} count 0")
+        nobody = np.empty((0, 2))
+        entries = [Entry(n, path, given=points.get(path, nobody)) for n, path in self.mine.items()]
+        return entries, notes
+
+    def _listing(self) -> Path:
+        """The one file that lists a split's points: in its folder, or above it under its name."""
+        folder, base = self.folder, self.base
+        found = [path for path in self.files if path.suffix.lower() != ".mat"]
+        if not found:
+            above = _point_files([*folder.glob("*"), *folder.glob("annotations/*")])
+            above = [path for path in above if path.suffix.lower() != ".mat"]
+            word = base.name.lower() if self.settings.fractions else self.split
+            found = [path for path in above if word in path.stem.lower()] or above
+        if len(found) > 1:
+            raise ValueError(
+                f"{base}: several files could list its points: {_some(found)}. Keep one there, or name "
+                "one for each image like the image."
+            )
+        if found:
+            return found[0]
+        seen = [path for path in files_below(folder) if path.suffix.lower() in _UNREAD]
+        said = f" Seen, but not read: {_some(seen)}; convert them." if seen else ""
+        raise ValueError(
+            f"{base} has images but no points.{said} Expected is one file "
+            "`points.csv` (columns image,x,y), `points.json` ({image: [[x, y], …]}) or COCO, or a "
+            ".csv (x,y), .json or .mat of the same name beside each image. Nothing to label? Write "
+            f"`unlabelled: [{self.split}]` into {folder / 'dataset.yaml'}."
+        )
+
+    def _match(self, listing: Path) -> tuple[dict[Path, np.ndarray], list[str]]:
+        """Points by image, and remarks.
+
+        An image is the one of the listed file name whose path has the longest tail in common. A name
+        may begin with folders of another machine; they must not be folders with images.
+        """
+        called = defaultdict(list)
+        for path in self.here.values() if listing in self.files else self.known:
+            for key in {path.name, path.stem}:
+                called[key].append(path)
+        scenes = _all_scenes(self.known, self.folder)
+        listed, notes = read_listing(listing, self.settings.category)
+        points: dict[Path, np.ndarray] = {}
+        strange, sources = [], defaultdict(dict)
+        for reference, part in listed.items():
+            *places, name = reference.replace("\\", "/").split("/")
+            place = tuple(n.lower() for n in places if n not in ("", "."))
+            if not place and listing.is_relative_to(self.base):
+                place = _folders(listing, self.base)
+            found = self._candidates(place, called.get(name, []), scenes)
+            best = _nearest(place, found, self.folder)
+            if len(best) > 1:
+                raise ValueError(
+                    f"{listing}: {reference!r} could be {_some(sorted(map(str, best)))}. Write its "
+                    f"path from {self.folder}."
+                )
+            if not best:
+                strange.append(reference)
+                continue
+            (image,) = best
+            if image in points:
+                raise ValueError(
+                    f"{listing}: {image} is named in two ways, one of them {reference!r}."
+                )
+            points[image] = part
+            if found[image]:
+                sources[image.parent][found[image]] = reference
+        for place, several in sources.items():
+            if len(several) > 1:
+                raise ValueError(
+                    f"{listing} names images of several folders ({_some(list(several.values()))}) that "
+                    f"all lie in {place}. Lay them out in those folders, or write their file names alone."
+                )
+        if strange:
+            name = strange[0].replace("\\", "/").rsplit("/", 1)[-1]
+            near = difflib.get_close_matches(name, [key for key in called if "." in key], n=1)
+            hint = f" Is {strange[0]!r} meant to be {near[0]!r}?" if near else ""
+            if called.get(name):
+                hint = f" {called[name][0]} has that file name, but lies in another folder."
+            raise ValueError(
+                f"{listing} names {len(strange)} images that are not there: {_some(strange)}.{hint}"
+            )
+        return points, notes
+
+    def _candidates(
+        self, place: tuple[str, ...], images: Sequence[Path], scenes: set[str]
+    ) -> dict[Path, tuple[str, ...]]:
+        """Which of the images may be named by a place, and the folders of the place that are not theirs."""
+        found = {}
+        for path in images:
+            tops = [top for top in (self.folder, self.base) if path.is_relative_to(top)]
+            if any(_folders(path, top) == place for top in tops):
+                return {path: ()}
+            wanted, inner = _scenes(place), _scenes(_folders(path, tops[-1]))
+            tail = _tail(wanted, _scenes(_folders(path, self.folder)))
+            beyond = wanted[: len(wanted) - tail]  # folders of another machine, as a rule
+            if not beyond or (tail >= len(inner) and beyond[-1] not in scenes):
+                found[path] = beyond
+        return found
 
 
 def _read_settings(folder: Path) -> FolderSettings:
@@ -305,6 +508,11 @@ def _divide(
     }
 
 
+def _some(names: Sequence, most: int = 5) -> str:
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + rest
+
+
 def _point_files(paths: Iterable[Path]) -> list[Path]:
     """Files that may hold points; not CCLabeler's notes of how far an image is labelled."""
     return sorted(
@@ -313,67 +521,6 @@ def _point_files(paths: Iterable[Path]) -> list[Path]:
         if path.suffix.lower() in _POINTS
         and not (path.parent.name == "marks" and (path.parent.parent / "jsons").is_dir())
     )
-
-
-def _entries_with_files(
-    base: Path,
-    split: str,
-    mine: dict[str, Path],
-    here: dict[str, Path],
-    own: dict[Path, Path],
-    refused: dict[Path, str],
-    settings: FolderSettings,
-) -> tuple[list[Entry], list[str]]:
-    """The entries of a split whose images have a file of points each, and remarks on them."""
-    lacking = [path.relative_to(base).as_posix() for path in here.values() if path not in own]
-    if lacking:
-        raise ValueError(
-            f"{base}: {len(lacking)} of {len(here)} images have no points, the others have "
-            f"them in a file each: {_some(lacking)}. Give them one too (with no points for "
-            "nobody), or move out what is no image of the data set (thumbnails, density maps)."
-            + "".join(f" {text}" for text in list(refused.values())[:2])
-        )
-    readers = {".json": partial(read_json, category=settings.category)}
-    readers |= {".csv": read_csv, ".mat": read_mat}
-    entries = [
-        Entry(name, path, own[path], readers[own[path].suffix.lower()])
-        for name, path in mine.items()
-    ]
-    notes = []
-    for path in [e.annotation for e in entries if e.annotation.suffix.lower() == ".mat"][:1]:
-        with suppress(ValueError):  # told with all the others when it is read
-            key, _ = mat_variable(path)
-            if key not in MAT_KEYS:
-                notes.append(
-                    f"{split}: points are taken from {key!r}, the only N x 2 matrix of {path.name}"
-                )
-    marks = {name: base / "marks" / f"{name}.json" for name in mine}
-    half = [name for name, mark in marks.items() if mark.is_file() and not all(load_json(mark))]
-    if half:
-        notes.append(f"{split}: {len(half)} images not marked as finished: {_some(half)}")
-    return entries, notes
-
-
-def _listed_entries(
-    listing: Path,
-    points: dict[Path, np.ndarray],
-    split: str,
-    mine: dict[str, Path],
-    settings: FolderSettings,
-    notes: list[str],
-) -> list[Entry]:
-    """The entries of a split whose points one file lists."""
-    unlisted = [path.name for path in mine.values() if path not in points]
-    if unlisted and settings.unlisted == "error":
-        raise ValueError(
-            f"{listing} does not name {len(unlisted)} of the {len(mine)} images of {split}: "
-            f"{_some(unlisted)}. Where they show nobody, say so (CSV: a row `name,,`; JSON: "
-            '`"name": []`), or write `unlisted: empty` into dataset.yaml.'
-        )
-    if unlisted:
-        notes.append(f"{split}: {len(unlisted)} images that {listing.name} does not name count 0")
-    nobody = np.empty((0, 2))
-    return [Entry(name, path, given=points.get(path, nobody)) for name, path in mine.items()]
 
 
 def _folders(path: Path, base: Path) -> tuple[str, ...]:
@@ -409,165 +556,3 @@ def _nearest(place: Sequence[str], paths: Iterable[Path], base: Path) -> list[Pa
         scenes_apart = len({*_scenes(place)} ^ {*_scenes(there)})
         ranks[path] = _tail(place, there), common, -apart, -scenes_apart
     return [path for path, rank in ranks.items() if rank == max(ranks.values())]
-
-
-def _own_files(
-    base: Path, images: Sequence[Path], files: Sequence[Path]
-) -> tuple[dict[Path, Path], dict[Path, str]]:
-    """For each image that has one the file with its points; for others why one called alike is not.
-
-    It is called like the image, the nearest one. No file serves two images, and none an image of
-    another scene.
-    """
-    by_stem = defaultdict(list)
-    for path in files:
-        by_stem[path.stem].append(path)
-    called = {
-        image: list(dict.fromkeys(f for form in _STEMS for f in by_stem[form.format(image)]))
-        for image in images
-    }
-    image_scenes = _all_scenes(images, base)
-    label_scenes = _all_scenes(chain(*called.values()), base)
-    claims = defaultdict(list)
-    for image, found in called.items():
-        best = _nearest(_folders(image, base), found, base)
-        if len(best) > 1:
-            raise ValueError(
-                f"{image} has several files of points: {_some(best)}. Keep one, or lay them out in "
-                "the same folders as the images."
-            )
-        if best:
-            claims[best[0]].append(image)
-    own, refused = {}, {}
-    for path, claimants in claims.items():
-        image, *others = _nearest(_folders(path, base), claimants, base)
-        if others:
-            raise ValueError(
-                f"{path} could hold the points of {_some([image, *others])}. Put it beside the one it "
-                "is of, or into a folder called like the image's; move out thumbnails and density maps."
-            )
-        only_image = {*_folders(image, base)} - {*_folders(path, base)}
-        only_label = {*_folders(path, base)} - {*_folders(image, base)}
-        is_elsewhere = (
-            min(len(only_image), len(only_label)) > 1
-            or image_scenes.intersection(_scenes(only_label))
-            or label_scenes.intersection(_scenes(only_image))
-        )
-        if not is_elsewhere:
-            own[image] = path
-        for other in claimants:
-            if other not in own:
-                whose = f"is of {image}" if other != image else "lies in the folder of others"
-                refused[other] = f"{path}, which is called like {other}, {whose}."
-    return own, refused
-
-
-def _the_listing(
-    folder: Path, base: Path, split: str, settings: FolderSettings, files: Sequence[Path]
-) -> Path:
-    """The one file that lists a split's points: in its folder, or above it under its name."""
-    found = [path for path in files if path.suffix.lower() != ".mat"]
-    if not found:
-        above = _point_files([*folder.glob("*"), *folder.glob("annotations/*")])
-        above = [path for path in above if path.suffix.lower() != ".mat"]
-        word = base.name.lower() if settings.fractions else split
-        found = [path for path in above if word in path.stem.lower()] or above
-    if not found:
-        raise ValueError(
-            f"{base} has images but no points.{_seen(folder, base)} Expected is one file "
-            "`points.csv` (columns image,x,y), `points.json` ({image: [[x, y], …]}) or COCO, or a "
-            ".csv (x,y), .json or .mat of the same name beside each image. Nothing to label? Write "
-            f"`unlabelled: [{split}]` into {folder / 'dataset.yaml'}."
-        )
-    if len(found) > 1:
-        raise ValueError(
-            f"{base}: several files could list its points: {_some(found)}. Keep one there, or name "
-            "one for each image like the image."
-        )
-    return found[0]
-
-
-def _seen(folder: Path, base: Path) -> str:
-    """Which files are there that may hold points in a form that is not read."""
-    seen = [path for path in files_below(folder) if path.suffix.lower() in _UNREAD]
-    seen = [path for path in seen if path.is_relative_to(base)] or seen
-    first = {path.suffix.lower(): path for path in reversed(seen)}
-    kinds = Counter(path.suffix.lower() for path in seen).most_common()
-    texts = [f"{number} {kind} ({_UNREAD[kind]}; {first[kind]})" for kind, number in kinds]
-    return f" Seen, but not read: {', '.join(texts)}; convert them." if texts else ""
-
-
-def _match(
-    listing: Path,
-    images: Sequence[Path],
-    scenes: Collection[str],
-    folder: Path,
-    base: Path,
-    settings: FolderSettings,
-) -> tuple[dict[Path, np.ndarray], list[str]]:
-    """Points by image, and remarks: the image of that file name whose path has the longest tail in common.
-
-    A name may begin with folders of another machine; they must not be ``scenes``, folders with images.
-    """
-    called = defaultdict(list)
-    for path in images:
-        for key in {path.name, path.stem}:
-            called[key].append(path)
-    below = _folders(listing, base) if listing.is_relative_to(base) else ()
-    listed, notes = read_listing(listing, settings.category)
-    points: dict[Path, np.ndarray] = {}
-    strange, sources = [], defaultdict(dict)
-    for reference, part in listed.items():
-        *places, name = reference.replace("\\", "/").split("/")
-        place = tuple(n.lower() for n in places if n not in ("", ".")) or below
-        found = {}  # candidates, and the folders of the name that are not theirs
-        for path in called.get(name, ()):
-            tops = [top for top in (folder, base) if path.is_relative_to(top)]
-            if any(_folders(path, top) == place for top in tops):
-                found = {path: ()}
-                break
-            wanted, inner = _scenes(place), _scenes(_folders(path, tops[-1]))
-            tail = _tail(wanted, _scenes(_folders(path, folder)))
-            beyond = wanted[: len(wanted) - tail]  # folders of another machine, as a rule
-            if not beyond or (tail >= len(inner) and beyond[-1] not in scenes):
-                found[path] = beyond
-        best, *others = _nearest(place, found, folder) or [None]
-        if best is None:
-            strange.append(reference)
-            continue
-        if others:
-            raise ValueError(
-                f"{listing}: {reference!r} could be {_some(sorted(map(str, [best, *others])))}. "
-                f"Write its path from {folder}."
-            )
-        if best in points:
-            raise ValueError(f"{listing}: {best} is named in two ways, one of them {reference!r}.")
-        points[best] = part
-        if found[best]:
-            sources[best.parent][found[best]] = reference
-    for place, several in sources.items():
-        if len(several) > 1:
-            raise ValueError(
-                f"{listing} names images of several folders ({_some(list(several.values()))}) that "
-                f"all lie in {place}. Lay them out in those folders, or write their file names alone."
-            )
-    if strange:
-        raise ValueError(
-            f"{listing} names {len(strange)} images that are not there: {_some(strange)}."
-            + _hint(strange[0], called)
-        )
-    return points, notes
-
-
-def _hint(reference: str, called: Mapping[str, list[Path]]) -> str:
-    """What a listed name without an image may be meant to be."""
-    name = reference.replace("\\", "/").rsplit("/", 1)[-1]
-    if called.get(name):
-        return f" {called[name][0]} has that file name, but lies in another folder."
-    near = difflib.get_close_matches(name, [key for key in called if "." in key], n=1)
-    return f" Is {reference!r} meant to be {near[0]!r}?" if near else ""
-
-
-def _some(names: Sequence, most: int = 5) -> str:
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(str, names[:most])) + rest
