@@ -267,9 +267,9 @@ def test_hashes_are_compared_over_all_pairs():
     hashes = [image_hash(fake.image(seed, 100, 130)) for seed in range(30)]
     assert near_pairs(hashes) == []
     pairs = near_pairs([*hashes, hashes[4]])
-    assert pairs == [(4, 30, 0)]
+    assert pairs == [(0, 4, 30)]
     bits = [bin(int(hashes[0], 16) ^ int(other, 16)).count("1") for other in hashes[1:]]
-    assert [p.bits for p in near_pairs(hashes, 256) if p.first == 0] == sorted(bits)
+    assert [b for b, first, _ in near_pairs(hashes, 256) if first == 0] == sorted(bits)
     assert min(bits) > NEAR_BITS
     assert near_pairs([]) == near_pairs(hashes[:1]) == []
 

@@ -26,8 +26,7 @@ MAT_KEYS = ("image_info", "annPoints", "points")
 IMAGE_COLUMNS = ("image", "file", "filename", "file_name", "picture", "name")
 """What a listing's column with the image's file may be called, in whatever case."""
 
-_SIDES = (("width", "height"), ("w", "h"))
-"""What the sides of a box may be called beside x and y."""
+_SIDES = (("width", "height"), ("w", "h"))  # of a box, beside x and y
 
 
 def read_mat(path: Path) -> np.ndarray:
@@ -45,10 +44,7 @@ def mat_variable(path: Path) -> tuple[str, np.ndarray]:
     try:
         content = scipy.io.loadmat(io.BytesIO(data))
     except NotImplementedError as problem:
-        raise ValueError(
-            f"{path}: a MATLAB 7.3 (HDF5) file. Save it again in MATLAB with "
-            "`save(name, 'points', '-v7')`."
-        ) from problem
+        raise ValueError(f"{path}: a MATLAB 7.3 file. Save it with MATLAB's -v7.") from problem
     except Exception as problem:  # scipy has many ways to trip over a file that is no .mat
         raise ValueError(f"{path}: not a .mat file, or a damaged one ({problem}).") from problem
     content = {key: value for key, value in content.items() if not key.startswith("__")}
@@ -179,9 +175,7 @@ def load_json(path: Path) -> Any:
     try:
         return json.loads(_text(path))
     except json.JSONDecodeError as problem:
-        raise ValueError(
-            f"{path}, line {problem.lineno}, column {problem.colno}: not JSON ({problem.msg})."
-        ) from problem
+        raise ValueError(f"{path}: not JSON ({problem}).") from problem
 
 
 def _json_points(items: Any, where: Path | str) -> np.ndarray:
@@ -254,9 +248,8 @@ def _refuse_boxes(boxes: Sequence[Sequence[float]], where: Path | str) -> None:
     beyond = sum(x > width or y > height for x, y, width, height in boxes)
     if beyond > len(boxes) / 10:
         raise ValueError(
-            f"{where}: x and y stand beside width and height, so they are corners of boxes, or their "
-            "middles. If corners, write x + width / 2 and y + height / 2 for them; then, or if they "
-            "are middles, leave width and height out."
+            f"{where}: x and y stand beside width and height, so they are corners of boxes or their "
+            "middles. Write middles, x + width / 2 and y + height / 2, and leave the sides out."
         )
 
 
@@ -281,9 +274,10 @@ def _labelme(shapes: list[Any], path: Path, category: str | None) -> list[Any]:
 def _label_studio(tasks: list[Any], path: Path, category: str | None) -> list[dict[str, Any]]:
     """Tasks of Label Studio as ``{"image": name, "points": [...]}``; of several results the first."""
     listed, labels = [], set()
+    is_image = re.compile(r"\.(jpe?g|png|tiff?|webp|bmp)$", re.I).search
     for task in tasks:
         fields = task.get("data", task)
-        image = next(v for k, v in fields.items() if k in ("image", "img") or _is_image(v))
+        image = next(v for k, v in fields.items() if k in ("image", "img") or is_image(str(v)))
         if "annotations" in task:  # JSON
             done = [part["result"] for part in task["annotations"][:1]]
             items = [{**item, **item["value"]} for part in done for item in part]
@@ -300,10 +294,6 @@ def _label_studio(tasks: list[Any], path: Path, category: str | None) -> list[di
         listed.append({"image": re.sub("^[0-9a-f]{8}-", "", name), "points": points})
     _check_category(labels, category, path)
     return listed
-
-
-def _is_image(value: Any) -> bool:
-    return isinstance(value, str) and bool(re.search(r"\.(jpe?g|png|tiff?|webp|bmp)$", value, re.I))
 
 
 def _coco(content: dict[str, Any], path: Path, category: str | None) -> Listing:
@@ -327,23 +317,19 @@ def _coco(content: dict[str, Any], path: Path, category: str | None) -> Listing:
     for number, item in enumerate(items, start=1):
         where = item.get("id", number)
         if item["image_id"] not in files:
-            raise ValueError(
-                f"{path}, annotation {where}: no image has the id {item['image_id']!r}."
-            )
+            raise ValueError(f"{path}, annotation {where}: no image has the id {item['image_id']}.")
         found = _coco_points(item, dots)
         points[files[item["image_id"]]] += found
         nowhere += [] if found else [str(where)]
     if nowhere:
         raise ValueError(
-            f"{path}, annotation {', '.join(nowhere[:2])}: neither a labelled keypoint nor "
-            f"a box [left, top, width, height] ({len(nowhere)} such annotations). An empty box at "
-            "(0, 0) is no place: mark the object, or remove the annotation."
+            f"{path}, annotation {', '.join(nowhere[:2])}: neither a labelled keypoint nor a box "
+            f"[left, top, width, height] that is not empty ({len(nowhere)} such annotations)."
         )
     if dots:
         notes.append(
-            f"{path.name}: its {len(items)} annotations hold several keypoints each that are no "
-            "skeleton (their number varies, or has no names): every one is counted, "
-            f"{sum(map(len, points.values()))} in all"
+            f"{path.name}: its {len(items)} annotations hold keypoints that are no skeleton (their "
+            f"number varies, or has no names): each is counted, {sum(map(len, points.values()))} in all"
         )
     return Listing({name: _as_points(part, path) for name, part in points.items()}, notes)
 
@@ -396,9 +382,8 @@ def _entries_of(tool: str, path: Path | str, entry: str = "an entry") -> Iterato
     try:
         yield
     except (KeyError, TypeError, IndexError, AttributeError, StopIteration) as problem:
-        raise ValueError(
-            f"{path}: {tool}, but {entry} lacks {problem} or is of another kind."
-        ) from problem
+        what = f"{entry} lacks {problem} or is of another kind"
+        raise ValueError(f"{path}: {tool}, but {what}.") from problem
 
 
 def _as_points(values: Any, where: Path | str) -> np.ndarray:
@@ -406,12 +391,8 @@ def _as_points(values: Any, where: Path | str) -> np.ndarray:
     points = np.asarray(values, dtype=np.float64).reshape(-1, 2)
     good = np.isfinite(points).all(axis=1)
     if not good.all():
-        first = int(np.argmin(good))
-        x, y = points[first]
-        raise ValueError(
-            f"{where}: point {first + 1} of {len(points)} is ({x}, {y}); x and y must be finite "
-            f"numbers ({int((~good).sum())} such points)."
-        )
+        first, (x, y) = np.argmin(good) + 1, points[np.argmin(good)]
+        raise ValueError(f"{where}: point {first} of {len(points)} is ({x}, {y}), not finite.")
     return points
 
 
@@ -419,19 +400,14 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as problem:
-        raise ValueError(
-            f"{path}: not UTF-8 text ({problem.reason}). Save it as UTF-8."
-        ) from problem
+        raise ValueError(f"{path}: not UTF-8 text. Save it as UTF-8.") from problem
 
 
 def _number(text: str, where: str) -> float:
-    try:
-        value = float(text if "_" not in text else "")  # Python reads 1_0 as 10
-    except ValueError:
-        raise ValueError(f"{where}: {text!r} is not a number.") from None
-    if not math.isfinite(value):
-        raise ValueError(f"{where}: {text!r} is not a finite number.")
-    return value
+    with suppress(ValueError):
+        if "_" not in text and math.isfinite(value := float(text)):  # Python reads 1_0 as 10
+            return value
+    raise ValueError(f"{where}: {text!r} is not a finite number.")
 
 
 def _are_numbers(values: Iterable[Any]) -> bool:

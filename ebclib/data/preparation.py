@@ -8,9 +8,9 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,24 +50,6 @@ NEAR_BITS = 32
 On ShanghaiTech A the known pairs differ in 0 to 14 bits and all others in at least 94; the nearest
 pair of ShanghaiTech B differs in 64 (one street, another moment).
 """
-
-
-ROWS = {
-    "images": "images",
-    "points": "",  # what is counted
-    "least": "  least in an image",
-    "mean": "  mean",
-    "most": "  most",
-    "outside": "outside, dropped",
-    "empty": "empty images",
-    "greyscale": "greyscale",
-    "exif_turned": "turned by EXIF",
-    "points_turned": "  points turned along",
-    "resized": "resized",
-    "unreadable": "unreadable, left out",
-    "bytes": "megabytes",
-}
-"""What the text shows of each split, and how it is called."""
 
 
 def prepare(
@@ -370,21 +352,16 @@ class _Preparation:
         )
 
 
-@contextmanager
-def _lock(base: Path, progress: bool) -> Iterator[None]:
+def _lock(base: Path, progress: bool) -> AbstractContextManager:
     """Keep other processes from writing what is prepared of a data set; wait for one that does."""
     base.mkdir(parents=True, exist_ok=True)
     lock = FileLock(base / ".lock")
     try:
-        lock.acquire(timeout=0)
+        return lock.acquire(timeout=0)
     except Timeout:
         if progress:
             tqdm.write(f"{base.name} is being prepared by another process; waiting.", sys.stderr)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        return lock.acquire()
 
 
 def doubts(points: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> tuple[str, bool]:
@@ -435,13 +412,26 @@ def _out(out: str | Path | None) -> Path:
 
 def _report(dataset: Dataset, splits: Sequence[PreparedSplit], folder: Path) -> dict[str, Any]:
     """What was found, for `report.json` and `format_report`."""
+    images = [
+        ({"split": split.split, "name": record["name"], "points": int(count)}, record)
+        for split in splits
+        for record, count in zip(split.meta["records"], split.counts, strict=True)
+    ]
     return {
         "name": dataset.name,
         "title": dataset.title,
         "noun": list(dataset.noun),
         "folder": str(folder),
         "splits": {each.split: _split_report(each, dataset) for each in splits},
-        "near_duplicates": _duplicates(splits),
+        "near_duplicates": [
+            {
+                "first": images[first][0],
+                "second": images[second][0],
+                "bits": bits,
+                "identical": images[first][1]["sha256"] == images[second][1]["sha256"],
+            }
+            for bits, first, second in near_pairs([record["hash"] for _, record in images])
+        ],
         "notes": [n for each in splits for n in each.meta["notes"] + each.meta.get("remarks", [])],
     }
 
@@ -451,48 +441,32 @@ def _split_report(split: PreparedSplit, dataset: Dataset) -> dict[str, Any]:
     some = len(counts) > 0 and split.is_labelled
     return {
         "images": len(records),
-        "published": dataset.splits.get(split.split),
-        "labelled": split.is_labelled,
         "points": int(counts.sum()) if split.is_labelled else None,
         "least": int(counts.min()) if some else None,
         "mean": float(counts.mean()) if some else None,
         "most": int(counts.max()) if some else None,
-        "empty": int((counts == 0).sum()) if some else None,
         "outside": sum(record["outside"] for record in records),
-        "outside_images": {r["name"]: r["outside"] for r in records if r["outside"]},
+        "empty": int((counts == 0).sum()) if some else None,
         "greyscale": sum(record["grey"] for record in records),
         "exif_turned": sum(record["orientation"] != 1 for record in records),
         "points_turned": sum(record["points_turned"] for record in records),
         "resized": sum(record["size"] != record["source_size"] for record in records),
-        "bytes": sum(height * width * 3 for height, width in split.sizes),
+        "left_out": len(meta["bad"]),
+        "megabytes": round(sum(height * width * 3 for height, width in split.sizes) / 1e6),
+        "published": dataset.splits.get(split.split),
+        "labelled": split.is_labelled,
+        "outside_images": {r["name"]: r["outside"] for r in records if r["outside"]},
         "unreadable": [{"name": bad["name"], "problem": bad["problem"]} for bad in meta["bad"]],
         "digest": split.digest,
     }
-
-
-def _duplicates(splits: Sequence[PreparedSplit]) -> list[dict[str, Any]]:
-    images = [
-        ({"split": split.split, "name": record["name"], "points": int(count)}, record)
-        for split in splits
-        for record, count in zip(split.meta["records"], split.counts, strict=True)
-    ]
-    return [
-        {
-            "first": images[first][0],
-            "second": images[second][0],
-            "bits": bits,
-            "identical": images[first][1]["sha256"] == images[second][1]["sha256"],
-        }
-        for first, second, bits in near_pairs([record["hash"] for _, record in images])
-    ]
 
 
 def format_report(report: Mapping[str, Any], most: int = 20) -> str:
     """The report as a small table, a column for each split; below it what wants a look."""
     import pandas as pd  # a missing data set is told before it loads
 
-    cells = {name: [_cell(key, p[key]) for key in ROWS] for name, p in report["splits"].items()}
-    table = pd.DataFrame(cells, index=[label or report["noun"][1] for label in ROWS.values()])
+    table = pd.DataFrame(report["splits"], dtype=object).loc["images":"megabytes"].map(_cell)
+    table.index = [report["noun"][1] if r == "points" else r.replace("_", " ") for r in table.index]
     table.columns.name = f"{report['title']} ({report['name']})"
     lines = table.to_string().splitlines()
     lines.insert(1, "-" * len(lines[0]))
@@ -513,19 +487,10 @@ def format_report(report: Mapping[str, Any], most: int = 20) -> str:
     return "\n".join([*lines, *(f"note: {note}" for note in report["notes"])])
 
 
-def _cell(key: str, value: Any) -> str:
+def _cell(value: float | None) -> str:
     if value is None:
         return "-"
-    value = {"unreadable": len, "bytes": lambda v: round(v / 1e6)}.get(key, lambda v: v)(value)
     return f"{value:,.1f}" if isinstance(value, float) else f"{value:,}"
-
-
-class Pair(NamedTuple):
-    """Two images, by their places in the list that was searched, and the bits they differ in."""
-
-    first: int
-    second: int
-    bits: int
 
 
 def image_hash(image: np.ndarray) -> str:
@@ -535,22 +500,22 @@ def image_hash(image: np.ndarray) -> str:
     return str(imagehash.phash(Image.fromarray(image), hash_size=16))
 
 
-def near_pairs(hashes: Sequence[str], most_bits: int = NEAR_BITS) -> list[Pair]:
-    """All pairs of ``hashes`` that differ in at most ``most_bits`` bits, nearest first."""
+def near_pairs(hashes: Sequence[str], most_bits: int = NEAR_BITS) -> list[tuple[int, int, int]]:
+    """All pairs of ``hashes`` that differ in at most ``most_bits`` bits, nearest first: bits, both places."""
     codes = np.array([bytearray.fromhex(text) for text in hashes], dtype=np.uint8)
     pairs = []
-    for first in range(len(codes)):
-        bits = np.bitwise_count(codes[first] ^ codes[first + 1 :]).sum(axis=-1)
-        for beyond in np.flatnonzero(bits <= most_bits):
-            pairs.append(Pair(first, int(first + 1 + beyond), int(bits[beyond])))
-    return sorted(pairs, key=lambda pair: (pair.bits, pair.first, pair.second))
+    for first, code in enumerate(codes):
+        bits = np.bitwise_count(code ^ codes[first + 1 :]).sum(axis=-1)
+        near = np.flatnonzero(bits <= most_bits)
+        pairs += [(int(bits[k]), first, int(first + 1 + k)) for k in near]
+    return sorted(pairs)
 
 
 def shared_images(split: PreparedSplit, other: PreparedSplit) -> dict[str, str]:
     """Images of ``split`` that ``other`` has, too, or nearly (`NEAR_BITS`): name → the nearest's name."""
     own, found = len(split), {}
     hashes = [record["hash"] for each in (split, other) for record in each.meta["records"]]
-    for first, second, _ in near_pairs(hashes):  # nearest first
+    for _, first, second in near_pairs(hashes):  # nearest first
         if first < own <= second:
             found.setdefault(split.names[first], other.names[second - own])
     return found
