@@ -53,6 +53,11 @@ _SPELLINGS = {
     "val": ("val", "valid", "validation", "val_data"),
     "test": ("test", "testing", "test_data"),
 }
+_KINDS = {  # of the values in `dataset.yaml`, if not a word
+    "splits": (dict, "{train: dir, test: dir}"),
+    "unlabelled": (list, "a list of splits"),
+    **dict.fromkeys(["longest_side", "least_side", "seed"], (int, "a whole number above 0")),
+}
 _POINTS = (".csv", ".json", ".mat")  # files with points
 _STEMS = ("{0.stem}", "GT_{0.stem}", "{0.stem}_ann", "{0.name}")  # of an image's own file
 # Folders' names that say what is in them, not which scene it is of.
@@ -198,10 +203,7 @@ class _FolderSplit:
         for image, found in called.items():
             best = _nearest(_folders(image, base), found, base)
             if len(best) > 1:
-                raise ValueError(
-                    f"{image} has several files of points: {_some(best)}. Keep one, or lay them out "
-                    "in the same folders as the images."
-                )
+                raise ValueError(f"{image} has several files of points: {_some(best)}. Keep one.")
             if best:
                 claims[best[0]].append(image)
         own, refused = {}, {}
@@ -210,8 +212,7 @@ class _FolderSplit:
             if others:
                 raise ValueError(
                     f"{path} could hold the points of {_some([image, *others])}. Put it beside the one "
-                    "it is of, or into a folder called like the image's; move out thumbnails and "
-                    "density maps."
+                    "it is of, or into a folder of the same name."
                 )
             of_image, of_label = {*_folders(image, base)}, {*_folders(path, base)}
             is_elsewhere = (
@@ -237,8 +238,8 @@ class _FolderSplit:
             raise ValueError(
                 f"{base}: {len(lacking)} of {len(self.here)} images have no points, the others have "
                 f"them in a file each: {_some(lacking)}. Give them one too (with no points for "
-                "nobody), or move out what is no image of the data set (thumbnails, density maps)."
-                + "".join(f" {text}" for text in list(refused.values())[:2])
+                "nobody), or move out what is no image of the data set, such as a thumbnail. "
+                + " ".join(list(refused.values())[:2])
             )
         readers = {".json": partial(read_json, category=self.settings.category)}
         readers |= {".csv": read_csv, ".mat": read_mat}
@@ -250,10 +251,8 @@ class _FolderSplit:
         for path in [e.annotation for e in entries if e.load is read_mat][:1]:
             with suppress(ValueError):  # told with all the others when it is read
                 key, _ = mat_variable(path)
-                if key not in MAT_KEYS:
-                    notes.append(
-                        f"{split}: points are taken from {key!r}, the only N x 2 matrix of {path.name}"
-                    )
+                where = f"{key!r}, the only N x 2 matrix of {path.name}"
+                notes += [] if key in MAT_KEYS else [f"{split}: points are taken from {where}"]
         marks = {name: base / "marks" / f"{name}.json" for name in self.mine}
         half = [name for name, mark in marks.items() if mark.is_file() and not all(load_json(mark))]
         if half:
@@ -289,8 +288,7 @@ class _FolderSplit:
             found = [path for path in above if word in path.stem.lower()] or above
         if len(found) > 1:
             raise ValueError(
-                f"{base}: several files could list its points: {_some(found)}. Keep one there, or name "
-                "one for each image like the image."
+                f"{base}: several files could list its points: {_some(found)}. Keep one there."
             )
         if found:
             return found[0]
@@ -325,26 +323,22 @@ class _FolderSplit:
             found = self._candidates(place, called.get(name, []), scenes)
             best = _nearest(place, found, self.folder)
             if len(best) > 1:
-                raise ValueError(
-                    f"{listing}: {reference!r} could be {_some(sorted(map(str, best)))}. Write its "
-                    f"path from {self.folder}."
-                )
+                could = f"{reference!r} could be {_some(sorted(map(str, best)))}"
+                raise ValueError(f"{listing}: {could}. Write its path from {self.folder}.")
             if not best:
                 strange.append(reference)
                 continue
             (image,) = best
             if image in points:
-                raise ValueError(
-                    f"{listing}: {image} is named in two ways, one of them {reference!r}."
-                )
+                raise ValueError(f"{listing}: {image} is named in two ways, one is {reference!r}.")
             points[image] = part
             if found[image]:
                 sources[image.parent][found[image]] = reference
         for place, several in sources.items():
             if len(several) > 1:
                 raise ValueError(
-                    f"{listing} names images of several folders ({_some(list(several.values()))}) that "
-                    f"all lie in {place}. Lay them out in those folders, or write their file names alone."
+                    f"{listing} names images of several folders ({_some([*several.values()])}) that all "
+                    f"lie in {place}. Lay them out in those folders, or write file names alone."
                 )
         if strange:
             name = strange[0].replace("\\", "/").rsplit("/", 1)[-1]
@@ -406,24 +400,13 @@ def _read_settings(folder: Path) -> FolderSettings:
 def _check(values: dict[str, Any]) -> None:
     """ValueError if a value is not of its field's type; ``unlabelled`` becomes a list."""
     known = [each.name for each in fields(FolderSettings) if each.name != "heap"]
-    values.setdefault("unlabelled", [])
-    if isinstance(values["unlabelled"], str):
-        values["unlabelled"] = [values["unlabelled"]]
-    kinds = {"unlabelled": list, "splits": dict}
+    given = values.get("unlabelled", [])
+    values["unlabelled"] = [given] if isinstance(given, str) else given
     for key, value in values.items():
         one_of("key", str(key), known)
-        kind, expected = kinds.get(key, str), "a word is expected (quote it)"
-        if kind is not str:
-            expected = (
-                "expected is {train: dir, test: dir}" if kind is dict else "a list is expected"
-            )
-        right = isinstance(value, kind)
-        if key in ("longest_side", "least_side", "seed"):
-            least = int(key != "seed")
-            right = type(value) is int and value >= least
-            expected = f"a whole number from {least} is expected"
-        if not right:
-            raise ValueError(f"{key} is {value!r}; {expected}.")
+        kind, expected = _KINDS.get(key, (str, "a word (quote it)"))
+        if type(value) is not kind or (kind is int and value < int(key != "seed")):
+            raise ValueError(f"{key} is {value!r}; {expected} is expected.")
     one_of("unlisted", values.get("unlisted", "error"), ("error", "empty"))
     one_of("coordinates", values.get("coordinates", "check"), ("check", "pixels"))
 
@@ -471,10 +454,8 @@ def _images(folder: Path) -> dict[str, Path]:
         parts = parts[1:] if parts[0].lower() == "images" else parts
         name = Path(*parts).with_suffix("").as_posix()
         if name in found:
-            raise ValueError(
-                f"{folder}: {found[name].name} and {path.name} would both be called {name!r}. "
-                "Rename one."
-            )
+            both = f"{found[name].name} and {path.name}"
+            raise ValueError(f"{folder}: {both} would both be called {name!r}. Rename one.")
         found[name] = path
     return found
 
@@ -488,9 +469,9 @@ def _divide(
     """
     fractions = settings.fractions
     if 0 < len(images) < len(fractions):
+        parts = ", ".join(fractions)
         raise ValueError(
-            f"{folder} holds {len(images)} images; they cannot be divided into "
-            f"{', '.join(fractions)}. Add images, or folders for the splits."
+            f"{folder} holds {len(images)} images; they cannot be divided into {parts}."
         )
 
     def draw(name: str) -> str:

@@ -93,8 +93,7 @@ def image_header(path: Path) -> tuple[tuple[int, int], int]:
 
 def is_grey(pixels: np.ndarray) -> bool:
     """Whether the three channels of an image (H, W, 3) are the same everywhere."""
-    few = pixels[::16, ::16]  # enough to know most coloured images
-    return all((part == part[..., :1]).all() for part in (few, pixels))
+    return bool((pixels == pixels[..., :1]).all())
 
 
 def prepared_size(
@@ -128,9 +127,7 @@ def prepared_size(
         scaled = least, longest
     new_least, new_longest = (max(least_side, round(side / step_px) * step_px) for side in scaled)
     for step_px in grown_px:
-        new_least, new_longest = (
-            -(-side // step_px) * step_px for side in (new_least, new_longest)
-        )
+        new_least, new_longest = (-(-s // step_px) * step_px for s in (new_least, new_longest))
     if new_least * new_longest > MAX_PIXELS:
         raise ValueError(
             f"an image of {size[1]} x {size[0]} would be {new_longest} x {new_least} once "

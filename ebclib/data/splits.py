@@ -251,21 +251,7 @@ class PreparedSplit(Sequence[Sample]):
             raise FileNotFoundError(f"{path} is gone. Run `ebc prepare {self.dataset}`.") from None
 
     def crop(self, index: int, top: int, left: int, height: int, width: int) -> np.ndarray:
-        """A copy (height, width, 3) of a part of an image; only that part is read.
-
-        Raises
-        ------
-        ValueError : the crop is empty, or not wholly inside the image
-        """
-        full_height, full_width = self.sizes[index]
-        down = 0 <= top < top + height <= full_height
-        across = 0 <= left < left + width <= full_width
-        if not (down and across):
-            raise ValueError(
-                f"crop of {height} rows from {top} and {width} columns from {left} of "
-                f"{self.names[index]!r}, which has {full_height} rows and {full_width} columns: it "
-                "must be at least one pixel and lie inside."
-            )
+        """A copy (height, width, 3) of a part of an image, which lies inside; only that part is read."""
         return np.array(self.image(index)[top : top + height, left : left + width])
 
     def __repr__(self) -> str:
