@@ -42,17 +42,8 @@ def _shanghaitech(name: str, train: int, test: int) -> Dataset:
     )
 
 
-def _drawn(name: str, title: str, *splits: str) -> Dataset:
-    return Dataset(
-        name=name,
-        title=title,
-        splits=dict.fromkeys(splits),
-        least_side=1,
-        source="nowhere: `ebclib.synthetic` draws it",
-        terms="none",
-        is_drawn=True,
-        division="each drawn anew",
-    )
+_DRAWN = {"least_side": 1, "source": "nowhere: `ebclib.synthetic` draws it", "terms": "none"}
+_DRAWN |= {"is_drawn": True, "division": "each drawn anew"}
 
 
 DATASETS: dict[str, Dataset] = {
@@ -89,8 +80,10 @@ DATASETS: dict[str, Dataset] = {
             terms="for research, see its site",
             folders=("jhu_crowd_v2.0", "JHU-Crowd++", "jhu"),
         ),
-        _drawn("synthetic", "Drawn crowds", "train", "val", "test"),
-        _drawn("synthetic_small", "Small drawn crowds", "train", "test"),
+        Dataset("synthetic", "Drawn crowds", dict.fromkeys(("train", "val", "test")), **_DRAWN),
+        Dataset(
+            "synthetic_small", "Small drawn crowds", dict.fromkeys(("train", "test")), **_DRAWN
+        ),
     )
 }
 """The data sets this library knows by name; any other name is a folder of somebody's own."""
@@ -148,11 +141,7 @@ def _describe_several(name: str, root: str | Path | None) -> Dataset:
 
 
 def locate(data: str | Path) -> tuple[str, Path | None]:
-    """Name and root of what somebody calls a data set: a known name, or the path of a folder.
-
-    Returns
-    -------
-    name, root : as `read` and `prepared` take them; root is None for a name
+    """Name and root, as `read` takes them, of a known name (root None) or the path of a folder.
 
     Raises
     ------
@@ -345,21 +334,19 @@ def _root(root: str | Path | None) -> Path:
 
 def unknown(name: str, root: Path) -> ValueError:
     """The error for a name that is neither a published data set nor a folder of the data root."""
-    if name.lower() in SHANGHAITECH:
-        return ValueError(
-            f"Data set {name!r} is not known. Its two parts are called 'sha' and 'shb'."
-        )
-    for row in DATASETS.values():
-        if name.lower() in {each.lower() for each in (row.name, row.title, *row.folders)}:
-            return ValueError(
-                f"Data set {name!r} is not known. {row.title} is called {row.name!r}."
-            )
+    called = [
+        repr(row.name)
+        for row in DATASETS.values()
+        if name.lower() in map(str.lower, (row.name, row.title, *row.folders))
+        or (row.title.startswith("ShanghaiTech") and name.lower() in SHANGHAITECH)
+    ]
+    if called:
+        return ValueError(f"Data set {name!r} is not known. It is called {' and '.join(called)}.")
     try:
         one_of("Data set", name, [*DATASETS, *own_names(root)])
     except ValueError as problem:
         return ValueError(
-            f"{problem}\n"
-            f"  To count in images of your own, put them and their points into\n"
+            f"{problem}\n  To count in images of your own, put them and their points into\n"
             f"    {root / name}/\n"
             f"      train/  image.jpg …  and  points.csv  with the columns image,x,y\n"
             f"      test/   the same\n"
