@@ -108,8 +108,8 @@ class FolderSettings:
 def describe_folder(folder: Path) -> Dataset:
     """The description of an own data set; ValueError if its `dataset.yaml` makes no sense."""
     settings = _read_settings(folder)
-    unseen = [name for name in ("test", "val", *settings.splits) if name in settings.splits]
-    unseen = [name for name in unseen if name != "train"]
+    held_out = settings.splits.keys() - {"train"}
+    unseen = [name for name in ("test", "val", *settings.splits) if name in held_out]
     labelled = [name for name in unseen if name not in settings.unlabelled]
     return Dataset(
         name=folder.name,

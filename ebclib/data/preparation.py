@@ -317,9 +317,7 @@ class _Preparation:
             digest.update(item.record["name"].encode())
             digest.update(bytes.fromhex(item.record["sha256"]))
             digest.update(np.ascontiguousarray(item.points).tobytes())
-        bad = [
-            (source, self.bad[source.name]) for source in self.sources if source.name in self.bad
-        ]
+        bad = [(s, self.bad[s.name]) for s in self.sources if s.name in self.bad]
         meta = {
             **self.facts,
             "remarks": self.remarks,
