@@ -331,9 +331,8 @@ class _Preparation:
     def _list_problems(self, problems: Mapping[str, str], most: int = 15) -> str:
         """The problems, those of one kind in one line: how many, and the first."""
         kinds: dict[str, list[str]] = {}
-        for name in sorted(
-            problems, key=natural
-        ):  # a kind is a text without names, paths and numbers
+        for name in sorted(problems, key=natural):
+            # what is left of a text without names, paths and numbers
             kind = re.sub(r"'[^']*'|\d+(\.\d+)?|\S*/\S*", "", problems[name].replace(name, ""))
             kinds.setdefault(kind, []).append(problems[name])
         groups = sorted(kinds.values(), key=len, reverse=True)
