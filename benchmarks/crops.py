@@ -17,8 +17,7 @@ from torchvision.transforms import v2
 from ebclib import synthetic
 from ebclib.data import PreparedSplit, prepared
 from ebclib.data.augmentation import RELEASED, Augmentation
-from ebclib.data.crops import EpochSampler, TrainingCrops, collate, crop_points
-from ebclib.data.device_crops import DeviceCrops
+from ebclib.data.crops import DeviceCrops, EpochSampler, TrainingCrops, collate, crop_points
 
 from .timing import race
 

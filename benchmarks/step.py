@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ebclib import losses
-from ebclib.data.crops import Batch
-from ebclib.data.device_crops import DeviceCrops
+from ebclib.data.crops import Batch, DeviceCrops
 from ebclib.encoders import build_encoder
 from ebclib.encoders.variants import find_variant
 from ebclib.models import BlockwiseModel

@@ -36,7 +36,7 @@ from ebclib.counting.files import list_images
 from ebclib.counting.sources import images_below, items
 from ebclib.counting.upload import Upload
 from ebclib.data import Sample
-from ebclib.data.statistics import TrainingStats, image_stats, peak_density
+from ebclib.data.training_set import TrainingStats, image_stats, peak_density
 from ebclib.evaluation.metadata import ModelInfo, read_info, write_info
 from ebclib.models import load_model
 from ebclib.runs import Run

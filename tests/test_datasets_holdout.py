@@ -18,12 +18,12 @@ from ebclib.evaluation import conformal_factor
 counts_of = st.lists(st.integers(0, 5000), min_size=2, max_size=400)
 
 
-@given(counts_of, st.floats(0.01, 0.99), st.integers(0, 1000))
-def test_disjoint_complete_deterministic(counts: list[int], fraction: float, seed: int):
-    train, held = hold_out(counts, fraction, seed)
+@given(counts_of, st.integers(0, 1000))
+def test_disjoint_complete_deterministic(counts: list[int], seed: int):
+    train, held = hold_out(counts, seed)
     assert sorted([*train, *held]) == list(range(len(counts)))
     assert len(train) >= 1 and len(held) >= 1
-    for part, again in zip((train, held), hold_out(counts, fraction, seed), strict=True):
+    for part, again in zip((train, held), hold_out(counts, seed), strict=True):
         assert np.array_equal(part, again) and np.array_equal(part, np.sort(part))
 
 
@@ -43,16 +43,10 @@ def test_the_long_tail_is_in_both_parts():
         assert abs(counts[held].mean() / counts.mean() - 1) < 0.1
 
 
-@pytest.mark.parametrize("counts", [[], [3], [[1, 2], [3, 4]]])
+@pytest.mark.parametrize("counts", [[], [3]])
 def test_too_few_images(counts: list):
     with pytest.raises(ValueError, match="at least 2 images"):
         hold_out(counts)
-
-
-@pytest.mark.parametrize("fraction", [0, 1, -0.1, 10])
-def test_a_fraction_that_is_none(fraction: float):
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        hold_out([1, 2, 3], fraction)
 
 
 @pytest.mark.parametrize("images", [400, 181, 170, 20])

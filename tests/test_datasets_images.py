@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from ebclib.data import images
-from ebclib.data.images import decode, image_header, is_grey, resize
+from ebclib.data.images import decode, fit, image_header, is_grey
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -159,7 +159,7 @@ def test_grey():
     assert not is_grey(pixels)
 
 
-def test_resize():
+def test_fit():
     pixels = fake.image(0, 20, 30)
-    assert resize(pixels, (20, 30)) is pixels
-    assert resize(pixels, (10, 15)).shape == (10, 15, 3)
+    assert fit(pixels, 20, None) is pixels
+    assert fit(pixels, 1, 15).shape == (10, 15, 3)

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from ebclib.data import prepare, prepared, read
-from ebclib.data.images import image_header
-from ebclib.data.report import image_hash, near_pairs
-from ebclib.data.sample import inside
+from ebclib.data.images import image_header, inside
+from ebclib.data.preparation import image_hash, near_pairs
 
 # train and test image of ShanghaiTech A that show the same
 SAME = {(60, 40), (139, 82), (121, 98), (2, 173), (154, 181), (97, 142)}
@@ -38,8 +37,8 @@ def test_images_in_both_splits_are_found_and_no_others(ebc_data: Path):
     hashes = [image_hash(sample.image) for split in (train, test) for sample in split]
     number = [int(name.removeprefix("IMG_")) for name in train.names + test.names]
     pairs = [
-        (number[p.first], number[p.second], p.second >= len(train) > p.first)
-        for p in near_pairs(hashes)
+        (number[first], number[second], second >= len(train) > first)
+        for _, first, second in near_pairs(hashes)
     ]
     across = {(first, second) for first, second, is_across in pairs if is_across}
     assert across == SAME

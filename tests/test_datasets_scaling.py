@@ -8,9 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ebclib.data.images import MAX_PIXELS, prepared_size
+from ebclib.data.images import (
+    MAX_PIXELS,
+    frame_of,
+    inside,
+    prepared_size,
+    scale_points,
+    turn,
+    upright_points,
+)
 from ebclib.data.preparation import doubts
-from ebclib.data.sample import frame_of, inside, scale_points, turn, upright_points
 
 sides = st.integers(1, 3000)
 

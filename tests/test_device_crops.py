@@ -3,15 +3,13 @@
 import math
 import threading
 
-import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
 from ebclib import data
 from ebclib.data.augmentation import RELEASED
-from ebclib.data.crops import EpochSampler, TrainingCrops, collate
-from ebclib.data.device_crops import DeviceCrops, ResidentImages
+from ebclib.data.crops import DeviceCrops, EpochSampler, TrainingCrops, collate
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -44,12 +42,12 @@ def test_batches_are_those_of_the_data_loader(split, device, smoothing_px, threa
 def test_images_that_do_not_fit_are_read_from_disk(split):
     crops = TrainingCrops(split, range(4), 64, 8)
     sizes = [math.prod(split.sizes[k]) * 3 for k in range(4)]
-    part = ResidentImages(split, range(4), budget_bytes=sum(sizes[:2]))
-    assert not part.is_complete and part.resident_bytes <= sum(sizes[:2])
-    whole = ResidentImages(split, range(4))
-    assert whole.is_complete and whole.resident_bytes == sum(sizes)
-    for draw in range(8):
-        assert np.array_equal(part.cut(crops.crop_box(draw)), whole.cut(crops.crop_box(draw)))
+    part, whole = (
+        DeviceCrops(crops, EpochSampler(4), 4, "cpu", budget_bytes=budget)
+        for budget in (sum(sizes[:2]), None)
+    )
+    assert list(part.images) == [0, 1] and list(whole.images) == [0, 1, 2, 3]
+    assert torch.equal(part.batch(range(8)).image, whole.batch(range(8)).image)
 
 
 def test_what_does_not_fit_on_a_device_is_read_by_threads(split, monkeypatch):
@@ -75,7 +73,3 @@ def test_processes_share_an_epoch(split, drop_last):
     assert {len(loader) for loader in loaders} == {1 if drop_last else 2}
     seen = [draw for loader in loaders for batch in loader for draw in batch.draws]
     assert len(set(seen)) == (6 if drop_last else 11)
-    with pytest.raises(ValueError, match="process 3 of 3"):
-        DeviceCrops(crops, sampler, 2, "cpu", process=3, processes=3)
-    with pytest.raises(ValueError, match="threads is 0"):
-        DeviceCrops(crops, sampler, 2, "cpu", threads=0)

@@ -22,9 +22,8 @@ from ebclib import evaluation
 from ebclib.config import make_config
 from ebclib.counting import CrowdCounter
 from ebclib.data.augmentation import Augmentation
-from ebclib.data.crops import Batch, EpochSampler, TrainingCrops
-from ebclib.data.device_crops import DeviceCrops
-from ebclib.data.sample import Sample
+from ebclib.data.crops import Batch, DeviceCrops, EpochSampler, TrainingCrops
+from ebclib.data.splits import Sample
 from ebclib.encoders import build_encoder
 from ebclib.encoders.variants import find_variant
 from ebclib.losses import CountLoss

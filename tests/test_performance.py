@@ -12,8 +12,7 @@ from benchmarks.processes import compare_processes
 from benchmarks.timing import Laps, race
 from benchmarks.transport import compare_transport, transport_growth
 from ebclib import plots
-from ebclib.data.crops import TrainingCrops
-from ebclib.data.device_crops import DeviceCrops
+from ebclib.data.crops import DeviceCrops, TrainingCrops
 from ebclib.plots.performance import LOSS_PARTS
 
 

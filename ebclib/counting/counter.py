@@ -17,7 +17,7 @@ from torch import Tensor
 from ebclib.config import RELEASED, project_root
 from ebclib.counting.result import Count
 from ebclib.counting.sources import Failure, Item, SourceImage, is_one, items, read
-from ebclib.data.statistics import image_stats, peak_density
+from ebclib.data.training_set import image_stats, peak_density
 from ebclib.evaluation import interval
 from ebclib.evaluation.metadata import ModelInfo, read_info, too_few
 from ebclib.evaluation.windows import TILE_PX, Maps, predict_map

@@ -23,7 +23,7 @@ from ebclib.counting.regions import count_regions, read_regions, regions_geojson
 from ebclib.counting.result import Count, result_row, rows_frame
 from ebclib.counting.sources import Failure, Item, images_below, named_files
 from ebclib.counting.videos import VIDEOS, count_video
-from ebclib.data.sample import file_stamp
+from ebclib.data.splits import file_stamp
 from ebclib.runs import Run, write_csv, write_json, write_whole
 
 JOURNAL = "journal.jsonl"

@@ -16,8 +16,8 @@ from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
 
 from ebclib.counting.sources import Item, read
-from ebclib.data.prepared_split import write_array
-from ebclib.data.sample import scale_points
+from ebclib.data.images import scale_points
+from ebclib.data.splits import write_array
 from ebclib.evaluation.positions import find_positions
 from ebclib.runs import write_json, write_whole
 

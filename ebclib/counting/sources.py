@@ -14,7 +14,7 @@ from PIL import Image
 
 from ebclib.data import Sample
 from ebclib.data.images import SUFFIXES, decode
-from ebclib.data.sample import files_below, natural
+from ebclib.data.splits import files_below, natural
 
 RAW = {".cr2", ".cr3", ".nef", ".nrw", ".arw", ".dng", ".orf", ".rw2", ".raf", ".pef", ".srw"}
 """Raw photographs. Pillow takes some for TIFF files and finds their thumbnails."""
@@ -39,7 +39,7 @@ class SourceImage:
     pixels: np.ndarray  # uint8 (H, W, 3), RGB, upright, at the size to count
     size: tuple[int, int]  # (H, W) of the original, upright
     notes: tuple[str, ...] = ()  # remarks on how it was read
-    # what `statistics.image_stats` finds in it, where that is asked for
+    # what `training_set.image_stats` finds in it, where that is asked for
     stats: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -26,8 +26,7 @@ MAT_KEYS = ("image_info", "annPoints", "points")
 IMAGE_COLUMNS = ("image", "file", "filename", "file_name", "picture", "name")
 """What a listing's column with the image's file may be called, in whatever case."""
 
-_SIDES = (("width", "height"), ("w", "h"))
-"""What the sides of a box may be called beside x and y."""
+_SIDES = (("width", "height"), ("w", "h"))  # of a box, beside x and y
 
 
 def read_mat(path: Path) -> np.ndarray:
@@ -45,10 +44,7 @@ def mat_variable(path: Path) -> tuple[str, np.ndarray]:
     try:
         content = scipy.io.loadmat(io.BytesIO(data))
     except NotImplementedError as problem:
-        raise ValueError(
-            f"{path}: a MATLAB 7.3 (HDF5) file. Save it again in MATLAB with "
-            "`save(name, 'points', '-v7')`."
-        ) from problem
+        raise ValueError(f"{path}: a MATLAB 7.3 file. Save it with MATLAB's -v7.") from problem
     except Exception as problem:  # scipy has many ways to trip over a file that is no .mat
         raise ValueError(f"{path}: not a .mat file, or a damaged one ({problem}).") from problem
     content = {key: value for key, value in content.items() if not key.startswith("__")}
@@ -65,46 +61,60 @@ def mat_variable(path: Path) -> tuple[str, np.ndarray]:
                 f"expected is {_quoted(MAT_KEYS, ' or ')}, an N x 2 matrix of x and y in pixels."
             )
         key = alike[0]
-    return key, _finite(_matrix(content[key], path, key), path)
+    return key, _as_points(_matrix(content[key], path, key), path)
+
+
+def _matrix(value: np.ndarray, path: Path, key: str) -> np.ndarray:
+    """The numeric N x 2 matrix inside nested MATLAB cells and structs."""
+    while value.dtype.names or (value.dtype == object and value.size == 1):
+        names = value.dtype.names
+        key_in = names and ("location" if "location" in names else names[0])
+        value = value[key_in] if names else np.asarray(value.item())
+    if value.size == 0 and value.dtype != object:
+        return np.empty((0, 2))
+    if value.ndim != 2 or value.shape[1] != 2 or not np.issubdtype(value.dtype, np.number):
+        raise ValueError(
+            f"{path}: {key!r} holds {value.dtype} of shape {value.shape}; expected is an N x 2 "
+            "matrix of numbers, x and y in pixels."
+        )
+    return value
 
 
 def read_jhu(path: Path) -> np.ndarray:
     """Points (N, 2) of JHU-Crowd++: a head a line, ``x y w h o b`` (x and y its centre)."""
     points = []
     for number, line in enumerate(_text(path).splitlines(), start=1):
-        if not line.strip():
-            continue
-        x, y, *_ = [*line.split(), "", ""]
-        where = f"{path}, line {number}, column"
-        points.append([_number(x, f"{where} x"), _number(y, f"{where} y")])
-    return as_points(points, path)
+        if line.strip():
+            cells = zip("xy", [*line.split(), ""], strict=False)
+            points.append(
+                [_number(cell, f"{path}, line {number}, column {c}") for c, cell in cells]
+            )
+    return _as_points(points, path)
 
 
 def read_csv(path: Path) -> np.ndarray:
     """Points (N, 2) of a CSV file of one image, with the columns x and y (others are ignored)."""
-    return as_points([[x, y] for _, x, y in _csv_rows(path) if x is not None], path)
+    return _as_points([point for _, points in _csv_rows(path) for point in points], path)
 
 
 def read_json(path: Path, category: str | None = None) -> np.ndarray:
     """Points (N, 2) of a JSON file of one image: ``[[x, y], …]``, that under "points", or labelme's.
 
-    For a point as an object see `json_points`. CCLabeler keeps those that were drawn as a box apart,
-    under "boxes" as ``{"sx", "sy", "ex", "ey"}``; each counts by its middle, as a rectangle or a circle
-    of labelme does. Boxes of another kind belong to points (NWPU-Crowd) and add nothing.
-
-    Parameters
-    ----------
-    category : labelme: count the shapes of this label alone
+    CCLabeler keeps those that were drawn as a box apart, under "boxes" as ``{"sx", "sy", "ex", "ey"}``;
+    each counts by its middle, as a rectangle or a circle of labelme does. Boxes of another kind belong
+    to points (NWPU-Crowd) and add nothing. ``category`` is the label of labelme's shapes to count.
     """
     content = load_json(path)
     if isinstance(content, dict) and isinstance(content.get("shapes"), list):
         content = _labelme(content["shapes"], path, category)
     elif isinstance(content, dict) and "points" in content:
-        boxes = content.get("boxes") or []
-        content = content["points"]
-        if isinstance(boxes, list) and isinstance(content, list):
-            content = [*content, *(_middle(box) for box in boxes if _is_drawn(box))]
-    return json_points(content, path)
+        boxes, content = content.get("boxes") or [], content["points"]
+        with _entries_of("CCLabeler's", path, "a box"):
+            for box in boxes if isinstance(content, list) else []:
+                if isinstance(box, dict) and {"sx", "sy", "ex", "ey"} <= box.keys():
+                    middle = [(box["sx"] + box["ex"]) / 2, (box["sy"] + box["ey"]) / 2]
+                    content = [*content, middle]
+    return _json_points(content, path)
 
 
 class Listing(NamedTuple):
@@ -125,149 +135,24 @@ def read_listing(path: Path, category: str | None = None) -> Listing:
     category : count this category's objects alone (COCO, Label Studio)
     """
     if path.suffix.lower() == ".csv":
-        return Listing(_listed_csv(path), [])
+        rows: dict[str, list[list[float]]] = {}
+        for number, (image, points) in enumerate(_csv_rows(path, IMAGE_COLUMNS), start=1):
+            if not image:
+                raise ValueError(f"{path}, row {number}: the image's name is empty.")
+            rows.setdefault(image, []).extend(points)
+        return Listing({image: _as_points(points, path) for image, points in rows.items()}, [])
     content = load_json(path)
     if isinstance(content, dict) and {"images", "annotations"} <= set(content):
         with _entries_of("COCO", path):
             return _coco(content, path, category)
-    if isinstance(content, list) and '"original_width"' in path.read_text(encoding="utf-8-sig"):
+    if isinstance(content, list) and '"original_width"' in _text(path):
         with _entries_of("Label Studio's", path, "a task"):
             content = _label_studio(content, path, category)
     return Listing(_listed_json(content, path), [])
 
 
-def load_json(path: Path) -> Any:
-    """What a JSON file holds; ValueError with line and column where it is none."""
-    try:
-        return json.loads(_text(path))
-    except json.JSONDecodeError as problem:
-        raise ValueError(
-            f"{path}, line {problem.lineno}, column {problem.colno}: not JSON ({problem.msg})."
-        ) from problem
-
-
-def json_points(items: Any, where: Path | str) -> np.ndarray:
-    """Points (N, 2) of a parsed list of ``[x, y]`` or ``{"x": x, "y": y}``.
-
-    Label Studio's have percents, and "original_width" and "original_height": they are converted, and a
-    rectangle ("height" beside) counts by its middle. ``where`` is named in errors.
-    """
-    if not isinstance(items, list):
-        kind = (
-            f"an object with the keys {_quoted(list(items)[:6])}" if isinstance(items, dict) else ""
-        )
-        raise ValueError(
-            f"{where}: a list of points [[x, y], …] is expected, not {kind or f'{items!r:.60}'}."
-        )
-    points, boxes = [], []
-    for number, item in enumerate(items, start=1):
-        pair = [item.get("x"), item.get("y")] if isinstance(item, dict) else item
-        if not isinstance(pair, list) or len(pair) != 2 or not _are_numbers(pair):
-            raise ValueError(f"{where}, point {number}: {item!r}; expected is [x, y], two numbers.")
-        if isinstance(item, dict) and "original_width" in item:
-            with _entries_of("Label Studio's", f"{where}, point {number}", f"{item!r:.80}"):
-                pair = _in_pixels(item)
-        elif isinstance(item, dict):
-            sides = next(([item[key] for key in s] for s in _SIDES if {*s} <= item.keys()), [])
-            if sides and _are_numbers(sides):
-                boxes.append((*pair, *sides))
-        points.append(pair)
-    _refuse_boxes(boxes, where)
-    return as_points(points, where)
-
-
-def as_points(values: Any, where: Path | str) -> np.ndarray:
-    """``values`` as float64 (N, 2); ValueError naming the first that is not finite."""
-    points = np.asarray(values, dtype=np.float64)
-    return _finite(points, where) if points.size else np.empty((0, 2))
-
-
-def _finite(points: np.ndarray, where: Path | str) -> np.ndarray:
-    good = np.isfinite(points).all(axis=1)
-    if not good.all():
-        first = int(np.argmin(good))
-        x, y = points[first]
-        raise ValueError(
-            f"{where}: point {first + 1} of {len(points)} is ({x}, {y}); x and y must be finite "
-            f"numbers ({int((~good).sum())} such points)."
-        )
-    return points
-
-
-def _matrix(value: np.ndarray, path: Path, key: str) -> np.ndarray:
-    """The numeric N x 2 matrix inside nested MATLAB cells and structs."""
-    while value.dtype.names or (value.dtype == object and value.size == 1):
-        names = value.dtype.names
-        key_in = names and ("location" if "location" in names else names[0])
-        value = value[key_in] if names else np.asarray(value.item())
-    if value.size == 0 and value.dtype != object:
-        return np.empty((0, 2))
-    if value.ndim != 2 or value.shape[1] != 2 or not np.issubdtype(value.dtype, np.number):
-        raise ValueError(
-            f"{path}: {key!r} holds {value.dtype} of shape {value.shape}; expected is an N x 2 "
-            "matrix of numbers, x and y in pixels."
-        )
-    return value.astype(np.float64)
-
-
-def _csv_rows(
-    path: Path, names: Sequence[str] = ()
-) -> Iterator[tuple[str, float | None, float | None]]:
-    """(image, x, y) of each row of a CSV file; x and y are None where a row leaves both empty.
-
-    Parameters
-    ----------
-    path : UTF-8 text; commas, semicolons or tabs; the first line names the columns
-    names : what the image's column may be called; empty: no such column is looked for
-    """
-    lines = _text(path).splitlines()
-    header = next((line for line in lines if line.strip()), "")
-    reader = csv.reader(lines, delimiter=next((mark for mark in ",;\t" if mark in header), ","))
-    columns = [name.strip().lower() for name in next((row for row in reader if row), [])]
-    at_xy = [_column(path, columns, name) for name in "xy"]
-    at_image = _column(path, columns, *names) if names else None
-    at_sides = next(([columns.index(n) for n in s] for s in _SIDES if {*s} <= {*columns}), [])
-    boxes = []
-    for row in reader:
-        cells = [cell.strip() for cell in row]
-        if not any(cells):
-            continue
-        where = f"{path}, line {reader.line_num}"
-        if len(cells) <= max(*at_xy, at_image or 0):
-            raise ValueError(f"{where}: {len(row)} columns; expected are {', '.join(columns)}.")
-        image = cells[at_image] if at_image is not None else ""
-        if not any(cells[at] for at in at_xy):
-            yield image, None, None
-            continue
-        x, y = (_number(cells[at], f"{where}, column {columns[at]}") for at in at_xy)
-        if at_sides and len(cells) > max(at_sides) and all(cells[at] for at in at_sides):
-            sides = (_number(cells[at], f"{where}, column {columns[at]}") for at in at_sides)
-            boxes.append((x, y, *sides))
-        yield image, x, y
-    _refuse_boxes(boxes, path)
-
-
-def _refuse_boxes(boxes: Sequence[tuple[float, ...]], where: Path | str) -> None:
-    """ValueError if (x, y, width, height) are boxes, and not points with the size of their image."""
-    beyond = sum(x > width or y > height for x, y, width, height in boxes)
-    if beyond > len(boxes) / 10:
-        raise ValueError(
-            f"{where}: x and y stand beside width and height, so they are corners of boxes, or their "
-            "middles. If corners, write x + width / 2 and y + height / 2 for them; then, or if they "
-            "are middles, leave width and height out."
-        )
-
-
-def _listed_csv(path: Path) -> dict[str, np.ndarray]:
-    rows: dict[str, list[list[float]]] = {}
-    for number, (image, x, y) in enumerate(_csv_rows(path, IMAGE_COLUMNS), start=1):
-        if not image:
-            raise ValueError(f"{path}, row {number}: the image's name is empty.")
-        rows.setdefault(image, []).extend([] if x is None else [[x, y]])
-    return {image: as_points(points, path) for image, points in rows.items()}
-
-
 def _listed_json(content: Any, path: Path) -> dict[str, np.ndarray]:
+    listed = content
     if isinstance(content, list):
         listed = {}
         for number, item in enumerate(content, start=1):
@@ -280,10 +165,92 @@ def _listed_json(content: Any, path: Path) -> dict[str, np.ndarray]:
             if image in listed:
                 raise ValueError(f"{path}, item {number}: {image!r} is listed twice.")
             listed[image] = item["points"]
-        content = listed
-    if not isinstance(content, dict):
+    if not isinstance(listed, dict):
         raise ValueError(f'{path}: expected is {{"name.jpg": [[x, y], …], …}}, or COCO.')
-    return {image: json_points(points, f"{path}, {image!r}") for image, points in content.items()}
+    return {image: _json_points(points, f"{path}, {image!r}") for image, points in listed.items()}
+
+
+def load_json(path: Path) -> Any:
+    """What a JSON file holds; ValueError with line and column where it is none."""
+    try:
+        return json.loads(_text(path))
+    except json.JSONDecodeError as problem:
+        raise ValueError(f"{path}: not JSON ({problem}).") from problem
+
+
+def _json_points(items: Any, where: Path | str) -> np.ndarray:
+    """Points (N, 2) of a parsed list of ``[x, y]`` or ``{"x": x, "y": y}``.
+
+    Label Studio's have percents, and "original_width" and "original_height": they are converted, and a
+    rectangle ("height" beside) counts by its middle.
+    """
+    if not isinstance(items, list):
+        raise ValueError(f"{where}: a list of points [[x, y], …] is expected, not {items!r:.60}.")
+    points, boxes = [], []
+    for number, item in enumerate(items, start=1):
+        pair = [item.get("x"), item.get("y")] if isinstance(item, dict) else item
+        if not isinstance(pair, list) or len(pair) != 2 or not _are_numbers(pair):
+            raise ValueError(f"{where}, point {number}: {item!r}; expected is [x, y], two numbers.")
+        if isinstance(item, dict) and "original_width" in item:
+            with _entries_of("Label Studio's", f"{where}, point {number}", f"{item!r:.80}"):
+                sides = item["original_width"], item["original_height"]
+                size = [item["width"], item["height"]] if "height" in item else [0, 0]
+                pair = [(at + w / 2) * s / 100 for at, w, s in zip(pair, size, sides, strict=True)]
+        elif isinstance(item, dict):
+            sides = next(([item[key] for key in s] for s in _SIDES if {*s} <= item.keys()), [])
+            if sides and _are_numbers(sides):
+                boxes.append((*pair, *sides))
+        points.append(pair)
+    _refuse_boxes(boxes, where)
+    return _as_points(points, where)
+
+
+def _csv_rows(path: Path, names: Sequence[str] = ()) -> Iterator[tuple[str, list[list[float]]]]:
+    """The image of each row of a CSV file and its point, ``[[x, y]]``; ``[]`` where a row has none.
+
+    Parameters
+    ----------
+    path : UTF-8 text; commas, semicolons or tabs; the first line names the columns
+    names : what the image's column may be called; empty: no such column is looked for
+    """
+    lines = _text(path).splitlines()
+    header = next(filter(str.strip, lines), "")
+    reader = csv.reader(lines, delimiter=next((mark for mark in ",;\t" if mark in header), ","))
+    columns = [name.strip().lower() for name in next(filter(None, reader), [])]
+    for choice in (["x"], ["y"], names):
+        if choice and not {*choice} & {*columns}:
+            raise ValueError(
+                f"{path}: no column {_quoted(choice, ' or ')} in its first line, which has "
+                f"{_quoted(columns) or 'nothing'}."
+            )
+    at_image = [name for name in names if name in columns][:1]
+    boxes = []
+    for cells in reader:
+        row = dict(zip(columns, map(str.strip, cells), strict=False))
+        if not any(row.values()):
+            continue
+        where = f"{path}, line {reader.line_num}"
+        if not row.keys() >= {"x", "y", *at_image}:
+            raise ValueError(f"{where}: {len(cells)} columns; expected are {', '.join(columns)}.")
+        image = row[at_image[0]] if at_image else ""
+        if not row["x"] and not row["y"]:
+            yield image, []
+            continue
+        sides = next((s for s in _SIDES if all(row.get(name) for name in s)), ())
+        point = [_number(row[name], f"{where}, column {name}") for name in ("x", "y", *sides)]
+        boxes += [point] if sides else []
+        yield image, [point[:2]]
+    _refuse_boxes(boxes, path)
+
+
+def _refuse_boxes(boxes: Sequence[Sequence[float]], where: Path | str) -> None:
+    """ValueError if (x, y, width, height) are boxes, and not points with the size of their image."""
+    beyond = sum(x > width or y > height for x, y, width, height in boxes)
+    if beyond > len(boxes) / 10:
+        raise ValueError(
+            f"{where}: x and y stand beside width and height, so they are corners of boxes or their "
+            "middles. Write middles, x + width / 2 and y + height / 2, and leave the sides out."
+        )
 
 
 def _labelme(shapes: list[Any], path: Path, category: str | None) -> list[Any]:
@@ -291,7 +258,7 @@ def _labelme(shapes: list[Any], path: Path, category: str | None) -> list[Any]:
     points = []
     with _entries_of("labelme's", path, "a shape"):
         if category is None:
-            _refuse_several({str(shape["label"]) for shape in shapes}, path)
+            _check_category({shape["label"] for shape in shapes}, None, path)
         for number, shape in enumerate(shapes, start=1):
             kind, corners = shape["shape_type"], shape["points"]
             if category not in (None, shape["label"]):
@@ -304,52 +271,29 @@ def _labelme(shapes: list[Any], path: Path, category: str | None) -> list[Any]:
     return points
 
 
-def _is_drawn(box: Any) -> bool:
-    return isinstance(box, dict) and {"sx", "sy", "ex", "ey"} <= box.keys()
-
-
-def _middle(box: dict[str, Any]) -> dict[str, Any]:
-    """The middle of one of CCLabeler's boxes as a point; the box itself, to be named, if it has none."""
-    if not _are_numbers([box[key] for key in ("sx", "sy", "ex", "ey")]):
-        return box
-    return {"x": (box["sx"] + box["ex"]) / 2, "y": (box["sy"] + box["ey"]) / 2}
-
-
 def _label_studio(tasks: list[Any], path: Path, category: str | None) -> list[dict[str, Any]]:
     """Tasks of Label Studio as ``{"image": name, "points": [...]}``; of several results the first."""
     listed, labels = [], set()
+    is_image = re.compile(r"\.(jpe?g|png|tiff?|webp|bmp)$", re.I).search
     for task in tasks:
         fields = task.get("data", task)
-        image = next(v for k, v in fields.items() if k in ("image", "img") or _is_image(v))
+        image = next(v for k, v in fields.items() if k in ("image", "img") or is_image(str(v)))
         if "annotations" in task:  # JSON
             done = [part["result"] for part in task["annotations"][:1]]
             items = [{**item, **item["value"]} for part in done for item in part]
         else:  # JSON-MIN: a list for each control, called as somebody called it
             lists = [value for value in task.values() if isinstance(value, list)]
             items = [item for part in lists for item in part if isinstance(item, dict)]
-        items = [item for item in items if "x" in item and "original_width" in item]
-        labels.update(*map(_labels_of, items))
-        points = [item for item in items if category in (None, *_labels_of(item))]
+        points = []
+        for item in items:
+            if "x" in item and "original_width" in item:
+                own = item.get("keypointlabels", item.get("rectanglelabels", []))
+                labels.update(own)
+                points += [item] if category in (None, *own) else []
         name = unquote(str(image)).split("?d=")[-1].rsplit("/", 1)[-1]
         listed.append({"image": re.sub("^[0-9a-f]{8}-", "", name), "points": points})
-    _choose_category(labels, category, path)
+    _check_category(labels, category, path)
     return listed
-
-
-def _is_image(value: Any) -> bool:
-    return isinstance(value, str) and bool(re.search(r"\.(jpe?g|png|tiff?|webp|bmp)$", value, re.I))
-
-
-def _labels_of(item: Mapping[str, Any]) -> list[str]:
-    return next((item[key] for key in ("keypointlabels", "rectanglelabels") if key in item), [])
-
-
-def _in_pixels(item: dict[str, Any]) -> list[float]:
-    """x and y in pixels of one of Label Studio's points, or of the middle of a rectangle."""
-    sides = [item["original_width"], item["original_height"]]
-    half = [item["width"] / 2, item["height"] / 2] if "height" in item else [0, 0]
-    start = [item["x"], item["y"]]
-    return [(at + h) * side / 100 for at, h, side in zip(start, half, sides, strict=True)]
 
 
 def _coco(content: dict[str, Any], path: Path, category: str | None) -> Listing:
@@ -359,10 +303,10 @@ def _coco(content: dict[str, Any], path: Path, category: str | None) -> Listing:
     names = {row["id"]: row["name"] for row in categories}
     items = content["annotations"]
     if category is not None:
-        _choose_category(names.values(), category, path)
+        _check_category(names.values(), category, path)
         items = [item for item in items if names.get(item["category_id"]) == category]
     used = {item.get("category_id") for item in items}
-    _refuse_several({str(names.get(number, number)) for number in used}, path)
+    _check_category({names.get(number, number) for number in used}, None, path)
     crowds = sum(bool(item.get("iscrowd")) for item in items)
     if crowds:
         items = [item for item in items if not item.get("iscrowd")]
@@ -373,25 +317,21 @@ def _coco(content: dict[str, Any], path: Path, category: str | None) -> Listing:
     for number, item in enumerate(items, start=1):
         where = item.get("id", number)
         if item["image_id"] not in files:
-            raise ValueError(
-                f"{path}, annotation {where}: no image has the id {item['image_id']!r}."
-            )
+            raise ValueError(f"{path}, annotation {where}: no image has the id {item['image_id']}.")
         found = _coco_points(item, dots)
         points[files[item["image_id"]]] += found
         nowhere += [] if found else [str(where)]
     if nowhere:
         raise ValueError(
-            f"{path}, annotation {', '.join(nowhere[:2])}: neither a labelled keypoint nor "
-            f"a box [left, top, width, height] ({len(nowhere)} such annotations). An empty box at "
-            "(0, 0) is no place: mark the object, or remove the annotation."
+            f"{path}, annotation {', '.join(nowhere[:2])}: neither a labelled keypoint nor a box "
+            f"[left, top, width, height] that is not empty ({len(nowhere)} such annotations)."
         )
     if dots:
         notes.append(
-            f"{path.name}: its {len(items)} annotations hold several keypoints each that are no "
-            "skeleton (their number varies, or has no names): every one is counted, "
-            f"{sum(map(len, points.values()))} in all"
+            f"{path.name}: its {len(items)} annotations hold keypoints that are no skeleton (their "
+            f"number varies, or has no names): each is counted, {sum(map(len, points.values()))} in all"
         )
-    return Listing({name: as_points(part, path) for name, part in points.items()}, notes)
+    return Listing({name: _as_points(part, path) for name, part in points.items()}, notes)
 
 
 def _keypoints(item: Mapping[str, Any]) -> np.ndarray:
@@ -425,18 +365,13 @@ def _coco_points(item: Mapping[str, Any], dots: bool) -> list[list[float]]:
     return [[box[0] + box[2] / 2, box[1] + box[3] / 2]]
 
 
-def _choose_category(known: Collection[str], category: str | None, path: Path) -> None:
+def _check_category(known: Collection[Any], category: str | None, path: Path) -> None:
     """ValueError where there are several categories and none is chosen, or another is."""
-    if category is None:
-        _refuse_several(known, path)
-    elif category not in known:
+    if category is not None and category not in known:
         raise ValueError(f"{path}: no category {category!r}; it has {_quoted(sorted(known))}.")
-
-
-def _refuse_several(categories: Collection[str], path: Path) -> None:
-    if len(categories) > 1:
+    if category is None and len(known) > 1:
         raise ValueError(
-            f"{path}: objects of {len(categories)} categories ({', '.join(sorted(categories))}). Say "
+            f"{path}: objects of {len(known)} categories ({', '.join(sorted(map(str, known)))}). Say "
             "which to count in `dataset.yaml`: `category: name`."
         )
 
@@ -447,38 +382,32 @@ def _entries_of(tool: str, path: Path | str, entry: str = "an entry") -> Iterato
     try:
         yield
     except (KeyError, TypeError, IndexError, AttributeError, StopIteration) as problem:
-        raise ValueError(
-            f"{path}: {tool}, but {entry} lacks {problem} or is of another kind."
-        ) from problem
+        what = f"{entry} lacks {problem} or is of another kind"
+        raise ValueError(f"{path}: {tool}, but {what}.") from problem
+
+
+def _as_points(values: Any, where: Path | str) -> np.ndarray:
+    """``values`` as float64 (N, 2); ValueError naming the first that is not finite."""
+    points = np.asarray(values, dtype=np.float64).reshape(-1, 2)
+    good = np.isfinite(points).all(axis=1)
+    if not good.all():
+        first, (x, y) = np.argmin(good) + 1, points[np.argmin(good)]
+        raise ValueError(f"{where}: point {first} of {len(points)} is ({x}, {y}), not finite.")
+    return points
 
 
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as problem:
-        raise ValueError(
-            f"{path}: not UTF-8 text ({problem.reason}). Save it as UTF-8."
-        ) from problem
-
-
-def _column(path: Path, columns: Sequence[str], *names: str) -> int:
-    for name in names:
-        if name in columns:
-            return columns.index(name)
-    raise ValueError(
-        f"{path}: no column {_quoted(names, ' or ')} in its first line, which has "
-        f"{_quoted(columns) or 'nothing'}."
-    )
+        raise ValueError(f"{path}: not UTF-8 text. Save it as UTF-8.") from problem
 
 
 def _number(text: str, where: str) -> float:
-    try:
-        value = float(text if "_" not in text else "")  # Python reads 1_0 as 10
-    except ValueError:
-        raise ValueError(f"{where}: {text!r} is not a number.") from None
-    if not math.isfinite(value):
-        raise ValueError(f"{where}: {text!r} is not a finite number.")
-    return value
+    with suppress(ValueError):
+        if "_" not in text and math.isfinite(value := float(text)):  # Python reads 1_0 as 10
+            return value
+    raise ValueError(f"{where}: {text!r} is not a finite number.")
 
 
 def _are_numbers(values: Iterable[Any]) -> bool:

@@ -1,16 +1,14 @@
-"""Colour, blur and noise on whole batches of crops, on the device that trains.
+"""Colour, blur and noise on crops: one by one by OpenCV, or a whole batch on the device by torch.
 
-What a crop gets depends on the seed and its draw key alone: not on the batch it is in, on the order,
-or on how many devices share the work. All of it is drawn on the host (`Augmentation.draw`), a few
-hundred numbers a crop, so that applying it (`Augmentation.apply`) never waits for the device. Nobody
-moves: the people's points are those of the crop.
+What a crop gets depends on the seed and its draw key alone. It is drawn on the host, a few hundred numbers
+a crop, so that nothing waits for a device. Nobody moves: the people's points are those of the crop.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
 from typing import NamedTuple
@@ -25,85 +23,41 @@ _STREAM = 1  # of a draw's random numbers; the crop's place is drawn from a stre
 
 
 class AugmentParams(NamedTuple):
-    """What is done to each crop of a batch, on the host.
+    """What is done to each crop of a batch, on the host."""
 
-    Attributes
-    ----------
-    factors : float32 (B, 3), of brightness, contrast and saturation; 1 leaves a crop as it is
-    sigmas_px : float32 (B,), standard deviations of the blur; 0 leaves a crop as it is
-    spots : B int64 arrays (k_b,), different places in the flattened crop, row by row
-    values : B uint8 arrays (k_b,), 0 or 255, what is put there in all three colours
-    """
-
-    factors: np.ndarray
-    sigmas_px: np.ndarray
-    spots: list[np.ndarray]
-    values: list[np.ndarray]
+    factors: np.ndarray  # float32 (B, 3), of brightness, contrast and saturation; 1 changes nothing
+    sigmas_px: np.ndarray  # float32 (B,), standard deviations of the blur; 0 changes nothing
+    spots: list[np.ndarray]  # B int64 arrays (k_b,), different places in the flattened crop
+    values: list[np.ndarray]  # B uint8 arrays (k_b,), 0 or 255, put there in all three colours
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How much crops are changed in colour and sharpness; at zero nothing is.
+    """How much crops are changed in colour and sharpness; at zero nothing is."""
 
-    Parameters
-    ----------
-    jitter : brightness, contrast and saturation are each scaled by U(1 − jitter, 1 + jitter); 0…1
-    blur : Gaussian, σ ~ U(0, blur), in pixels of the crop; the window reaches 2·blur to each side
-    noise : the share of pixels that turn black or white, half of them each (salt and pepper); 0…1
-    jitter_share, blur_share, noise_share : the share of crops that it is done to; 0…1
-
-    The default is light colour jitter alone, on every crop. `AUGMENTATIONS` names what a run can have.
-
-    Raises
-    ------
-    ValueError : a strength or share out of range
-    """
-
-    jitter: float = 0.2
-    blur: float = 0.0
-    noise: float = 0.0
-    jitter_share: float = 1.0
+    jitter: float = (
+        0.2  # brightness, contrast and saturation are scaled by U(1 − jitter, 1 + jitter)
+    )
+    blur: float = 0.0  # Gaussian, σ ~ U(0, blur) in pixels of the crop
+    noise: float = 0.0  # the share of pixels that turn black or white, half of them each
+    jitter_share: float = 1.0  # the shares of crops that each is done to
     blur_share: float = 0.2
     noise_share: float = 0.5
 
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value, most = getattr(self, field.name), 16 if field.name == "blur" else 1
-            if not 0 <= value <= most:
-                raise ValueError(
-                    f"{field.name} is {value}; give a number from 0 (off) to {most}"
-                    + (" pixels." if field.name == "blur" else ".")
-                )
-
     def __call__(self, image: Tensor, draws: Sequence[int], seed: int = 0) -> Tensor:
-        """Draw and apply: uint8 (B, 3, H, W) and its B draw keys to uint8 (B, 3, H, W).
+        """By torch: uint8 (B, 3, H, W) and its B draw keys to uint8 (B, 3, H, W).
 
         >>> flat = torch.full((1, 3, 4, 4), 100, dtype=torch.uint8)
         >>> Augmentation(jitter=0.2)(flat, draws=[7], seed=0).unique().numel()
         1
-        >>> Augmentation(jitter=0)(flat, draws=[7]) is flat
-        True
         """
-        if not self.does_anything:
-            return image
-        return self.apply(image, self.draw(draws, *image.shape[-2:], seed))
-
-    @property
-    def does_anything(self) -> bool:
-        """Whether any of the three is on."""
-        return bool(self.jitter or self.blur or self.noise)
+        drawn = self.draw(draws, *image.shape[-2:], seed)
+        return by_torch(image, drawn, self.reach_px)
 
     def retouch(self, crop: np.ndarray, draw: int, seed: int = 0) -> None:
-        """What a call does to a batch, done to one crop in main memory: uint8 (H, W, 3), in place.
-
-        Raises
-        ------
-        ValueError : a side shorter than the blur
-        """
-        if self.does_anything:
-            _check_reach(crop.shape[:2], self.reach_px)
-            drawn = self.draw([draw], *crop.shape[:2], seed)
-            _by_opencv(crop, *(each[0] for each in drawn), self.reach_px)
+        """The same to one crop by OpenCV: uint8 (H, W, 3), in place."""
+        (factors,), (sigma,), (spots,), (values,) = self.draw([draw], *crop.shape[:2], seed)
+        by_opencv(crop, factors, sigma, spots, values, self.reach_px)
 
     @property
     def reach_px(self) -> int:
@@ -128,27 +82,7 @@ class Augmentation:
             spots.append(rng.choice(height * width, number, replace=False, shuffle=False))
             values.append(rng.integers(2, size=number).astype(np.uint8) * 255)
         sigmas, factors = np.array(sigmas, np.float32), np.array(factors, np.float32)
-        return AugmentParams(factors.reshape(-1, 3), sigmas, spots, values)
-
-    def apply(self, image: Tensor, drawn: AugmentParams) -> Tensor:
-        """Jitter, then blur, then noise: uint8 (B, 3, H, W) in and out, on the image's device.
-
-        On a processor by OpenCV, crop by crop; elsewhere by torch, the batch at once in float32. Both
-        round after each, and differ by up to 3 of 255: OpenCV's blur has weights of 8 bits. The input
-        is left as it is.
-
-        Raises
-        ------
-        ValueError : another shape or type, another number of crops, or a side shorter than the blur
-        """
-        _check(image, drawn)
-        _check_reach(image.shape[-2:], self.reach_px)
-        if image.device.type != "cpu":
-            return _by_torch(image, drawn, self.reach_px)
-        made = image.clone(memory_format=torch.channels_last)
-        for crop, *each in zip(made.permute(0, 2, 3, 1).numpy(), *drawn, strict=True):
-            _by_opencv(crop, *each, self.reach_px)
-        return made
+        return AugmentParams(factors, sigmas, spots, values)
 
 
 LIGHT = Augmentation()
@@ -161,7 +95,7 @@ AUGMENTATIONS = {"none": None, "light": LIGHT, "released": RELEASED}
 """What is done to crops beside scale and flip, by name. The paper names scale and crop alone (Sec. IV-2)."""
 
 
-def _by_opencv(
+def by_opencv(
     crop: np.ndarray,
     factors: np.ndarray,
     sigma_px: float,
@@ -169,26 +103,35 @@ def _by_opencv(
     values: np.ndarray,
     reach_px: int,
 ) -> None:
-    """A crop's row of `AugmentParams` done to it, (H, W, 3) in place: a tenth of torch's time on a CPU."""
+    """A crop's row of `AugmentParams` done to it, (H, W, 3) in place: a tenth of torch's time on a CPU.
+
+    It differs from `by_torch` by up to 3 of 255: OpenCV's blur has weights of 8 bits.
+    """
     cv2 = opencv()
     if (factors != 1).any():
-        cv2.transform(crop, _colours(factors, cv2.mean(crop)[:3]), dst=crop)
+        own, means = np.split(_colours(factors[None])[0], 2, axis=1)
+        cv2.transform(crop, np.column_stack([own, means @ cv2.mean(crop)[:3]]), dst=crop)
     if sigma_px:
         border = {"borderType": cv2.BORDER_REFLECT_101}
         cv2.GaussianBlur(crop, (2 * reach_px + 1,) * 2, float(sigma_px), dst=crop, **border)
-    if len(spots):
-        crop.reshape(-1, 3)[spots] = values[:, None]
+    crop.reshape(-1, 3)[spots] = values[:, None]
 
 
-def _by_torch(image: Tensor, drawn: AugmentParams, reach_px: int) -> Tensor:
+def by_torch(image: Tensor, drawn: AugmentParams, reach_px: int) -> Tensor:
+    """Jitter, then blur, then noise on a batch (B, 3, H, W), rounded after each; the input is left."""
     values = image.float()
     if (drawn.factors != 1).any():
-        jitter(values, drawn.factors)
+        pixels = values.flatten(2)  # (B, 3, H·W)
+        own, means = _to(_colours(drawn.factors).astype(np.float32), image).chunk(2, dim=2)
+        values = (own @ pixels).add_(means @ pixels.mean(2, keepdim=True)).view_as(values)
     if drawn.sigmas_px.any():
         values = blur(values.round_().clamp_(0, 255), drawn.sigmas_px, reach_px)
     made = values.add_(0.5).clamp_(0, 255).to(torch.uint8)  # cut off to whole numbers: rounded
-    if any(map(len, drawn.spots)):
-        _put(made, drawn.spots, drawn.values)
+    if any(map(len, drawn.spots)):  # places are numbers and not a mask, which would wait
+        crops = np.repeat(np.arange(len(image)), [len(each) for each in drawn.spots])
+        where = _to(np.stack([crops, np.concatenate(drawn.spots)]), image)
+        what = _to(np.concatenate(drawn.values), image)
+        made.flatten(2)[where[0], :, where[1]] = what[:, None]  # k places of (B, 3, H·W): (k, 3)
     return made
 
 
@@ -201,46 +144,23 @@ def opencv() -> ModuleType:
     return cv2
 
 
-def _colours(factors: np.ndarray, means: Sequence[float]) -> np.ndarray:
-    """`jitter` as a matrix (3, 4) that takes (red, green, blue, 1) of a crop of these mean colours."""
-    brightness, contrast, saturation = factors
-    own = saturation * np.eye(3) + (1 - saturation) * np.array([GREY] * 3)
-    offset = brightness * (1 - contrast) * np.dot(GREY, means)
-    return np.column_stack([brightness * contrast * own, np.full(3, offset)])
+def _colours(factors: np.ndarray) -> np.ndarray:
+    """Brightness b, contrast c and saturation s of each crop, (B, 3), as matrices (B, 3, 6).
 
+        y = b·c·(s·x + (1 − s)·grey(x)) + b·(1 − c)·grey(mean of x)
 
-def jitter(values: Tensor, factors: np.ndarray) -> Tensor:
-    """Brightness b, contrast c and saturation s of each crop, in place.
-
-        y = b·c·(s·x + (1 − s)·grey(x)) + b·(1 − c)·mean(grey(x))
-
-    That is torchvision's three adjustments in turn, without cutting off at 0 and 255 between them.
-
-    Parameters
-    ----------
-    values : float (B, 3, H, W)
-    factors : (B, 3): b, c, s
+    The first three columns are for a pixel x, the last three for the mean of its crop. That is
+    torchvision's three adjustments in turn, without cutting off at 0 and 255 between them.
     """
-    brightness, contrast, saturation = factors.T
-    scale = brightness * contrast
-    columns = np.stack([scale * saturation, scale * (1 - saturation), brightness * (1 - contrast)])
-    own, shared, mean = _to(columns, values)[..., None, None, None]  # each (B, 1, 1, 1)
-    grey = values[:, :1] * GREY[0]
-    grey.add_(values[:, 1:2], alpha=GREY[1]).add_(values[:, 2:], alpha=GREY[2])  # (B, 1, H, W)
-    offset = grey.mean((2, 3), keepdim=True) * mean
-    return values.mul_(own).add_(grey.mul_(shared).add_(offset))
+    (brightness, contrast, saturation), grey = factors.T[..., None, None], np.array([GREY] * 3)
+    own = brightness * contrast * (saturation * np.eye(3) + (1 - saturation) * grey)
+    return np.concatenate([own, brightness * (1 - contrast) * grey], axis=2)
 
 
 def blur(values: Tensor, sigmas_px: np.ndarray, reach_px: int) -> Tensor:
-    """A Gaussian blur of each crop with its own σ; the border mirrors.
+    """A Gaussian blur of each crop, float (B, 3, H, W), with its own σ; the border mirrors.
 
-    Separable: two convolutions, with a kernel for each colour of each crop.
-
-    Parameters
-    ----------
-    values : float (B, 3, H, W), H and W above ``reach_px``
-    sigmas_px : (B,), 0 for a crop that stays as it is
-    reach_px : how far the window reaches to each side
+    Two convolutions, with a kernel for each colour of each crop; σ 0 leaves a crop as it is.
     """
     taps = np.arange(-reach_px, reach_px + 1)
     weights = np.exp(-0.5 * (taps / np.maximum(sigmas_px, 1e-3)[:, None]) ** 2)  # (B, taps)
@@ -253,34 +173,12 @@ def blur(values: Tensor, sigmas_px: np.ndarray, reach_px: int) -> Tensor:
     return rows.reshape(values.shape)
 
 
-def _put(image: Tensor, spots: list[np.ndarray], values: list[np.ndarray]) -> None:
-    """Black and white pixels, in place; their places are numbers and not a mask, which would sync."""
-    crops = np.repeat(np.arange(len(spots)), [len(each) for each in spots])
-    where = _to(np.stack([crops, np.concatenate(spots)]), image)
-    what = _to(np.concatenate(values), image)
-    image.flatten(2)[where[0], :, where[1]] = what[:, None]  # (B, 3, H·W) at k places: (k, 3)
-
-
 def _to(array: np.ndarray, like: Tensor) -> Tensor:
-    """The array on a tensor's device; from pinned memory to a GPU, so that nobody waits."""
-    tensor = torch.from_numpy(np.ascontiguousarray(array))
-    if like.device.type == "cuda":
-        return tensor.pin_memory().to(like.device, non_blocking=True)
-    return tensor.to(like.device)
+    return to_device(torch.from_numpy(np.ascontiguousarray(array)), like.device)
 
 
-def _check(image: Tensor, drawn: AugmentParams) -> None:
-    if image.dtype != torch.uint8 or image.ndim != 4 or image.shape[1] != 3:
-        raise ValueError(
-            f"image is {image.dtype} {tuple(image.shape)}; expected torch.uint8 (B, 3, H, W)."
-        )
-    if len(drawn.factors) != len(image):
-        raise ValueError(f"{len(drawn.factors)} draws for {len(image)} crops: give one each.")
-
-
-def _check_reach(size: Sequence[int], reach_px: int) -> None:
-    if min(size) <= reach_px:
-        raise ValueError(
-            f"crops of {tuple(size)} pixels are too small for a blur that reaches "
-            f"{reach_px} pixels: lower blur, or raise crop_px."
-        )
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """To the device; to a GPU by way of pinned memory, so that nobody waits."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

@@ -1,14 +1,19 @@
-"""The published data sets: what they hold, where to get them, how they lie on the disk."""
+"""The data sets: what they hold, where to get them, how they lie on the disk; and reading a split of one."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import hashlib
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
-from ebclib.config import one_of
-
-LEAST_SIDE = 448
-"""The least side of a prepared image, in pixels: a training crop fits into any of them."""
+from ebclib.config import data_root, one_of
+from ebclib.data.annotations import read_jhu, read_mat
+from ebclib.data.folder import describe_folder, read_folder
+from ebclib.data.images import SUFFIXES
+from ebclib.data.splits import EVERY, Dataset, DrawnEntry, Entry, ReadSplit, Sample, natural
 
 RELEASED_LONGEST = 4096
 """The released code's longest side where we have none, in pixels."""
@@ -19,44 +24,8 @@ SHANGHAITECH = ("shanghaitech", "shanghaitech_crowd_counting_dataset")
 RESERVED = frozenset({"prepared", "paper", "weights", "models"})
 """Folders of `data/` that are no data set."""
 
-EVERY = "all"
-"""The split that holds every image of an own folder whose images are divided by a draw."""
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """What one data set is."""
-
-    name: str  # as given to `read` and on the command line
-    title: str  # as written in a paper
-    splits: dict[str, int | None]  # images published in each split; None where it is not fixed
-    test_split: str = "test"  # the labelled split that results are reported on
-    unlabelled: tuple[str, ...] = ()  # splits whose points the publisher keeps
-    # a prepared image's longest side in pixels, unless its least side needs more
-    longest_side: int | None = None
-    least_side: int = LEAST_SIDE  # a prepared image's least side in pixels
-    # what prepared sides are rounded to, and then grown to; none, but for released models
-    multiples_px: tuple[int, ...] = ()
-    noun: tuple[str, str] = ("person", "people")  # what is counted, (singular, plural)
-    source: str = ""  # where to get it, and how large it is
-    terms: str = ""  # what its publisher says about its use
-    folders: tuple[str, ...] = ()  # names its folder may have below the data root
-    # the files expected below the data root, as a small tree
-    layout: str = field(default="", repr=False)
-    is_drawn: bool = False  # `ebclib.synthetic` makes it; it has no files
-    # its splits are parts of one heap of images, drawn, and not folders; then there is also the
-    # split `EVERY`
-    is_divided: bool = False
-    # how its splits came to be, a clause for people: "as published", "by its folders", or the parts
-    # drawn
-    division: str = "as published"
-    checks_coordinates: bool = True  # whether `prepare` refuses points that do not look like pixels
-
-    @property
-    def sides(self) -> tuple[int, int | None, tuple[int, ...]]:
-        """How its images are scaled, as `images.prepared_size` takes it."""
-        return self.least_side, self.longest_side, self.multiples_px
-
+JOINT = "+"
+"""Stands between the names of data sets that are taken as one."""
 
 _NO_LICENCE = "published for research, without a licence; ask its authors before any other use"
 
@@ -70,28 +39,11 @@ def _shanghaitech(name: str, train: int, test: int) -> Dataset:
         source="https://github.com/desenzhou/ShanghaiTechDataset (a zip; 172 MB once unpacked)",
         terms=_NO_LICENCE,
         folders=(part, f"{part}_final", name),
-        layout=f"""\
-ShanghaiTech/
-  {part}/                    (or {part}_final)
-    train_data/
-      images/IMG_1.jpg …
-      ground-truth/GT_IMG_1.mat …   (or ground_truth)
-    test_data/ …""",
     )
 
 
-def _drawn(name: str, title: str, *splits: str) -> Dataset:
-    return Dataset(
-        name=name,
-        title=title,
-        splits=dict.fromkeys(splits),
-        least_side=1,
-        source="nowhere: `ebclib.synthetic` draws it",
-        terms="none",
-        layout="(no files)",
-        is_drawn=True,
-        division="each drawn anew",
-    )
+_DRAWN = {"least_side": 1, "source": "nowhere: `ebclib.synthetic` draws it", "terms": "none"}
+_DRAWN |= {"is_drawn": True, "division": "each drawn anew"}
 
 
 DATASETS: dict[str, Dataset] = {
@@ -107,12 +59,6 @@ DATASETS: dict[str, Dataset] = {
             source="https://www.crcv.ucf.edu/research/data-sets/ucf-qnrf/ (a zip of several GB)",
             terms=_NO_LICENCE,
             folders=("UCF-QNRF_ECCV18", "UCF-QNRF", "UCF_QNRF", "qnrf"),
-            layout="""\
-UCF-QNRF_ECCV18/             (or UCF-QNRF, qnrf)
-  Train/
-    img_0001.jpg, img_0001_ann.mat …
-  Test/
-    img_0001.jpg, img_0001_ann.mat …""",
         ),
         Dataset(
             name="nwpu",
@@ -124,11 +70,6 @@ UCF-QNRF_ECCV18/             (or UCF-QNRF, qnrf)
             source="https://www.crowdbenchmark.com/nwpucrowd.html (several zips, some GB each)",
             terms="for academic research, see its site; the test split's points are kept back",
             folders=("NWPU-Crowd", "NWPU_Crowd", "NWPU"),
-            layout="""\
-NWPU-Crowd/                  (or nwpu)
-  images_part1/0001.jpg …    … images_part5/   (or all in images/)
-  mats/0001.mat …
-  train.txt, val.txt, test.txt""",
         ),
         Dataset(
             name="jhu",
@@ -138,79 +79,284 @@ NWPU-Crowd/                  (or nwpu)
             source="http://www.crowd-counting.com (jhu_crowd_v2.0.zip, 2.9 GB)",
             terms="for research, see its site",
             folders=("jhu_crowd_v2.0", "JHU-Crowd++", "jhu"),
-            layout="""\
-jhu_crowd_v2.0/              (or jhu)
-  train/
-    images/0001.jpg …
-    gt/0001.txt …
-    image_labels.txt
-  val/ …
-  test/ …""",
         ),
-        _drawn("synthetic", "Drawn crowds", "train", "val", "test"),
-        _drawn("synthetic_small", "Small drawn crowds", "train", "test"),
+        Dataset("synthetic", "Drawn crowds", dict.fromkeys(("train", "val", "test")), **_DRAWN),
+        Dataset(
+            "synthetic_small", "Small drawn crowds", dict.fromkeys(("train", "test")), **_DRAWN
+        ),
     )
 }
 """The data sets this library knows by name; any other name is a folder of somebody's own."""
 
 
-def choose_split(dataset: Dataset, split: str) -> str:
-    """``split`` if the data set has it; otherwise a ValueError that names the nearest."""
-    if split == EVERY and dataset.is_divided:
-        return split
-    return one_of(f"split of {dataset.name}", split, dataset.splits)
+def describe(
+    name: str, root: str | Path | None = None, multiples_px: tuple[int, ...] = ()
+) -> Dataset:
+    """What the data set ``name`` is: a row of `DATASETS`, or what a folder's `dataset.yaml` says.
+
+    ``a+b`` are the images of both data sets. With ``multiples_px`` its images are prepared as the
+    released code does (`Config.multiples_px`).
+
+    Raises
+    ------
+    ValueError : neither a published data set nor a folder below the data root; names the nearest
+    """
+    if multiples_px:
+        own = describe(name, root)
+        longest_side = own.longest_side or RELEASED_LONGEST
+        return replace(own, longest_side=longest_side, multiples_px=multiples_px)
+    if name in DATASETS:
+        return DATASETS[name]
+    base = _root(root)
+    if name in own_names(base):
+        return describe_folder(base / name)
+    if JOINT in name:
+        return _describe_several(name, root)
+    raise unknown(name, base)
 
 
-def missing(
-    dataset: Dataset, root: Path, looked: Path | str, split: str | None = None
-) -> FileNotFoundError:
-    """The error for a data set of which ``looked`` is not there: where to get it, how to lay it out."""
-    part = f", split {split!r}" if split else ""
-    tree = "\n".join(f"    {line}" for line in dataset.layout.splitlines())
-    return FileNotFoundError(
-        f"{dataset.title} ({dataset.name}{part}) is not there.\n"
-        f"  Missing:    {looked}\n"
-        f"  Get it:     {dataset.source}\n"
-        f"  Terms:      {dataset.terms}\n"
-        f"  Put it so:  {root}/\n"
-        f"{tree}\n"
-        f"  It lies elsewhere? Set $EBC_DATA to the folder above it: export EBC_DATA=/that/folder\n"
-        f"  Nothing at hand? The data set `synthetic` needs no files."
+def _describe_several(name: str, root: str | Path | None) -> Dataset:
+    """Several data sets as one: the splits that all of them have with points."""
+    parts = [describe(part, root) for part in name.split(JOINT)]
+    first = parts[0]
+    if len({part.name for part in parts}) < len(parts) or any(part.is_drawn for part in parts):
+        raise ValueError(f"{name!r}: name data sets that lie in files, each once.")
+    for what in ("noun", "sides", "test_split"):
+        theirs = [getattr(part, what) for part in parts]
+        if any(each != theirs[0] for each in theirs):
+            raise ValueError(f"{name!r} cannot be one data set: {what} differs, {theirs}.")
+    labelled = [set(part.splits) - set(part.unlabelled) for part in parts]
+    shared = [split for split in first.splits if all(split in each for each in labelled)]
+    sizes = {split: [part.splits[split] for part in parts] for split in shared}
+    return replace(
+        first,
+        name=name,
+        title=" + ".join(part.title for part in parts),
+        splits={split: None if None in each else sum(each) for split, each in sizes.items()},
+        unlabelled=(),
+        is_divided=False,
+        division="; ".join(dict.fromkeys(part.division for part in parts)),
+        checks_coordinates=all(part.checks_coordinates for part in parts),
     )
+
+
+def locate(data: str | Path) -> tuple[str, Path | None]:
+    """Name and root, as `read` takes them, of a known name (root None) or the path of a folder.
+
+    Raises
+    ------
+    FileNotFoundError : a path where there is no folder
+
+    >>> locate("sha")
+    ('sha', None)
+    """
+    name, path = str(data), Path(data).expanduser()
+    if name in DATASETS or name in own_names(data_root()):
+        return name, None
+    if path.is_dir():
+        path = path.resolve()
+        return path.name, None if path.parent == data_root() else path.parent
+    if len(path.parts) > 1:
+        raise FileNotFoundError(f"There is no folder {path}. Give one, or a data set's name.")
+    return name, None
+
+
+def read(name: str, split: str, root: str | Path | None = None) -> Sequence[Sample]:
+    """A split as published; images are decoded when asked for, at their own size.
+
+    Parameters
+    ----------
+    name : sha, shb, qnrf, nwpu, jhu, synthetic, synthetic_small, a folder below the data root, or
+        several of these with + between them, as in sha+shb
+    split : train, test, and val where there is one
+    root : the data root; None: `ebclib.config.data_root`
+
+    Raises
+    ------
+    FileNotFoundError : not there; says what is missing, where to get it, the layout expected
+    ValueError : an unknown data set or split (names the nearest), or a file that makes no sense
+    """
+    dataset, base = describe(name, root), _root(root)
+    if not (split == EVERY and dataset.is_divided):
+        one_of(f"split of {name}", split, dataset.splits)
+    if dataset.is_drawn:
+        from ebclib.synthetic import SyntheticSplit  # it draws `Sample`s: imported late
+
+        return SyntheticSplit(split, series=name)
+    if name in DATASETS:
+        tree = _Tree(dataset, base, split)
+        entries = sorted(READERS[name](tree), key=lambda entry: natural(entry.name))
+        if not entries:
+            raise tree.missing(f"images of the split {split!r} (its folder is empty)")
+        notes, published = [], dataset.splits[split]
+        if published != len(entries):
+            notes.append(f"{split}: {len(entries)} images are there, {published} were published")
+        return ReadSplit(entries, split not in dataset.unlabelled, dataset.noun, notes)
+    if name in own_names(base):
+        return read_folder(base / name, split)
+    parts = {part: read(part, split, root) for part in name.split(JOINT)}
+    entries = [  # each called by its data set and its own name
+        replace(entry, name=f"{part}_{entry.name}")
+        for part, samples in parts.items()
+        for entry in samples.entries
+    ]
+    notes = [note for samples in parts.values() for note in samples.notes]
+    return ReadSplit(entries, True, dataset.noun, notes)
+
+
+@dataclass(frozen=True)
+class _Tree:
+    """The folders of a published split, looked for in whatever case."""
+
+    dataset: Dataset
+    root: Path
+    split: str
+
+    def base(self) -> Path:
+        """The data set's own folder; an archive may be unpacked into a folder of its own name."""
+        found = self.need(self.root, *self.dataset.folders)
+        return next(iter(_folders(found, self.dataset.folders)), found)
+
+    def need(self, folder: Path, *names: str) -> Path:
+        """The first subfolder of ``folder`` called one of ``names``, or the error that it is missing."""
+        for found in _folders(folder, names):
+            return found
+        raise self.missing(folder / names[0])
+
+    def missing(self, looked: Path | str) -> FileNotFoundError:
+        """The error for what is not there: where to get it, and where to put it."""
+        about = self.dataset
+        return FileNotFoundError(
+            f"{about.title} ({about.name}, split {self.split!r}) is not there.\n"
+            f"  Missing:    {looked}\n"
+            f"  Get it:     {about.source}\n"
+            f"  Terms:      {about.terms}\n"
+            f"  Put it in:  {self.root}/; `data/README.md` shows the layout\n"
+            f"  It lies elsewhere? Set $EBC_DATA to the folder above it: export EBC_DATA=/that/folder\n"
+            f"  Nothing at hand? The data set `synthetic` needs no files."
+        )
+
+
+def _shanghaitech(tree: _Tree) -> list[Entry]:
+    """`part_A/train_data/{images/IMG_1.jpg, ground-truth/GT_IMG_1.mat}`, or another spelling."""
+    above = [tree.root, *_folders(tree.root, SHANGHAITECH)]
+    parts = [part for folder in above for part in _folders(folder, tree.dataset.folders)]
+    if not parts:
+        raise tree.missing(tree.root / "ShanghaiTech" / tree.dataset.folders[0])
+    folder = tree.need(parts[0], f"{tree.split}_data", tree.split)
+    points = tree.need(folder, "ground-truth", "ground_truth")
+    return [
+        Entry(path.stem, path, points / f"GT_{path.stem}.mat", read_mat)
+        for path in _images(tree.need(folder, "images"))
+    ]
+
+
+def _qnrf(tree: _Tree) -> list[Entry]:
+    """`Train/{img_0001.jpg, img_0001_ann.mat}`."""
+    return [
+        Entry(path.stem, path, path.with_name(f"{path.stem}_ann.mat"), read_mat)
+        for path in _images(tree.need(tree.base(), tree.split.title()))
+    ]
+
+
+def _nwpu(tree: _Tree) -> list[Entry]:
+    """`images_part1…5/0001.jpg`, `mats/0001.mat`, and `train.txt` with an id first on each line."""
+    base = tree.base()
+    folders = [path for path in _folders(base) if path.name.lower().startswith("images")]
+    listing = base / f"{tree.split}.txt"
+    if not folders or not listing.is_file():
+        raise tree.missing(listing if folders else base / "images_part1")
+    images = {path.stem: path for folder in folders for path in _images(folder)}
+    entries = []
+    for line in filter(str.strip, listing.read_text(encoding="utf-8").splitlines()):
+        name = line.split()[0].removesuffix(".jpg").zfill(4)
+        if name not in images:
+            raise tree.missing(base / "images_part…" / f"{name}.jpg")
+        points = (base / "mats" / f"{name}.mat", read_mat)
+        is_labelled = tree.split not in tree.dataset.unlabelled
+        entries.append(Entry(name, images[name], *(points if is_labelled else ())))
+    return entries
+
+
+def _jhu(tree: _Tree) -> list[Entry]:
+    """`train/{images/0001.jpg, gt/0001.txt}`."""
+    folder = tree.need(tree.base(), tree.split)
+    return [
+        Entry(path.stem, path, folder / "gt" / f"{path.stem}.txt", read_jhu)
+        for path in _images(tree.need(folder, "images"))
+    ]
+
+
+READERS: dict[str, Callable[[_Tree], list[Entry]]] = {
+    "sha": _shanghaitech,
+    "shb": _shanghaitech,
+    "qnrf": _qnrf,
+    "nwpu": _nwpu,
+    "jhu": _jhu,
+}
+"""The published layouts: the entries of a split, in any order."""
+
+
+def _images(folder: Path) -> list[Path]:
+    """Image files of one folder, hidden ones left out."""
+    return [
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    ]
+
+
+def _folders(folder: Path, names: Iterable[str] | None = None) -> list[Path]:
+    """Subfolders: those called one of ``names`` in whatever case, in the order of names, or all."""
+    there = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    if names is None:
+        return there
+    found = {path.name.lower(): path for path in there}
+    return [found[name.lower()] for name in names if name.lower() in found]
+
+
+def sources(split: Sequence[Sample], name: str) -> Sequence[Entry | DrawnEntry]:
+    """Where the samples of a split that `read` gave come from, for `prepare`."""
+    if isinstance(split, ReadSplit):
+        return split.entries
+    # what is drawn is stamped with the code that draws it: of its module, and of those beside it
+    path = Path(inspect.getfile(type(split)))
+    files = sorted(path.parent.glob("*.py")) if path.parent.name == "synthetic" else [path]
+    code = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+    size = cache(lambda: split[0].image.shape[:2])
+    names = enumerate(split.names)
+    return [DrawnEntry(image, split, index, f"{name} {code}", size) for index, image in names]
+
+
+def _root(root: str | Path | None) -> Path:
+    return Path(root).expanduser().resolve() if root is not None else data_root()
 
 
 def unknown(name: str, root: Path) -> ValueError:
     """The error for a name that is neither a published data set nor a folder of the data root."""
-    low, hint = name.lower(), ""
-    for row in DATASETS.values():
-        if low in (row.name, row.title.lower(), *(folder.lower() for folder in row.folders)):
-            hint = f" {row.title} is called {row.name!r}."
-    if low in SHANGHAITECH:
-        hint = " Its two parts are called 'sha' and 'shb'."
-    if hint:
-        return ValueError(f"Data set {name!r} is not known.{hint}")
+    called = [
+        repr(row.name)
+        for row in DATASETS.values()
+        if name.lower() in map(str.lower, (row.name, row.title, *row.folders))
+        or (row.title.startswith("ShanghaiTech") and name.lower() in SHANGHAITECH)
+    ]
+    if called:
+        return ValueError(f"Data set {name!r} is not known. It is called {' and '.join(called)}.")
     try:
         one_of("Data set", name, [*DATASETS, *own_names(root)])
     except ValueError as problem:
-        text = str(problem)
-    return ValueError(
-        f"{text}\n"
-        f"  To count in images of your own, put them and their points into\n"
-        f"    {root / name}/\n"
-        f"      train/  image.jpg …  and  points.csv  with the columns image,x,y\n"
-        f"      test/   the same\n"
-        f"  ($EBC_DATA sets the folder above; `data/README.md` has a worked example.)"
-    )
+        return ValueError(
+            f"{problem}\n  To count in images of your own, put them and their points into\n"
+            f"    {root / name}/\n"
+            f"      train/  image.jpg …  and  points.csv  with the columns image,x,y\n"
+            f"      test/   the same\n"
+            f"  ($EBC_DATA sets the folder above; `data/README.md` has a worked example.)"
+        )
 
 
 def own_names(root: Path) -> list[str]:
     """Folders below the data root that belong to no published data set."""
-    if not root.is_dir():
-        return []
-    published = {folder.lower() for row in DATASETS.values() for folder in (row.name, *row.folders)}
-    published |= {*SHANGHAITECH, *RESERVED}
-    return sorted(
-        path.name
-        for path in root.iterdir()
-        if path.is_dir() and not path.name.startswith(".") and path.name.lower() not in published
-    )
+    known = {folder.lower() for row in DATASETS.values() for folder in (row.name, *row.folders)}
+    known |= {*SHANGHAITECH, *RESERVED}
+    folders = sorted(path for path in root.glob("[!.]*") if path.is_dir())
+    return [path.name for path in folders if path.name.lower() not in known]

@@ -1,11 +1,14 @@
 """Training crops: where to cut, and the image and its points together through scale and flip.
 
-The box is drawn before a pixel is read, so that reading costs the crop and not the image.
+The box is drawn before a pixel is read, so that reading costs the crop and not the image. Crops come from a
+DataLoader over `TrainingCrops`, or as whole batches from images in memory (`DeviceCrops`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -13,10 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
+from torchvision.transforms.v2 import functional as vision
 
 from ebclib.blocks import block_counts, smoothed_counts
 from ebclib.data import PreparedSplit
-from ebclib.data.augmentation import LIGHT, Augmentation, opencv
+from ebclib.data.augmentation import LIGHT, Augmentation, opencv, to_device
 
 
 class Box(NamedTuple):
@@ -39,12 +43,7 @@ def random_box(
 
 
 def crop_points(points: np.ndarray, box: Box, crop_px: int, flip: bool = False) -> np.ndarray:
-    """The points inside ``box``, in the pixels of the crop scaled to ``crop_px``.
-
-    Parameters
-    ----------
-    points : array, shape (n, 2), columns x, y in pixels of the image
-    flip : mirror left and right
+    """The points (n, 2) of an image inside ``box``, in pixels of the crop scaled to ``crop_px``.
 
     Returns
     -------
@@ -66,20 +65,13 @@ class CropBox(NamedTuple):
 
 
 def render(pixels: np.ndarray, flip: bool, crop: np.ndarray) -> None:
-    """A square of an image as training sees it: shrunk with antialiasing, and mirrored.
+    """A square of an image, uint8 (side, side, 3), shrunk with antialiasing and mirrored into ``crop``.
 
     Threads that make crops wait for each other at every call that lets go of the interpreter, as each of
     torch's does, views included. So there is one, which shrinks; numpy and OpenCV do the rest.
-
-    Parameters
-    ----------
-    pixels : uint8 (side, side, 3), in rows of any stride
-    flip : whether left and right change places
-    crop : uint8 (crop_px, crop_px, 3), which is written
     """
     if pixels.shape != crop.shape:
-        # Pixels that lie side by side shrink in two thirds of the time; and only from strides like these,
-        # that of the one image included, is what comes out channels last, too, and not packed anew.
+        # Only from strides like these is what comes out channels last, too, and not packed anew.
         square = np.ascontiguousarray(pixels).reshape(1, *pixels.shape)
         square = torch.from_numpy(square).permute(0, 3, 1, 2)
         small = F.interpolate(square, crop.shape[:2], mode="bilinear", antialias=True)
@@ -95,17 +87,13 @@ class Crop(NamedTuple):
 
     image: Tensor  # uint8 (3, crop_px, crop_px)
     counts: Tensor  # int64 (h, w), people per block
-    # (h, w), what classes are made from: ``counts``, or float32 smoothed counts (Blockwise)
-    labels: Tensor
+    labels: Tensor  # (h, w), what classes are made from: counts, or float32 smoothed counts
     points: Tensor  # float32 (n, 2), the people's x, y in pixels of the crop
     draw: int  # the key it was drawn with, from which `Augmentation` takes its randomness
 
 
 class Batch(NamedTuple):
-    """Crops stacked along a first axis B; in lists the points, a number of its own each, and the draws.
-
-    The draws are Python's integers, which stay on the host when a batch is moved to a device.
-    """
+    """Crops stacked along a first axis B; the draws stay on the host."""
 
     image: Tensor
     counts: Tensor
@@ -115,7 +103,7 @@ class Batch(NamedTuple):
 
 
 def collate(crops: Sequence[Crop]) -> Batch:
-    """Crops to a batch, whose images are channels last in memory, as crops are and networks like it."""
+    """Crops to a batch, whose images are channels last in memory, as crops are."""
     images, counts, labels, points, draws = zip(*crops, strict=True)
     image = torch.stack([each.permute(1, 2, 0) for each in images]).permute(0, 3, 1, 2)
     return Batch(image, torch.stack(counts), torch.stack(labels), list(points), list(draws))
@@ -127,8 +115,6 @@ class TrainingCrops(Dataset):
     Keys are *draws*: number ``epoch · len(indices) + position``. A draw's randomness comes from the
     seed and its key alone, so a crop is the same in whatever process, order or session it is read.
     With ``smoothing_px`` the labels are Gaussian-smoothed counts, as the methods before EBC have them.
-    ``augmentation`` is done crop by crop as they are read; with None, do the same to whole batches on
-    the device that trains, by `Augmentation` itself and with `Batch.draws`.
     """
 
     def __init__(
@@ -178,11 +164,7 @@ class TrainingCrops(Dataset):
 
 
 class EpochSampler(Sampler[int]):
-    """The draws of one epoch after another, each epoch in an order of its own.
-
-    Set ``epoch`` before iterating; the order depends on the seed and the epoch alone, which is what
-    lets a run go on after a stop as if there had been none.
-    """
+    """The draws of the epoch ``epoch`` in an order that depends on the seed and the epoch alone."""
 
     def __init__(self, length: int, seed: int = 0) -> None:
         self.length, self.seed, self.epoch = length, seed, 0
@@ -193,3 +175,131 @@ class EpochSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
         return iter((self.epoch * self.length + order).tolist())
+
+
+class DeviceCrops:
+    """Whole batches of training crops on the device: what a DataLoader of ``crops`` gives, and faster.
+
+    The images move into the device's memory once, as many as fit; the rest is read from disk. Boxes,
+    flips, counts and points of a draw are those of ``crops`` exactly, pixels but for rounding (a GPU
+    shrinks in float32). The host waits for no result, so it prepares the next batch while a GPU computes.
+
+    Several processes, a device each, share an epoch as Accelerate does: process p gets batches p,
+    p + P, …; iterate over this directly, do not give it to ``accelerator.prepare``.
+
+    Parameters
+    ----------
+    crops : the draws' places and targets, from its split
+    sampler : the draw keys of an epoch, in their order (`EpochSampler`)
+    batch_size : B, on each device
+    drop_last : leave out what does not fill a batch on every process; otherwise the last batches are
+        smaller, and processes that would get none begin again
+    process, processes : p and P
+    budget_bytes : what images may take; None: half of a GPU's free memory, and all they need elsewhere
+    threads : how many crops are made at a time where the host makes or reads them; None: torch's number
+    """
+
+    def __init__(
+        self,
+        crops: TrainingCrops,
+        sampler: Sampler[int],
+        batch_size: int,
+        device: str | torch.device,
+        drop_last: bool = True,
+        process: int = 0,
+        processes: int = 1,
+        budget_bytes: float | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self.crops, self.sampler, self.batch_size = crops, sampler, batch_size
+        self.drop_last, self.process, self.processes = drop_last, process, processes
+        self.device = torch.device(device)
+        if budget_bytes is None:
+            on_gpu = self.device.type == "cuda"
+            budget_bytes = torch.cuda.mem_get_info(self.device)[0] / 2 if on_gpu else math.inf
+        self.images: dict[int, np.ndarray | Tensor] = {}  # uint8 (H, W, 3)
+        for index in map(int, crops.indices):
+            budget_bytes -= math.prod(crops.split.sizes[index]) * 3
+            if budget_bytes < 0:
+                break
+            self.images[index] = self._there(np.array(crops.split.image(index)))
+        threads = threads or torch.get_num_threads()
+        is_on_host = self.device.type == "cpu" or len(self.images) < len(crops)
+        self.pool = None
+        if is_on_host and threads > 1:  # one crop takes one thread
+            self.pool = ThreadPoolExecutor(threads, "crops", torch.set_num_threads, (1,))
+
+    def __len__(self) -> int:
+        """Batches of an epoch on this process; the same on all."""
+        whole = self.batch_size * self.processes
+        return len(self.sampler) // whole if self.drop_last else -(-len(self.sampler) // whole)
+
+    def __iter__(self) -> Iterator[Batch]:
+        draws, size = list(self.sampler), self.batch_size
+        batches = [draws[k : k + size] for k in range(0, len(draws), size)]
+        finish = None
+        for turn in range(len(self)):
+            own = batches[(turn * self.processes + self.process) % len(batches)]
+            following = self._begin(own)  # threads go on with it while the one before is trained on
+            if finish is not None:
+                yield finish()
+            finish = following
+        if finish is not None:
+            yield finish()
+
+    def batch(self, draws: Sequence[int]) -> Batch:
+        """The crops of these draws."""
+        return self._begin(draws)()
+
+    def _begin(self, draws: Sequence[int]) -> Callable[[], Batch]:
+        """Let the threads, if there are any, begin with a batch; what is returned finishes it."""
+        crops, places = self.crops, [self.crops.crop_box(draw) for draw in draws]
+        side, on_host = crops.crop_px, self.device.type == "cpu"
+        rows = torch.empty((len(draws), side, side, 3), dtype=torch.uint8, device=self.device)
+        image = rows.permute(0, 3, 1, 2)  # channels last in memory
+        made = rows.numpy() if on_host else None
+
+        def make(k: int) -> None:
+            pixels, flip = self._cut(places[k]), places[k].flip
+            if not on_host:
+                image[k].copy_(_shown(pixels, side, flip))
+                return
+            render(pixels, flip, made[k])
+            if crops.augmentation is not None:
+                crops.augmentation.retouch(made[k], draws[k], crops.seed)
+
+        work = (self.pool.map if self.pool else map)(make, range(len(draws)))
+
+        def finish() -> Batch:
+            counts, labels, points = zip(*(crops.targets(place) for place in places), strict=True)
+            people = to_device(torch.cat(points), self.device).split([len(each) for each in points])
+            stacked = [to_device(torch.stack(each), self.device) for each in (counts, labels)]
+            for _ in work:
+                pass
+            whole = image
+            if not on_host and crops.augmentation is not None:
+                whole = crops.augmentation(image, draws, crops.seed)
+            return Batch(whole, *stacked, list(people), list(draws))
+
+        return finish
+
+    def _cut(self, place: CropBox) -> np.ndarray | Tensor:
+        """The pixels of a place, uint8 (side, side, 3); a view where they are resident."""
+        top, left, side = place.box
+        if place.index in self.images:
+            return self.images[place.index][top : top + side, left : left + side]
+        return self._there(self.crops.split.crop(place.index, top, left, side, side))
+
+    def _there(self, pixels: np.ndarray) -> np.ndarray | Tensor:
+        """On a processor an array, for what is done to it there is numpy's and OpenCV's; else a tensor."""
+        if self.device.type == "cpu":
+            return pixels
+        return to_device(torch.from_numpy(pixels), self.device)
+
+
+def _shown(pixels: Tensor, crop_px: int, flip: bool) -> Tensor:
+    """What `render` does, on a GPU: uint8 (side, side, 3) to (3, crop_px, crop_px)."""
+    crop = pixels.permute(2, 0, 1)
+    if crop.shape[-1] != crop_px:
+        crop = vision.resize(crop, [crop_px, crop_px], antialias=True)
+    return vision.horizontal_flip(crop) if flip else crop

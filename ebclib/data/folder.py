@@ -1,10 +1,15 @@
-"""Anybody's own folder: images, points in one of several forms, and `dataset.yaml` for the rest."""
+"""Anybody's own folder: images, points beside each or in one listing, and `dataset.yaml` for the rest."""
 
 from __future__ import annotations
 
+import difflib
 import hashlib
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from functools import partial
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,10 +17,25 @@ import numpy as np
 import yaml
 
 from ebclib.config import one_of
-from ebclib.data.catalogue import EVERY, LEAST_SIDE, Dataset
+from ebclib.data.annotations import (
+    MAT_KEYS,
+    load_json,
+    mat_variable,
+    read_csv,
+    read_json,
+    read_listing,
+    read_mat,
+)
 from ebclib.data.images import SUFFIXES
-from ebclib.data.labels import labelled_entries
-from ebclib.data.sample import Entry, ReadSplit, files_below, natural
+from ebclib.data.splits import (
+    EVERY,
+    LEAST_SIDE,
+    Dataset,
+    Entry,
+    ReadSplit,
+    files_below,
+    natural,
+)
 
 LAYOUT = """\
 {name}/
@@ -33,6 +53,18 @@ _SPELLINGS = {
     "val": ("val", "valid", "validation", "val_data"),
     "test": ("test", "testing", "test_data"),
 }
+_KINDS = {  # of the values in `dataset.yaml`, if not a word
+    "splits": (dict, "{train: dir, test: dir}"),
+    "unlabelled": (list, "a list of splits"),
+    **dict.fromkeys(["longest_side", "least_side", "seed"], (int, "a whole number above 0")),
+}
+_POINTS = (".csv", ".json", ".mat")  # files with points
+_STEMS = ("{0.stem}", "GT_{0.stem}", "{0.stem}_ann", "{0.name}")  # of an image's own file
+# Folders' names that say what is in them, not which scene it is of.
+_PLAIN = {"images", "image", "imgs", "img", "jpegimages", "pictures", "points", "dots", "csv"}
+_PLAIN |= {"labels", "label", "annotations", "annotation", "ann", "anns", "jsons", "json"}
+_PLAIN |= {"gt", "ground-truth", "ground_truth", "groundtruth", "mats", "mat"}
+_UNREAD = {".txt", ".xml", ".npy", ".npz", ".h5", ".xlsx"}  # files that may hold points, too
 
 
 @dataclass(frozen=True)
@@ -48,10 +80,9 @@ class FolderSettings:
     # folders train, val, test that are there, or else `FRACTIONS`
     splits: Mapping[str, str | float] = field(default_factory=dict)
     seed: int = 0  # of the division into parts
-    category: str | None = None  # COCO: the category to count
-    unlabelled: tuple[str, ...] = ()  # splits that have no points
-    # what an image means that a listing of points does not name: an ``error``, or nobody
-    # (``empty``)
+    category: str | None = None  # COCO, Label Studio, labelme: the category to count
+    unlabelled: Sequence[str] = ()  # splits that have no points
+    # whether an image that a listing of points does not name is an error, or shows nobody
     unlisted: Literal["error", "empty"] = "error"
     # ``check`` whether x and y look like pixels, or take them for ``pixels`` as they are
     coordinates: Literal["check", "pixels"] = "check"
@@ -77,22 +108,21 @@ class FolderSettings:
 def describe_folder(folder: Path) -> Dataset:
     """The description of an own data set; ValueError if its `dataset.yaml` makes no sense."""
     settings = _read_settings(folder)
-    unseen = [name for name in ("test", "val", *settings.splits) if name in settings.splits]
-    unseen = [name for name in unseen if name != "train"]
+    held_out = settings.splits.keys() - {"train"}
+    unseen = [name for name in ("test", "val", *settings.splits) if name in held_out]
     labelled = [name for name in unseen if name not in settings.unlabelled]
     return Dataset(
         name=folder.name,
         title=settings.title or folder.name,
         splits=dict.fromkeys(settings.splits),
         test_split=(labelled or unseen)[0],
-        unlabelled=settings.unlabelled,
+        unlabelled=tuple(settings.unlabelled),
         longest_side=settings.longest_side,
         least_side=settings.least_side,
         noun=(settings.noun, settings.plural),
         source=f"your own folder, {folder}",
         terms="your own",
         folders=(folder.name,),
-        layout=LAYOUT.format(name=folder.name),
         is_divided=bool(settings.fractions),
         division=settings.division,
         checks_coordinates=settings.coordinates == "check",
@@ -107,33 +137,235 @@ def read_folder(folder: Path, split: str) -> ReadSplit:
     ValueError : images without points, points without images, or a file of another kind
     FileNotFoundError : no images
     """
-    settings = _read_settings(folder)
-    every = split == EVERY and settings.fractions
-    if not every:
-        one_of(f"split of {folder.name}", split, settings.splits)
-    if settings.fractions:
-        base = folder / settings.heap
-        here = known = _images(base)
-        mine = here if every else _divide(here, settings, folder)[split]
-    else:
-        base = folder / settings.splits[split]
-        mine = here = _images(base)
-        parts = (_images(folder / part) for part in settings.splits.values())
-        known = {path: path for part in parts for path in part.values()}
-    if not mine:
-        tree = "\n".join(f"  {line}" for line in LAYOUT.format(name=folder.name).splitlines())
-        raise FileNotFoundError(
-            f"{base} holds no images. Expected is, below {folder.parent}/,\n{tree}"
-        )
-    noun = (settings.noun, settings.plural)
+    part = _FolderSplit(folder, split)
+    settings, noun = part.settings, (part.settings.noun, part.settings.plural)
     if split in settings.unlabelled:
-        return ReadSplit([Entry(name, path) for name, path in mine.items()], False, noun)
-    entries, notes = labelled_entries(
-        folder, base, split, mine, list(here.values()), list(known.values()), settings
-    )
-    if settings.fractions and not every:
-        notes.append(f"{split}: {len(mine)} of {len(here)} images, divided {settings.division}")
+        return ReadSplit([Entry(name, path) for name, path in part.mine.items()], False, noun)
+    own, refused = part.own_files()
+    entries, notes = part.with_files(own, refused) if own or refused else part.listed()
+    if settings.fractions and split != EVERY:
+        number = f"{len(part.mine)} of {len(part.here)}"
+        notes.append(f"{split}: {number} images, divided {settings.division}")
     return ReadSplit(entries, True, noun, notes)
+
+
+class _FolderSplit:
+    """The images of a split of an own data set, and the finding of their points.
+
+    Attributes
+    ----------
+    base : folder of the split, or of all images where they are divided by a draw
+    mine, here, known : the split's images, by name; those below ``base``; those of all splits
+    files : files below ``base`` that may hold points
+    """
+
+    def __init__(self, folder: Path, split: str) -> None:
+        self.folder, self.split = folder, split
+        self.settings = settings = _read_settings(folder)
+        is_every = split == EVERY and settings.fractions
+        if not is_every:
+            one_of(f"split of {folder.name}", split, settings.splits)
+        if settings.fractions:
+            self.base = folder / settings.heap
+            self.here = self.mine = _images(self.base)
+            self.known = list(self.here.values())
+            if not is_every:
+                self.mine = _divide(self.here, settings, folder)[split]
+        else:
+            self.base = folder / settings.splits[split]
+            self.here = self.mine = _images(self.base)
+            parts = (_images(folder / part) for part in settings.splits.values())
+            self.known = [path for part in parts for path in part.values()]
+        if not self.mine:
+            raise FileNotFoundError(
+                f"{self.base} holds no images. Expected is, below {folder.parent}/,\n"
+                + LAYOUT.format(name=folder.name)
+            )
+        self.files = _point_files(files_below(self.base))
+
+    def own_files(self) -> tuple[dict[Path, Path], dict[Path, str]]:
+        """For each image that has one the file with its points; for others why one called alike is not.
+
+        It is called like the image, the nearest one. No file serves two images, and none an image of
+        another scene.
+        """
+        base, images = self.base, list(self.here.values())
+        by_stem = defaultdict(list)
+        for path in self.files:
+            by_stem[path.stem].append(path)
+        called = {
+            image: list(dict.fromkeys(f for form in _STEMS for f in by_stem[form.format(image)]))
+            for image in images
+        }
+        image_scenes = _all_scenes(images, base)
+        label_scenes = _all_scenes(chain(*called.values()), base)
+        claims = defaultdict(list)
+        for image, found in called.items():
+            best = _nearest(_folders(image, base), found, base)
+            if len(best) > 1:
+                raise ValueError(f"{image} has several files of points: {_some(best)}. Keep one.")
+            if best:
+                claims[best[0]].append(image)
+        own, refused = {}, {}
+        for path, claimants in claims.items():
+            image, *others = _nearest(_folders(path, base), claimants, base)
+            if others:
+                raise ValueError(
+                    f"{path} could hold the points of {_some([image, *others])}. Put it beside the one "
+                    "it is of, or into a folder of the same name."
+                )
+            of_image, of_label = {*_folders(image, base)}, {*_folders(path, base)}
+            is_elsewhere = (
+                min(len(of_image - of_label), len(of_label - of_image)) > 1
+                or image_scenes.intersection(_scenes(of_label - of_image))
+                or label_scenes.intersection(_scenes(of_image - of_label))
+            )
+            if not is_elsewhere:
+                own[image] = path
+            for other in claimants:
+                if other not in own:
+                    whose = f"is of {image}" if other != image else "lies in the folder of others"
+                    refused[other] = f"{path}, which is called like {other}, {whose}."
+        return own, refused
+
+    def with_files(
+        self, own: dict[Path, Path], refused: dict[Path, str]
+    ) -> tuple[list[Entry], list[str]]:
+        """The entries of a split whose images have a file of points each, and remarks on them."""
+        base, split = self.base, self.split
+        lacking = [p.relative_to(base).as_posix() for p in self.here.values() if p not in own]
+        if lacking:
+            raise ValueError(
+                f"{base}: {len(lacking)} of {len(self.here)} images have no points, the others have "
+                f"them in a file each: {_some(lacking)}. Give them one too (with no points for "
+                "nobody), or move out what is no image of the data set, such as a thumbnail. "
+                + " ".join(list(refused.values())[:2])
+            )
+        readers = {".json": partial(read_json, category=self.settings.category)}
+        readers |= {".csv": read_csv, ".mat": read_mat}
+        entries = [
+            Entry(name, path, own[path], readers[own[path].suffix.lower()])
+            for name, path in self.mine.items()
+        ]
+        notes = []
+        for path in [e.annotation for e in entries if e.load is read_mat][:1]:
+            with suppress(ValueError):  # told with all the others when it is read
+                key, _ = mat_variable(path)
+                where = f"{key!r}, the only N x 2 matrix of {path.name}"
+                notes += [] if key in MAT_KEYS else [f"{split}: points are taken from {where}"]
+        marks = {name: base / "marks" / f"{name}.json" for name in self.mine}
+        half = [name for name, mark in marks.items() if mark.is_file() and not all(load_json(mark))]
+        if half:
+            notes.append(f"{split}: {len(half)} images not marked as finished: {_some(half)}")
+        return entries, notes
+
+    def listed(self) -> tuple[list[Entry], list[str]]:
+        """The entries of a split whose points one file lists, and remarks on them."""
+        listing = self._listing()
+        points, notes = self._match(listing)
+        unlisted = [path.name for path in self.mine.values() if path not in points]
+        if unlisted and self.settings.unlisted == "error":
+            raise ValueError(
+                f"{listing} does not name {len(unlisted)} of the {len(self.mine)} images of "
+                f"{self.split}: {_some(unlisted)}. Where they show nobody, say so (CSV: a row `name,,`; "
+                'JSON: `"name": []`), or write `unlisted: empty` into dataset.yaml.'
+            )
+        if unlisted:
+            what = f"images that {listing.name} does not name"
+            notes.append(f"{self.split}: {len(unlisted)} {what} count 0")
+        nobody = np.empty((0, 2))
+        entries = [Entry(n, path, given=points.get(path, nobody)) for n, path in self.mine.items()]
+        return entries, notes
+
+    def _listing(self) -> Path:
+        """The one file that lists a split's points: in its folder, or above it under its name."""
+        folder, base = self.folder, self.base
+        found = [path for path in self.files if path.suffix.lower() != ".mat"]
+        if not found:
+            above = _point_files([*folder.glob("*"), *folder.glob("annotations/*")])
+            above = [path for path in above if path.suffix.lower() != ".mat"]
+            word = base.name.lower() if self.settings.fractions else self.split
+            found = [path for path in above if word in path.stem.lower()] or above
+        if len(found) > 1:
+            raise ValueError(
+                f"{base}: several files could list its points: {_some(found)}. Keep one there."
+            )
+        if found:
+            return found[0]
+        seen = [path for path in files_below(folder) if path.suffix.lower() in _UNREAD]
+        said = f" Seen, but not read: {_some(seen)}; convert them." if seen else ""
+        raise ValueError(
+            f"{base} has images but no points.{said} Expected is one file "
+            "`points.csv` (columns image,x,y), `points.json` ({image: [[x, y], …]}) or COCO, or a "
+            ".csv (x,y), .json or .mat of the same name beside each image. Nothing to label? Write "
+            f"`unlabelled: [{self.split}]` into {folder / 'dataset.yaml'}."
+        )
+
+    def _match(self, listing: Path) -> tuple[dict[Path, np.ndarray], list[str]]:
+        """Points by image, and remarks.
+
+        An image is the one of the listed file name whose path has the longest tail in common. A name
+        may begin with folders of another machine; they must not be folders with images.
+        """
+        called = defaultdict(list)
+        for path in self.here.values() if listing in self.files else self.known:
+            for key in {path.name, path.stem}:
+                called[key].append(path)
+        scenes = _all_scenes(self.known, self.folder)
+        listed, notes = read_listing(listing, self.settings.category)
+        points: dict[Path, np.ndarray] = {}
+        strange, sources = [], defaultdict(dict)
+        for reference, part in listed.items():
+            *places, name = reference.replace("\\", "/").split("/")
+            place = tuple(n.lower() for n in places if n not in ("", "."))
+            if not place and listing.is_relative_to(self.base):
+                place = _folders(listing, self.base)
+            found = self._candidates(place, called.get(name, []), scenes)
+            best = _nearest(place, found, self.folder)
+            if len(best) > 1:
+                could = f"{reference!r} could be {_some(sorted(map(str, best)))}"
+                raise ValueError(f"{listing}: {could}. Write its path from {self.folder}.")
+            if not best:
+                strange.append(reference)
+                continue
+            (image,) = best
+            if image in points:
+                raise ValueError(f"{listing}: {image} is named in two ways, one is {reference!r}.")
+            points[image] = part
+            if found[image]:
+                sources[image.parent][found[image]] = reference
+        for place, several in sources.items():
+            if len(several) > 1:
+                raise ValueError(
+                    f"{listing} names images of several folders ({_some([*several.values()])}) that all "
+                    f"lie in {place}. Lay them out in those folders, or write file names alone."
+                )
+        if strange:
+            name = strange[0].replace("\\", "/").rsplit("/", 1)[-1]
+            near = difflib.get_close_matches(name, [key for key in called if "." in key], n=1)
+            hint = f" Is {strange[0]!r} meant to be {near[0]!r}?" if near else ""
+            if called.get(name):
+                hint = f" {called[name][0]} has that file name, but lies in another folder."
+            raise ValueError(
+                f"{listing} names {len(strange)} images that are not there: {_some(strange)}.{hint}"
+            )
+        return points, notes
+
+    def _candidates(
+        self, place: tuple[str, ...], images: Sequence[Path], scenes: set[str]
+    ) -> dict[Path, tuple[str, ...]]:
+        """Which of the images may be named by a place, and the folders of the place that are not theirs."""
+        found = {}
+        for path in images:
+            tops = [top for top in (self.folder, self.base) if path.is_relative_to(top)]
+            if any(_folders(path, top) == place for top in tops):
+                return {path: ()}
+            wanted, inner = _scenes(place), _scenes(_folders(path, tops[-1]))
+            tail = _tail(wanted, _scenes(_folders(path, self.folder)))
+            beyond = wanted[: len(wanted) - tail]  # folders of another machine, as a rule
+            if not beyond or (tail >= len(inner) and beyond[-1] not in scenes):
+                found[path] = beyond
+        return found
 
 
 def _read_settings(folder: Path) -> FolderSettings:
@@ -142,10 +374,9 @@ def _read_settings(folder: Path) -> FolderSettings:
     if path.is_file() and short.is_file():
         raise ValueError(f"{folder} has both {path.name} and {short.name}. Keep one.")
     path = short if short.is_file() else path
-    content: Any = {}
     try:
-        if path.is_file():
-            content = yaml.safe_load(path.read_text(encoding="utf-8-sig")) or {}
+        text = path.read_text(encoding="utf-8-sig") if path.is_file() else ""
+        content = yaml.safe_load(text) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as problem:
         raise ValueError(f"{path}: not YAML ({problem}).") from problem
     if not isinstance(content, dict):
@@ -167,25 +398,17 @@ def _read_settings(folder: Path) -> FolderSettings:
 
 
 def _check(values: dict[str, Any]) -> None:
-    """Turn values into the fields' types, or say which is of another kind."""
+    """ValueError if a value is not of its field's type; ``unlabelled`` becomes a list."""
     known = [each.name for each in fields(FolderSettings) if each.name != "heap"]
+    given = values.get("unlabelled", [])
+    values["unlabelled"] = [given] if isinstance(given, str) else given
     for key, value in values.items():
         one_of("key", str(key), known)
-        if key in ("title", "noun", "plural", "category"):
-            right, expected = isinstance(value, str), "a word is expected (quote it)"
-        elif key in ("longest_side", "least_side", "seed"):
-            least = int(key != "seed")
-            right = type(value) is int and value >= least
-            expected = f"a whole number from {least} is expected"
-        else:
-            right = key != "splits" or isinstance(value, dict)
-            expected = "expected is {train: dir, test: dir}"
-        if not right:
-            raise ValueError(f"{key} is {value!r}; {expected}.")
-    given = values.get("unlabelled", [])
-    values["unlabelled"] = tuple([given] if isinstance(given, str) else given)
-    one_of("unlisted", str(values.get("unlisted", "error")), ("error", "empty"))
-    one_of("coordinates", str(values.get("coordinates", "check")), ("check", "pixels"))
+        kind, expected = _KINDS.get(key, (str, "a word (quote it)"))
+        if type(value) is not kind or (kind is int and value < int(key != "seed")):
+            raise ValueError(f"{key} is {value!r}; {expected} is expected.")
+    one_of("unlisted", values.get("unlisted", "error"), ("error", "empty"))
+    one_of("coordinates", values.get("coordinates", "check"), ("check", "pixels"))
 
 
 def _found_splits(folder: Path) -> dict[str, str]:
@@ -221,25 +444,20 @@ def _images(folder: Path) -> dict[str, Path]:
     """Images below ``folder`` by name: the path without its ending, and without `images/`."""
     found: dict[str, Path] = {}
     for path in sorted(files_below(folder), key=natural):
-        if _is_ending(path) or path.suffix.lower() not in SUFFIXES:
+        jsons = path.parent.parent / "jsons"
+        is_closing = path.stem == "default" and path.parent.name == "images" and jsons.is_dir()
+        if is_closing and not (jsons / "default.json").is_file():
+            continue  # what CCLabeler shows when all are labelled
+        if path.suffix.lower() not in SUFFIXES:
             continue
         parts = path.relative_to(folder).parts
         parts = parts[1:] if parts[0].lower() == "images" else parts
         name = Path(*parts).with_suffix("").as_posix()
         if name in found:
-            raise ValueError(
-                f"{folder}: {found[name].name} and {path.name} would both be called {name!r}. "
-                "Rename one."
-            )
+            both = f"{found[name].name} and {path.name}"
+            raise ValueError(f"{folder}: {both} would both be called {name!r}. Rename one.")
         found[name] = path
     return found
-
-
-def _is_ending(path: Path) -> bool:
-    """Whether this is the image that CCLabeler shows when all are labelled."""
-    jsons = path.parent.parent / "jsons"
-    ends = path.stem == "default" and path.parent.name == "images"
-    return ends and jsons.is_dir() and not (jsons / "default.json").is_file()
 
 
 def _divide(
@@ -251,9 +469,9 @@ def _divide(
     """
     fractions = settings.fractions
     if 0 < len(images) < len(fractions):
+        parts = ", ".join(fractions)
         raise ValueError(
-            f"{folder} holds {len(images)} images; they cannot be divided into "
-            f"{', '.join(fractions)}. Add images, or folders for the splits."
+            f"{folder} holds {len(images)} images; they cannot be divided into {parts}."
         )
 
     def draw(name: str) -> str:
@@ -269,3 +487,53 @@ def _divide(
         split: {name: images[name] for name in sorted(order[start:end], key=natural)}
         for split, start, end in zip(fractions, edges[:-1], edges[1:], strict=True)
     }
+
+
+def _some(names: Sequence, most: int = 5) -> str:
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + rest
+
+
+def _point_files(paths: Iterable[Path]) -> list[Path]:
+    """Files that may hold points; not CCLabeler's notes of how far an image is labelled."""
+    return sorted(
+        path
+        for path in paths
+        if path.suffix.lower() in _POINTS
+        and not (path.parent.name == "marks" and (path.parent.parent / "jsons").is_dir())
+    )
+
+
+def _folders(path: Path, base: Path) -> tuple[str, ...]:
+    """The folders between ``base`` and a file, in lower case."""
+    return tuple(part.lower() for part in path.relative_to(base).parent.parts)
+
+
+def _scenes(folders: Iterable[str]) -> tuple[str, ...]:
+    """``folders`` without those whose name only says what is in them."""
+    return tuple(name for name in folders if name not in _PLAIN)
+
+
+def _all_scenes(paths: Iterable[Path], base: Path) -> set[str]:
+    return {name for path in paths for name in _scenes(_folders(path, base))}
+
+
+def _tail(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many names two paths have in common at their ends."""
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _nearest(place: Sequence[str], paths: Iterable[Path], base: Path) -> list[Path]:
+    """Those of ``paths`` that are nearest to a place; several where none is nearer.
+
+    Compared in turn: the common tail of their paths, their common folders, the folders that only one is
+    in, and the same without `_PLAIN`.
+    """
+    ranks = {}
+    for path in paths:
+        there = _folders(path, base)
+        common, apart = len({*place} & {*there}), len({*place} ^ {*there})
+        scenes_apart = len({*_scenes(place)} ^ {*_scenes(there)})
+        ranks[path] = _tail(place, there), common, -apart, -scenes_apart
+    return [path for path, rank in ranks.items() if rank == max(ranks.values())]

@@ -1,4 +1,4 @@
-"""Any image file as an upright RGB array, at its own size or the one it is used at."""
+"""Any image file as an upright RGB array, at its own size or the one it is used at; and its points."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Decoded(NamedTuple):
 
     pixels: np.ndarray  # uint8 (H, W, 3), RGB, upright, at the size wanted
     size: tuple[int, int]  # (H, W) of the upright image in its file
-    orientation: int  # what EXIF said, 1 to 8; 1 where it says nothing
+    orientation: int  # of EXIF, 1 to 8
     is_first: bool  # whether the file has further frames, which are not read
 
 
@@ -53,8 +53,7 @@ def decode(
 
     Raises
     ------
-    ValueError : not an image, cut off, empty, above `MAX_FILE_PIXELS`, or as `prepared_size`;
-        ``source`` is named
+    ValueError : not an image, cut off, empty, above `MAX_FILE_PIXELS`, or as `prepared_size`
     """
     image = data if isinstance(data, Image.Image) else _open(data, source)
     full = image.height, image.width
@@ -64,13 +63,21 @@ def decode(
             height, width = prepared_size(full, *sides)  # the same on its side
             if not sides[2]:  # the released code decodes all of it
                 image.draft(None, (width, height))
-        pixels, orientation = _upright(image, source)
+        try:
+            image.load()
+            orientation = _orientation(image)
+            turned = ImageOps.exif_transpose(image) if orientation != 1 else image
+        except Exception as problem:  # each of Pillow's plugins has its own kinds
+            raise ValueError(
+                f"the image cannot be decoded ({problem}). It may be cut off or damaged: get the file "
+                "again, or leave it out."
+            ) from problem
         size = full[::-1] if orientation >= 5 else full
+        pixels = np.array(_rgb(turned))
         pixels = fit(pixels, *sides, prepared_size(size, *sides)) if sides else pixels
         return Decoded(pixels, size, orientation, is_first)
     except ValueError as problem:
-        named = str(problem).startswith(str(source))
-        raise problem if named else ValueError(f"{source}: {problem}") from problem
+        raise ValueError(f"{source}: {problem}") from problem
     finally:
         if image is not data:
             image.close()
@@ -86,8 +93,7 @@ def image_header(path: Path) -> tuple[tuple[int, int], int]:
 
 def is_grey(pixels: np.ndarray) -> bool:
     """Whether the three channels of an image (H, W, 3) are the same everywhere."""
-    few = pixels[::16, ::16]  # enough to know most coloured images
-    return all((part == part[..., :1]).all() for part in (few, pixels))
+    return bool((pixels == pixels[..., :1]).all())
 
 
 def prepared_size(
@@ -103,11 +109,7 @@ def prepared_size(
 
     With ``multiples_px`` as the released code has it: each side is then rounded to a multiple of the
     first, and grown to a multiple of the second, if there is one; where both limits cannot be kept,
-    there is no upper one.
-
-    Raises
-    ------
-    ValueError : more than `MAX_PIXELS` pixels would come out
+    there is no upper one. ValueError where more than `MAX_PIXELS` pixels would come out.
 
     >>> prepared_size((182, 300)), prepared_size((3000, 6000), longest_side=2048)
     ((448, 738), (1024, 2048))
@@ -125,28 +127,14 @@ def prepared_size(
         scaled = least, longest
     new_least, new_longest = (max(least_side, round(side / step_px) * step_px) for side in scaled)
     for step_px in grown_px:
-        new_least, new_longest = (
-            -(-side // step_px) * step_px for side in (new_least, new_longest)
-        )
+        new_least, new_longest = (-(-s // step_px) * step_px for s in (new_least, new_longest))
     if new_least * new_longest > MAX_PIXELS:
-        grown = new_longest > longest
-        advice = (
-            "cut it into parts" if grown else "give the data set a `longest_side`, or cut it up"
-        )
         raise ValueError(
             f"an image of {size[1]} x {size[0]} would be {new_longest} x {new_least} once "
-            f"prepared (least side {least_side}), {new_least * new_longest / 1e6:.0f} megapixels; at "
-            f"most {MAX_PIXELS / 1e6:.0f} are allowed: {advice}."
+            f"prepared (least side {least_side}); at most {MAX_PIXELS / 1e6:.0f} megapixels are allowed: "
+            "cut it into parts, or give the data set a `longest_side`."
         )
     return (new_least, new_longest) if size[0] <= size[1] else (new_longest, new_least)
-
-
-def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """An image (H, W, 3) at ``size`` (H, W), by an antialiased Lanczos filter."""
-    if pixels.shape[:2] == tuple(size):
-        return pixels
-    height, width = size
-    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def fit(
@@ -158,16 +146,18 @@ def fit(
 ) -> np.ndarray:
     """``image`` (H, W, 3) at its `prepared_size`, or at ``size``, that of it undrafted.
 
-    With ``multiples_px`` by the released code's filters: OpenCV's cubic to the first, an antialiased
-    bicubic to the second.
+    By an antialiased Lanczos filter; with ``multiples_px`` by the released code's, OpenCV's cubic to the
+    first and an antialiased bicubic to the second.
     """
-    if not multiples_px:
-        return resize(image, size or prepared_size(image.shape[:2], least_side, longest_side))
-    full = image.shape[:2]
-    height, width = prepared_size(full, least_side, longest_side, multiples_px[:1])
-    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
-    height, width = prepared_size(full, least_side, longest_side, multiples_px)
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+    full, way = image.shape[:2], Image.Resampling.LANCZOS
+    if multiples_px:
+        height, width = prepared_size(full, least_side, longest_side, multiples_px[:1])
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
+        size, way = None, Image.Resampling.BICUBIC
+    size = size or prepared_size(full, least_side, longest_side, multiples_px)
+    if image.shape[:2] == size:
+        return image
+    return np.asarray(Image.fromarray(image).resize(size[::-1], way))
 
 
 def _open(data: bytes | BinaryIO, source: Path | str) -> Image.Image:
@@ -191,30 +181,10 @@ def _open(data: bytes | BinaryIO, source: Path | str) -> Image.Image:
         ) from problem
     if image.width * image.height > MAX_FILE_PIXELS:
         raise ValueError(
-            f"{source}: {image.width} x {image.height} is {image.width * image.height / 1e6:.0f} "
-            f"megapixels; at most {MAX_FILE_PIXELS / 1e6:.0f} are read. Cut the image into parts."
+            f"{source}: {image.width} x {image.height} pixels; at most {MAX_FILE_PIXELS / 1e6:.0f} "
+            "million are read. Cut the image into parts."
         )
     return image
-
-
-def _upright(image: Image.Image, source: Path | str) -> tuple[np.ndarray, int]:
-    """The pixels of an opened image, and its EXIF orientation."""
-    try:
-        image.load()
-        orientation = _orientation(image)
-        turned = ImageOps.exif_transpose(image) if orientation != 1 else image
-    except Exception as problem:  # each of Pillow's plugins has its own kinds
-        raise ValueError(
-            f"{source}: the image cannot be decoded ({problem}). It may be cut off or "
-            "damaged: get the file again, or leave it out."
-        ) from problem
-    try:
-        return np.array(_rgb(turned)), orientation
-    except ValueError as problem:
-        raise ValueError(
-            f"{source}: an image of mode {image.mode} that cannot be made RGB ({problem}). "
-            "Save it as an 8-bit PNG or JPEG."
-        ) from problem
 
 
 def _orientation(image: Image.Image) -> int:
@@ -238,11 +208,12 @@ def _rgb(image: Image.Image) -> np.ndarray:
 def _eight_bits(image: Image.Image) -> np.ndarray:
     """uint8 (H, W) of integers of 16 or 32 bits, or of floats: the format's range to 0..255."""
     values = np.asarray(image).astype(np.float64)
-    if not np.isfinite(values).all():
-        raise ValueError("it holds values that are not finite")
-    low, high = values.min(), values.max()
-    if low < 0:
-        raise ValueError(f"it holds negative values (down to {low:g})")
+    if not (np.isfinite(values) & (values >= 0)).all():
+        raise ValueError(
+            f"an image of mode {image.mode} with values that are negative or not finite. Save it as an "
+            "8-bit PNG or JPEG."
+        )
+    high = values.max()
     if image.mode == "F":
         top = 1.0 if high <= 1 else 255.0 if high <= 255 else 65535.0
     elif image.mode == "I" and high <= 255:
@@ -251,3 +222,64 @@ def _eight_bits(image: Image.Image) -> np.ndarray:
         bits = getattr(image, "tag_v2", {}).get(258, (16,))[0]  # TIFF's BitsPerSample
         top = 2.0 ** (bits if 8 < bits < 16 else 16) - 1
     return np.rint(values * (255 / max(top, high))).astype(np.uint8)
+
+
+def inside(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Which of ``points`` (N, 2) lie in [0, W) x [0, H), as bools (N,); ``size`` is (H, W)."""
+    return ((points >= 0) & (points < size[::-1])).all(axis=1)
+
+
+def clamp(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """``points`` with what lies on or beyond an edge moved just inside [0, W) x [0, H)."""
+    return np.clip(points, 0.0, np.nextafter(size[::-1], 0.0))
+
+
+def scale_points(
+    points: np.ndarray, size: tuple[int, int], new_size: tuple[int, int]
+) -> np.ndarray:
+    """``points`` (N, 2) of an image of ``size`` (H, W) resized to ``new_size``; none falls out."""
+    if size == new_size:
+        return points
+    ratio = np.array([new_size[1] / size[1], new_size[0] / size[0]])
+    return clamp(points * ratio, new_size)
+
+
+def frame_of(points: np.ndarray, size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """(H, W) of the image that points were annotated on: upright (``size``), or as its file stores it.
+
+    The latter where EXIF swaps the sides, and more points fit it.
+    """
+    stored = size[::-1]
+    if orientation >= 5 and inside(points, stored).sum() > inside(points, size).sum():
+        return stored
+    return size
+
+
+def upright_points(
+    points: np.ndarray, size: tuple[int, int], orientation: int = 1
+) -> tuple[np.ndarray, int, bool]:
+    """The annotated points (N, 2) on the upright image; those of the image as stored are turned along.
+
+    Returns
+    -------
+    points : (M, 2), inside [0, W) x [0, H)
+    outside : how many were dropped because they lie outside, N - M
+    turned : whether the points were turned along (`frame_of`)
+    """
+    frame = frame_of(points, size, orientation)
+    keep = inside(points, frame)
+    kept, outside, turned = points[keep], int((~keep).sum()), frame != size
+    if turned:  # x = 0 becomes x = W, just outside the half-open rectangle: clamp
+        kept = clamp(turn(kept, frame, orientation), size)
+    return kept, outside, turned
+
+
+def turn(points: np.ndarray, size: tuple[int, int], orientation: int) -> np.ndarray:
+    """Points (N, 2) of an image as stored, of ``size`` (H, W), where they are once it is upright.
+
+    ``orientation`` is one of EXIF's that change sides, 5 to 8 (tag 274; CIPA DC-008, 4.6.4.A).
+    """
+    (height, width), (x, y) = size, points.T
+    new_x = height - y if orientation in (6, 7) else y
+    new_y = width - x if orientation in (7, 8) else x
+    return np.stack([new_x, new_y], axis=1)

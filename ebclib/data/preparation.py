@@ -1,49 +1,59 @@
-"""From published files to what training reads: checked, resized, raw; resumable."""
+"""From published files to what training reads: checked, resized, raw; resumable. And what was found."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from filelock import FileLock, Timeout
+from PIL import Image
 from tqdm.auto import tqdm
 
 from ebclib.config import prepared_root
-from ebclib.data.catalogue import Dataset, choose_split
-from ebclib.data.images import fit, is_grey, prepared_size
-from ebclib.data.prepared_split import (
+from ebclib.data.catalogue import describe, read, sources
+from ebclib.data.images import fit, is_grey, prepared_size, scale_points, upright_points
+from ebclib.data.splits import (
     INDEX,
+    Dataset,
+    DrawnEntry,
+    Entry,
     PreparedSplit,
     image_path,
-    load_index,
+    natural,
     save_index,
     write_array,
 )
-from ebclib.data.reading import describe, read, sources
-from ebclib.data.report import build_report, image_hash
-from ebclib.data.sample import Entry, Source, natural, scale_points, upright_points
-from ebclib.runs import write_json, write_whole
+from ebclib.runs import write_json
 
 ORDINARY_OUTSIDE, MOST_OUTSIDE = 0.01, 0.1
 """Shares of points outside their image: up to the first is ordinary, above the second an error."""
 
-JOURNAL = "journal.jsonl"
-"""What an unfinished preparation has done so far, an image a line; gone once there is an index."""
+UNFINISHED = "unfinished.npz"
+"""The index of a preparation that was stopped, or goes on; it serves to resume."""
+
+SAVE_EVERY_S = 30.0
+"""Seconds of work that a killed preparation loses at most."""
+
+NEAR_BITS = 32
+"""Images whose 256-bit hashes differ in so many bits at most are reported.
+
+On ShanghaiTech A the known pairs differ in 0 to 14 bits and all others in at least 94; the nearest
+pair of ShanghaiTech B differs in 64 (one street, another moment).
+"""
 
 
 def prepare(
     name: str,
-    splits: Iterable[str] | None = None,
     root: str | Path | None = None,
     out: str | Path | None = None,
     skip_bad: bool = False,
@@ -54,7 +64,6 @@ def prepare(
     Parameters
     ----------
     name : sha, shb, qnrf, nwpu, jhu, synthetic, or a folder below the data root
-    splits : which; None: all
     root : the data root; None: `ebclib.config.data_root`
     out : where to write `<name>/<split>/`; None: `ebclib.config.prepared_root`
     skip_bad : leave out images that cannot be read, and name them in the report
@@ -62,7 +71,7 @@ def prepare(
 
     Returns
     -------
-    The report on all splits of ``name`` prepared so far (also in `report.json`); see `format_report`.
+    The report, also in `report.json`; see `format_report`.
 
     Raises
     ------
@@ -70,14 +79,11 @@ def prepare(
     ValueError : unreadable files (all of them named) unless ``skip_bad``; unknown names
     OSError : not enough space on the disk
     """
-    dataset = describe(name, root)
-    base = _out(out) / name
-    chosen = dataset.splits if splits is None else [choose_split(dataset, s) for s in splits]
-    for job in [_Preparation(dataset, split, root, base) for split in chosen]:
+    dataset, base = describe(name, root), _out(out) / name
+    for job in [_Preparation(dataset, split, root, base) for split in dataset.splits]:
         job.update(skip_bad, progress)
     with _lock(base, progress):
-        ready = [split for split in dataset.splits if (base / split / INDEX).is_file()]
-        report = build_report(dataset, {split: load_index(base / split) for split in ready}, base)
+        report = _report(dataset, [PreparedSplit(base / split) for split in dataset.splits], base)
         write_json(base / "report.json", report)
     return report
 
@@ -101,17 +107,13 @@ def prepared(
     FileNotFoundError, ValueError, OSError : as `prepare`
     """
     base = _out(out) / "-".join([name, *map(str, multiples_px)])
-    is_there = (base / split / INDEX).is_file()
+    gone: type[Exception] = ValueError  # an own folder is unknown then, a published one not found
     try:
         dataset = describe(name, root, multiples_px)
-    except ValueError:
-        if is_there:
-            return PreparedSplit(base / split)
-        raise
-    try:
+        gone = FileNotFoundError
         job = _Preparation(dataset, split, root, base)
-    except FileNotFoundError:
-        if is_there:
+    except (ValueError, FileNotFoundError) as problem:
+        if isinstance(problem, gone) and (base / split / INDEX).is_file():
             return PreparedSplit(base / split)
         raise
     job.update(skip_bad=False, progress=progress, forgive=True)
@@ -125,16 +127,8 @@ class Done(NamedTuple):
     points: np.ndarray
 
 
-Problem = tuple[Source, str]
-"""A source that cannot be used, and why."""
-
-
-class BadSource(Exception):
-    """An image or its points cannot be used; the text names the file."""
-
-
-def prepare_image(source: Source, dataset: Dataset, folder: Path) -> Done:
-    """Decode one image, turn it, resize it and store it, with its points; `BadSource` if it cannot."""
+def prepare_image(source: Entry | DrawnEntry, dataset: Dataset, folder: Path) -> Done | str:
+    """Decode one image, turn it, resize it and store it, with its points; why, if it cannot be used."""
     stamp = source.stamp()
     try:
         raw = source.read()
@@ -142,7 +136,7 @@ def prepare_image(source: Source, dataset: Dataset, folder: Path) -> Done:
         new_size = prepared_size(size, *dataset.sides)
         points, outside, turned = upright_points(raw.points, size, raw.orientation)
     except (ValueError, OSError) as problem:
-        raise BadSource(_named(source, problem)) from problem
+        return _named(source, problem)
     write_array(image_path(folder, source.name), fit(raw.image, *dataset.sides))
     record = {
         "name": source.name,
@@ -166,21 +160,19 @@ class _Preparation:
         samples = read(dataset.name, split, root)
         self.dataset, self.folder, self.title = dataset, base / split, f"{dataset.name} {split}"
         self.sources = sources(samples, dataset.name)
-        self.settings = {"least_side": dataset.least_side, "longest_side": dataset.longest_side}
         self.facts = {
             "dataset": dataset.name,
             "split": split,
             "noun": list(dataset.noun),
             "is_labelled": getattr(samples, "is_labelled", True),
             "notes": list(getattr(samples, "notes", [])),
+            "settings": {"least_side": dataset.least_side, "longest_side": dataset.longest_side},
         }
 
     def update(self, skip_bad: bool, progress: bool, forgive: bool = False) -> None:
         """Prepare what is new or changed, then write the index.
 
-        Parameters
-        ----------
-        forgive : images left out before, and unchanged since, stay out
+        With ``forgive`` images left out before, and unchanged since, stay out.
         """
         if self._is_done(forgive):
             return
@@ -188,102 +180,67 @@ class _Preparation:
             if self._is_done(forgive):  # by another process meanwhile
                 return
             pending, problems = self._measure(progress)
-            remarks = self.meta.get("remarks", []) if self.fresh else []
-            remarks += [text for text in self._check() if text not in remarks]
-            with self._journal() as journal:
-                for source, outcome in self._outcomes(pending, progress):
-                    if isinstance(outcome, BadSource):
-                        problems.append((source, str(outcome)))
-                    else:
-                        self.fresh[source.name] = outcome
-                        journal(outcome)
+            self.remarks += [text for text in self._check() if text not in self.remarks]
+            self._save(UNFINISHED)
+            (self.folder / INDEX).unlink(missing_ok=True)
+            try:
+                problems |= self._prepare(pending, progress)
+            finally:  # to go on from
+                self._save(UNFINISHED)
             if problems and not skip_bad:
                 raise ValueError(self._list_problems(problems))
-            self._finish(problems, remarks)
-        if progress:
-            for text in remarks:
-                tqdm.write(f"note: {text}", sys.stderr)
+            self.bad |= problems
+            self._save(INDEX)
+            keep = {image_path(self.folder, name) for name in self.fresh}
+            parts = self.folder.rglob("*.part")  # of a killed run
+            for path in {*self.folder.rglob("*.npy"), *parts, self.folder / UNFINISHED} - keep:
+                path.unlink(missing_ok=True)
+        for text in self.remarks if progress else []:
+            tqdm.write(f"note: {text}", sys.stderr)
 
     def _is_done(self, forgive: bool) -> bool:
         """Whether the index is there and says just this; otherwise what is to do.
 
-        Sets ``meta`` (the index's description, empty without one that serves), ``fresh`` (images that
-        serve), ``pending`` and ``bad`` (known ones that stay out).
+        Sets ``fresh`` (what serves, by name), ``pending``, ``bad`` (why known ones stay out) and ``remarks``.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        stored, self.meta = self._stored()
+        meta, stored, index = {}, {}, INDEX
+        for index in (INDEX, UNFINISHED):
+            with suppress(FileNotFoundError, ValueError):
+                old = PreparedSplit(self.folder, index)
+                if old.meta["settings"] == self.facts["settings"]:
+                    meta, items = old.meta, map(Done, old.meta["records"], old.points)
+                    stored = dict(zip(old.names, items, strict=True))
+                break
+        known = {(b["name"], b["stamp"]): b["problem"] for b in meta.get("bad", []) if forgive}
         self.fresh: dict[str, Done] = {}
-        self.pending: list[Source] = []
-        self.bad: list[Problem] = []
-        known = {(b["name"], b["stamp"]): b["problem"] for b in self.meta.get("bad", []) if forgive}
+        self.pending: list[Entry | DrawnEntry] = []
+        self.bad: dict[str, str] = {}
         for source in self.sources:
-            stamp = source.stamp()
+            stamp, item = source.stamp(), stored.get(source.name)
             if (source.name, stamp) in known:
-                self.bad.append((source, known[source.name, stamp]))
-            elif self._serves(stored.get(source.name), stamp):
-                self.fresh[source.name] = stored[source.name]
+                self.bad[source.name] = known[source.name, stamp]
+            elif item is not None and item.record["stamp"] == stamp and self._is_stored(item):
+                self.fresh[source.name] = item
             else:
                 self.pending.append(source)
+        self.remarks: list[str] = list(meta.get("remarks", [])) if self.fresh else []
         wanted = {**self.facts, "names": list(self.fresh)}
-        return (
-            bool(self.meta)
-            and not self.pending
-            and all(self.meta[key] == value for key, value in wanted.items())
-        )
+        is_same = all(meta.get(key) == value for key, value in wanted.items())
+        return index == INDEX and bool(meta) and not self.pending and is_same
 
-    def _stored(self) -> tuple[dict[str, Done], dict[str, Any]]:
-        """What was prepared at these sizes, by name, and the index's description; a journal has none."""
-        try:
-            meta, points, starts, _ = load_index(self.folder)
-        except (FileNotFoundError, ValueError):
-            notes, meta = [], {}
-            with suppress(FileNotFoundError):
-                for line in (self.folder / JOURNAL).read_bytes().splitlines():
-                    with suppress(ValueError):  # the last line of a killed run
-                        notes.append(json.loads(line))
-            parts = [np.array(n["points"], dtype=np.float64).reshape(-1, 2) for n in notes]
-            items = [
-                Done(note["record"], part)
-                for note, part in zip(notes, parts, strict=True)
-                if note["settings"] == self.settings
-            ]
-        else:
-            if meta["settings"] != self.settings:
-                return {}, {}
-            parts = np.split(points, starts[1:-1]) if meta["records"] else []
-            items = map(Done, meta["records"], parts)
-        return {item.record["name"]: item for item in items}, meta
-
-    def _serves(self, item: Done | None, stamp: str) -> bool:
-        """Whether a prepared image is there, and its source as it was."""
-        if item is None or item.record["stamp"] != stamp:
-            return False
+    def _is_stored(self, item: Done) -> bool:
         path, (height, width) = image_path(self.folder, item.record["name"]), item.record["size"]
         return path.is_file() and path.stat().st_size > height * width * 3
 
-    @contextmanager
-    def _journal(self) -> Iterator[Callable[[Done], object]]:
-        """Put a journal of what serves in the index's place; gives what notes one image more."""
-
-        def line(item: Done) -> bytes:
-            note = {"settings": self.settings, "record": item.record}
-            return json.dumps(note | {"points": item.points.tolist()}).encode() + b"\n"
-
-        path, kept = self.folder / JOURNAL, b"".join(map(line, self.fresh.values()))
-        write_whole(path, lambda part: part.write_bytes(kept))
-        for stale in [self.folder / INDEX, *self.folder.rglob("*.part")]:  # of a killed run
-            stale.unlink(missing_ok=True)
-        with open(path, "ab", buffering=0) as file:
-            yield lambda item: file.write(line(item))
-
-    def _measure(self, progress: bool) -> tuple[list[Source], list[Problem]]:
+    def _measure(self, progress: bool) -> tuple[list[Entry | DrawnEntry], dict[str, str]]:
         """The pending sources that can be opened, the others with their problem; checks the disk."""
-        good, problems, needed = [], [], 0
+        good, problems, needed = [], {}, 0
         for source in self.pending:
             try:
                 height, width = prepared_size(source.size(), *self.dataset.sides)
             except (ValueError, OSError) as problem:
-                problems.append((source, _named(source, problem)))
+                problems[source.name] = _named(source, problem)
                 continue
             good.append(source)
             needed += height * width * 3
@@ -331,61 +288,59 @@ class _Preparation:
             )
         return [f"{self.title}: {text}"] if text else []
 
-    def _outcomes(
-        self, pending: Sequence[Source], progress: bool
-    ) -> Iterator[tuple[Source, Done | BadSource]]:
-        """Prepare in threads (decoding and resizing release the GIL); outcomes as they come."""
-        bar = tqdm(
-            total=len(pending), desc=self.title, unit="image", disable=not (progress and pending)
-        )
-        with bar, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            waiting = {pool.submit(prepare_image, s, self.dataset, self.folder): s for s in pending}
+    def _prepare(self, pending: Sequence[Entry | DrawnEntry], progress: bool) -> dict[str, str]:
+        """Prepare in threads (decoding and resizing release the GIL); what cannot be used, and why."""
+        problems, saved = {}, time.monotonic()
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            outcomes = pool.map(lambda s: prepare_image(s, self.dataset, self.folder), pending)
+            bar = {"desc": self.title, "unit": "image", "disable": not (progress and pending)}
             try:
-                for future in as_completed(waiting):
-                    problem = future.exception()
-                    if problem is not None and not isinstance(problem, BadSource):
-                        raise problem
-                    bar.update()
-                    yield waiting[future], problem or future.result()
+                for source, outcome in zip(
+                    pending, tqdm(outcomes, total=len(pending), **bar), strict=True
+                ):
+                    if isinstance(outcome, str):
+                        problems[source.name] = outcome
+                    else:
+                        self.fresh[source.name] = outcome
+                    if time.monotonic() - saved > SAVE_EVERY_S:
+                        self._save(UNFINISHED)
+                        saved = time.monotonic()
             finally:
                 pool.shutdown(cancel_futures=True)
+        return problems
 
-    def _finish(self, problems: Sequence[Problem], remarks: Sequence[str]) -> None:
-        """Write the index of all sources but the bad; the journal and other images' files go."""
+    def _save(self, index: str) -> None:
+        """Write an index of what is prepared, in the order of the sources."""
         items = [self.fresh[source.name] for source in self.sources if source.name in self.fresh]
         digest = hashlib.sha256()  # over the names, source files and prepared points
         for item in items:
             digest.update(item.record["name"].encode())
             digest.update(bytes.fromhex(item.record["sha256"]))
             digest.update(np.ascontiguousarray(item.points).tobytes())
-        bad = sorted([*self.bad, *problems], key=lambda item: natural(item[0].name))
+        bad = [(s, self.bad[s.name]) for s in self.sources if s.name in self.bad]
         meta = {
             **self.facts,
-            "remarks": remarks,
+            "remarks": self.remarks,
             "names": [item.record["name"] for item in items],
             "digest": digest.hexdigest(),
-            "settings": self.settings,
             "records": [item.record for item in items],
             "bad": [{"name": s.name, "stamp": s.stamp(), "problem": text} for s, text in bad],
         }
-        save_index(self.folder, meta, [item.points for item in items])
-        keep = {image_path(self.folder, name) for name in meta["names"]}
-        for path in {*self.folder.rglob("*.npy"), self.folder / JOURNAL} - keep:
-            path.unlink(missing_ok=True)
+        save_index(self.folder / index, meta, [item.points for item in items])
 
-    def _list_problems(self, problems: Sequence[Problem], most: int = 15) -> str:
-        """The problems, those of one kind in one line: how many, the first, and where else."""
-        kinds: dict[str, list[Problem]] = {}
-        for source, text in sorted(problems, key=lambda item: natural(item[0].name)):
-            kinds.setdefault(_kind(source, text), []).append((source, text))
-        lines = []
-        for (_, first), *others in sorted(kinds.values(), key=len, reverse=True)[:most]:
-            number = f"{len(others) + 1} times, as " if others else ""
-            also = f" Also {others[0][0].name}" if others else ""
-            more = f" and {len(others) - 1} more." if len(others) > 1 else "." if also else ""
-            lines.append(f"  {number}{first}{also}{more}")
-        if len(kinds) > most:
-            lines.append(f"  … and problems of {len(kinds) - most} other kinds")
+    def _list_problems(self, problems: Mapping[str, str], most: int = 15) -> str:
+        """The problems, those of one kind in one line: how many, and the first."""
+        kinds: dict[str, list[str]] = {}
+        for name in sorted(problems, key=natural):
+            # what is left of a text without names, paths and numbers
+            kind = re.sub(r"'[^']*'|\d+(\.\d+)?|\S*/\S*", "", problems[name].replace(name, ""))
+            kinds.setdefault(kind, []).append(problems[name])
+        groups = sorted(kinds.values(), key=len, reverse=True)
+        lines = [
+            f"  {len(g)} times, as {g[0]}" if len(g) > 1 else f"  {g[0]}" for g in groups[:most]
+        ]
+        if len(groups) > most:
+            lines.append(f"  … and problems of {len(groups) - most} other kinds")
         name, listed = self.dataset.name, "\n".join(lines)
         return (
             f"{self.title}: {len(problems)} of {len(self.sources)} images cannot be used:\n{listed}\n"
@@ -394,21 +349,16 @@ class _Preparation:
         )
 
 
-@contextmanager
-def _lock(base: Path, progress: bool) -> Iterator[None]:
+def _lock(base: Path, progress: bool) -> AbstractContextManager:
     """Keep other processes from writing what is prepared of a data set; wait for one that does."""
     base.mkdir(parents=True, exist_ok=True)
     lock = FileLock(base / ".lock")
     try:
-        lock.acquire(timeout=0)
+        return lock.acquire(timeout=0)
     except Timeout:
         if progress:
             tqdm.write(f"{base.name} is being prepared by another process; waiting.", sys.stderr)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        return lock.acquire()
 
 
 def doubts(points: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> tuple[str, bool]:
@@ -447,18 +397,122 @@ def doubts(points: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> tu
     return "", False
 
 
-def _named(source: Source, problem: Exception) -> str:
+def _named(source: Entry | DrawnEntry, problem: Exception) -> str:
     """The problem's text, with the image's file or name in front unless it is there."""
     where, text = str(getattr(source, "image", source.name)), str(problem)
     return text if where in text or source.name in text else f"{where}: {text}"
 
 
-def _kind(source: Source, text: str) -> str:
-    """A problem's text without what is peculiar to one file: paths, quoted words, numbers."""
-    for path in (getattr(source, "image", None), getattr(source, "annotation", None)):
-        text = text.replace(str(path), "")
-    return re.sub(r"'[^']*'|\d+(\.\d+)?|\S*/\S*", "", text.replace(source.name, ""))
-
-
 def _out(out: str | Path | None) -> Path:
     return Path(out).expanduser().resolve() if out is not None else prepared_root()
+
+
+def _report(dataset: Dataset, splits: Sequence[PreparedSplit], folder: Path) -> dict[str, Any]:
+    """What was found, for `report.json` and `format_report`."""
+    images = [
+        ({"split": split.split, "name": record["name"], "points": int(count)}, record)
+        for split in splits
+        for record, count in zip(split.meta["records"], split.counts, strict=True)
+    ]
+    return {
+        "name": dataset.name,
+        "title": dataset.title,
+        "noun": list(dataset.noun),
+        "folder": str(folder),
+        "splits": {each.split: _split_report(each, dataset) for each in splits},
+        "near_duplicates": [
+            {
+                "first": images[first][0],
+                "second": images[second][0],
+                "bits": bits,
+                "identical": images[first][1]["sha256"] == images[second][1]["sha256"],
+            }
+            for bits, first, second in near_pairs([record["hash"] for _, record in images])
+        ],
+        "notes": [n for each in splits for n in each.meta["notes"] + each.meta.get("remarks", [])],
+    }
+
+
+def _split_report(split: PreparedSplit, dataset: Dataset) -> dict[str, Any]:
+    meta, records, counts = split.meta, split.meta["records"], split.counts
+    some = len(counts) > 0 and split.is_labelled
+    return {
+        "images": len(records),
+        "points": int(counts.sum()) if split.is_labelled else None,
+        "least": int(counts.min()) if some else None,
+        "mean": float(counts.mean()) if some else None,
+        "most": int(counts.max()) if some else None,
+        "outside": sum(record["outside"] for record in records),
+        "empty": int((counts == 0).sum()) if some else None,
+        "greyscale": sum(record["grey"] for record in records),
+        "exif_turned": sum(record["orientation"] != 1 for record in records),
+        "points_turned": sum(record["points_turned"] for record in records),
+        "resized": sum(record["size"] != record["source_size"] for record in records),
+        "left_out": len(meta["bad"]),
+        "megabytes": round(sum(height * width * 3 for height, width in split.sizes) / 1e6),
+        "published": dataset.splits.get(split.split),
+        "labelled": split.is_labelled,
+        "outside_images": {r["name"]: r["outside"] for r in records if r["outside"]},
+        "unreadable": [{"name": bad["name"], "problem": bad["problem"]} for bad in meta["bad"]],
+        "digest": split.digest,
+    }
+
+
+def format_report(report: Mapping[str, Any], most: int = 20) -> str:
+    """The report as a small table, a column for each split; below it what wants a look."""
+    import pandas as pd  # a missing data set is told before it loads
+
+    table = pd.DataFrame(report["splits"], dtype=object).loc["images":"megabytes"].map(_cell)
+    table.index = [report["noun"][1] if r == "points" else r.replace("_", " ") for r in table.index]
+    table.columns.name = f"{report['title']} ({report['name']})"
+    lines = table.to_string().splitlines()
+    lines.insert(1, "-" * len(lines[0]))
+    groups: dict[str, list[str]] = {"across splits": [], "within a split": []}
+    for pair in report["near_duplicates"]:
+        sides = pair["first"], pair["second"]
+        first, second = (f"{side['split']} {side['name']} ({side['points']})" for side in sides)
+        how = "the same file" if pair["identical"] else f"{pair['bits']} of 256 bits differ"
+        is_across = sides[0]["split"] != sides[1]["split"]
+        group = groups["across splits" if is_across else "within a split"]
+        group.append(f"  {first} ~ {second}: {how}")
+    for title, group in groups.items():
+        lines += [f"near-duplicates {title}: {len(group) or 'none'}", *group[:most]]
+        if len(group) > most:
+            lines.append(f"  … and {len(group) - most} more, in report.json")
+    for split, part in report["splits"].items():
+        lines += [f"left out of {split}: {bad['problem']}" for bad in part["unreadable"]]
+    return "\n".join([*lines, *(f"note: {note}" for note in report["notes"])])
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.1f}" if isinstance(value, float) else f"{value:,}"
+
+
+def image_hash(image: np.ndarray) -> str:
+    """The perceptual hash (pHash) of an image (H, W, 3): 64 hex digits, 256 low frequencies."""
+    import imagehash  # with SciPy's and PyWavelets' transforms: for preparing alone
+
+    return str(imagehash.phash(Image.fromarray(image), hash_size=16))
+
+
+def near_pairs(hashes: Sequence[str], most_bits: int = NEAR_BITS) -> list[tuple[int, int, int]]:
+    """All pairs of ``hashes`` that differ in at most ``most_bits`` bits, nearest first: bits, both places."""
+    codes = np.array([bytearray.fromhex(text) for text in hashes], dtype=np.uint8)
+    pairs = []
+    for first, code in enumerate(codes):
+        bits = np.bitwise_count(code ^ codes[first + 1 :]).sum(axis=-1)
+        near = np.flatnonzero(bits <= most_bits)
+        pairs += [(int(bits[k]), first, int(first + 1 + k)) for k in near]
+    return sorted(pairs)
+
+
+def shared_images(split: PreparedSplit, other: PreparedSplit) -> dict[str, str]:
+    """Images of ``split`` that ``other`` has, too, or nearly (`NEAR_BITS`): name → the nearest's name."""
+    own, found = len(split), {}
+    hashes = [record["hash"] for each in (split, other) for record in each.meta["records"]]
+    for _, first, second in near_pairs(hashes):  # nearest first
+        if first < own <= second:
+            found.setdefault(split.names[first], other.names[second - own])
+    return found

@@ -1,12 +1,16 @@
-"""What a config means on its data: who is trained on, who selects, the bins, and the model."""
+"""What a config means on its data: who is trained on, who selects, the bins; and what its images are like."""
 
 from __future__ import annotations
 
-import dataclasses
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import torch
+import torch.nn.functional as F
+from PIL import Image
 
 from ebclib import data
 from ebclib.bins import Bins, make_bins
@@ -21,7 +25,7 @@ LEAST_CALIBRATING = 9
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What a config means on its data: who is trained on, who selects, and the bins between them."""
+    """A prepared training split, divided; and the bins made of its training part."""
 
     split: data.PreparedSplit
     train: np.ndarray  # indices into split
@@ -33,10 +37,14 @@ class TrainingSet:
     @classmethod
     def of(cls, config: Config, progress: bool = True) -> TrainingSet:
         """Read the prepared training split (preparing it first if need be) and derive the rest."""
-        rule = {"progress": progress, "multiples_px": config.multiples_px}
-        split = data.prepared(config.dataset, "train", **rule)
+        prepare = {"progress": progress, "multiples_px": config.multiples_px}
+        split = data.prepared(config.dataset, "train", **prepare)
         train, validation = data.hold_out(split.counts, seed=config.seed)
-        m = _max_count(config, split, train)
+        m = config.max_count
+        if m is None:
+            m = max_count(config.block_size_px)
+        elif m == "largest":
+            m = max(len(count_histogram(split, train, config, "grid")) - 1, 1)
         bins = make_bins(config.bins, m, config.intervals)
         representatives = representative_counts(bins, split, train, config)
         return cls(split, train, validation, bins, representatives, m)
@@ -57,8 +65,8 @@ class TrainingSet:
     def test(self, config: Config, progress: bool = False) -> data.PreparedSplit:
         """The split that the data set's papers report, which neither trains nor selects."""
         split = data.describe(config.dataset).test_split
-        rule = {"progress": progress, "multiples_px": config.multiples_px}
-        return data.prepared(config.dataset, split, **rule)
+        prepare = {"progress": progress, "multiples_px": config.multiples_px}
+        return data.prepared(config.dataset, split, **prepare)
 
     def sentences(self, config: Config) -> list[str]:
         """What the text tower reads, one sentence a bin."""
@@ -66,16 +74,14 @@ class TrainingSet:
 
     def class_frequencies(self, config: Config) -> np.ndarray:
         """The share of training blocks in each class, (N,); for regression people a block, (1,)."""
-        bins, split, indices = self.bins, self.split, self.train
-        grid = dataclasses.replace(config, representatives="grid")
+        if not self.bins.is_integer and config.head != "regression":
+            smoothed = _smoothed(self.split, self.train, config)
+            sizes = np.bincount(self.bins.classes(smoothed), minlength=len(self.bins))
+            return sizes / sizes.sum()
+        people = count_histogram(self.split, self.train, config, "grid")
         if config.head == "regression":
-            people = count_histogram(split, indices, grid)
             return np.array([(people * np.arange(len(people))).sum() / people.sum()])
-        if bins.is_integer:
-            sizes = bins.sizes(count_histogram(split, indices, grid))
-        else:
-            smoothed = _smoothed(split, indices, config)
-            sizes = np.bincount(bins.classes(smoothed), minlength=len(bins))
+        sizes = self.bins.sizes(people)
         return sizes / sizes.sum()
 
     def bin_table(self, config: Config) -> pd.DataFrame:
@@ -85,29 +91,23 @@ class TrainingSet:
         return table.round({"stands for": 3}).set_index("bin")
 
 
-def _max_count(config: Config, split: data.PreparedSplit, indices: np.ndarray) -> int:
-    """m: as given, by the label correction's rule, or the largest count of a training block."""
-    if config.max_count is None:
-        return max_count(config.block_size_px)
-    if config.max_count == "largest":
-        grid = dataclasses.replace(config, representatives="grid")
-        return max(len(count_histogram(split, indices, grid)) - 1, 1)
-    return config.max_count
+def count_histogram(
+    split: data.PreparedSplit, indices: np.ndarray, config: Config, blocks: str | None = None
+) -> np.ndarray:
+    """How many training blocks hold 0, 1, 2, … people.
 
-
-def count_histogram(split: data.PreparedSplit, indices: np.ndarray, config: Config) -> np.ndarray:
-    """How many training blocks hold 0, 1, 2, … people, as ``config.representatives`` counts blocks.
-
-    ``"grid"``: the images' own blocks. ``"windows"``: all stride-1 windows. ``"scaled"``: the blocks
-    of crops drawn as training draws them, ten an image; a crop shown smaller puts more people into a block.
+    ``blocks``, or else ``config.representatives``, says which: ``"grid"``, the images' own;
+    ``"windows"``, all stride-1 windows; ``"scaled"``, those of crops drawn as training draws them, ten
+    an image (a crop shown smaller puts more people into a block).
 
     Returns
     -------
     int64 array, shape (largest count + 1,)
     """
     r, crop_px, rng = config.block_size_px, config.crop_px, np.random.default_rng(config.seed)
-    if config.representatives != "scaled":
-        count = window_counts if config.representatives == "windows" else block_counts
+    blocks = blocks or config.representatives
+    if blocks != "scaled":
+        count = window_counts if blocks == "windows" else block_counts
         return histogram(count(split.points[i], *split.sizes[i], r) for i in indices)
 
     def of_crops(i: int) -> np.ndarray:
@@ -139,3 +139,121 @@ def _smoothed(split: data.PreparedSplit, indices: np.ndarray, config: Config) ->
     rule = config.block_size_px, config.smoothing_px
     counts = (smoothed_counts(split.points[i], *split.sizes[i], *rule) for i in indices)
     return np.concatenate([each.ravel() for each in counts])
+
+
+MOST_IMAGES = 400  # training images that are looked at, evenly spaced
+MOST_SIDE_PX = 2048  # of a larger image the middle is looked at
+SQUARE_PX = 64  # side of the square whose people are `peak_density`
+TAIL = 0.0025  # share of training images beyond each limit, or the outermost one
+ROOM = {"side_px": 2.0}  # times beyond its limits that a value of little variation may lie
+
+_GREY = "{0:.0f}, there {1:.0f} to {2:.0f}"
+_ALL = "all it was trained on"
+_SAYINGS = {  # below and above the limits, then the value and both limits
+    "brightness": (f"darker than {_ALL}", f"brighter than {_ALL}", f"mean grey {_GREY}"),
+    "contrast": (f"flatter than {_ALL}", f"harsher than {_ALL}", f"deviation of grey {_GREY}"),
+    "sharpness": (
+        f"less fine detail than in {_ALL} (blurred, or enlarged?)",
+        f"more fine detail than in {_ALL} (noise?)",
+        "{0:.2f} octaves, there {1:.2f} to {2:.2f}",
+    ),
+    "side_px": (
+        "much smaller than what it was trained on",
+        "much larger than what it was trained on (shrink it, longest_side, if its people are, too)",
+        "{0:.0f} px, there {1:.0f} to {2:.0f} px",
+    ),
+    "peak_density": (
+        "",
+        f"denser than {_ALL}",
+        "up to {0:.0f} in 64 × 64 px, there {2:.0f} at most",
+    ),
+}
+
+
+def image_stats(image: np.ndarray) -> dict[str, float]:
+    """What is looked at in an image's pixels.
+
+    ``brightness`` and ``contrast`` are mean and standard deviation of its grey values (0 to 255).
+    ``sharpness`` is log₂ of the mean squared difference of neighbouring pixels, over that of the image
+    at half its size: the slope of its spectrum in the finest octave, whatever its contrast. About −2 is
+    a smooth surface, a blurred or an enlarged image, +2 pure noise. ``side_px`` is the longest side.
+
+    The image is uint8 (H, W, 3), at the size at which it is counted.
+
+    >>> image_stats(np.full((20, 30, 3), 7, np.uint8))["brightness"]
+    7.0
+    """
+    height, width = image.shape[:2]
+    top, left = max(height - MOST_SIDE_PX, 0) // 2, max(width - MOST_SIDE_PX, 0) // 2
+    middle = image[top : top + MOST_SIDE_PX, left : left + MOST_SIDE_PX]
+    grey = np.asarray(Image.fromarray(np.ascontiguousarray(middle)).convert("L"), np.float32)
+    h, w = (side // 2 for side in grey.shape)
+    half = grey[: 2 * h, : 2 * w].reshape(h, 2, w, 2).mean(axis=(1, 3))
+    return {
+        "brightness": float(grey.mean()),
+        "contrast": float(grey.std()),
+        "sharpness": math.log2((_roughness(grey) + 1e-3) / (_roughness(half) + 1e-3)),
+        "side_px": float(max(height, width)),
+    }
+
+
+def peak_density(density: np.ndarray, block_size_px: int) -> float:
+    """The most people in any square of 64 × 64 px, of (h, w) people per block."""
+    blocks = max(SQUARE_PX // block_size_px, 1)
+    kernel = [min(blocks, side) for side in density.shape]
+    people = torch.as_tensor(density, dtype=torch.float32)[None, None]
+    return float(F.avg_pool2d(people, kernel, stride=1, divisor_override=1).max())
+
+
+@dataclass(frozen=True)
+class TrainingStats:
+    """The statistics of a model's training images, and so what is unlike them.
+
+    An image drawn like the n training images lies beyond one side's limit of one value with a chance
+    of ⌊`TAIL`·(n + 1)⌋ / (n + 1), or 1 / (n + 1) where that is more (ranks are equally likely; the
+    reasoning of conformal prediction). That makes few false flags, and no promise to see all that is
+    strange.
+    """
+
+    images: int  # n, how many were looked at
+    limits: Mapping[str, tuple[float, float, float]]  # of each value: low, middle, high
+
+    @classmethod
+    def of(
+        cls, split: data.PreparedSplit, indices: Sequence[int], block_size_px: int
+    ) -> TrainingStats:
+        """Look at the training images of ``split``; a few milliseconds each."""
+        chosen = np.linspace(0, len(indices) - 1, min(len(indices), MOST_IMAGES))
+        rows = []
+        for index in np.asarray(indices)[chosen.round().astype(int)]:
+            sample = split[int(index)]
+            people = block_counts(sample.points, *sample.image.shape[:2], block_size_px)
+            row = image_stats(np.asarray(sample.image))
+            rows.append(row | {"peak_density": peak_density(people, block_size_px)})
+        n = len(rows)
+        outermost = max(math.floor(TAIL * (n + 1)), 1) - 1
+        limits = {}
+        for name in rows[0]:
+            values = np.sort([row[name] for row in rows])
+            low, high = values[outermost], values[n - 1 - outermost]
+            limits[name] = tuple(float(f"{v:.5g}") for v in (low, np.median(values), high))
+        return cls(n, limits)
+
+    def flags(self, found: Mapping[str, float]) -> list[str]:
+        """What is unlike the training images, a sentence each, of `image_stats` and `peak_density`."""
+        said = []
+        for name, (low, _, high) in self.limits.items():
+            if name not in found or name not in _SAYINGS:
+                continue
+            room, value = ROOM.get(name, 1.0), found[name]
+            below, above, numbers = _SAYINGS[name]
+            words = below if value < low / room else above if value > high * room else ""
+            if words:
+                said.append(f"{words}: {numbers.format(value, low, high)}")
+        return said
+
+
+def _roughness(grey: np.ndarray) -> float:
+    """The mean squared difference of neighbouring pixels, over both directions."""
+    down, across = np.diff(grey, axis=0).ravel(), np.diff(grey, axis=1).ravel()
+    return sum(float(np.dot(d, d)) / max(d.size, 1) for d in (down, across))

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from ebclib import data
 from ebclib.config import Config
-from ebclib.data.catalogue import LEAST_SIDE
-from ebclib.data.statistics import TrainingStats
+from ebclib.data.splits import LEAST_SIDE
+from ebclib.data.training_set import TrainingStats
 from ebclib.evaluation import COVERAGE
 from ebclib.runs import Run, refuse_folder, write_whole
 

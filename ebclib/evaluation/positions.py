@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_flow
 from scipy.spatial import cKDTree
 
-from ebclib.data.sample import clamp
+from ebclib.data.images import clamp
 
 DISTANCES_PX = (8.0, 16.0)
 """How far a point may be from the person it stands for, where nobody says otherwise."""

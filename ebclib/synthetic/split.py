@@ -11,7 +11,7 @@ from typing import overload
 import numpy as np
 
 from ebclib.config import one_of
-from ebclib.data.sample import Sample
+from ebclib.data.splits import Sample
 from ebclib.synthetic.scene import Scene, paint, plan
 
 

@@ -19,8 +19,7 @@ from tqdm.auto import tqdm
 from ebclib import evaluation, losses
 from ebclib.config import Config
 from ebclib.data.augmentation import AUGMENTATIONS
-from ebclib.data.crops import Batch, EpochSampler, TrainingCrops, collate
-from ebclib.data.device_crops import DeviceCrops
+from ebclib.data.crops import Batch, DeviceCrops, EpochSampler, TrainingCrops, collate
 from ebclib.data.training_set import TrainingSet
 from ebclib.models import BlockwiseModel, build_model
 from ebclib.runs import Run, put_in_place, write_csv, write_whole

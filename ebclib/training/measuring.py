@@ -17,8 +17,7 @@ from torch import nn
 from ebclib import data as datasets
 from ebclib import evaluation
 from ebclib.config import RELEASED
-from ebclib.data.statistics import TrainingStats
-from ebclib.data.training_set import TrainingSet
+from ebclib.data.training_set import TrainingSet, TrainingStats
 from ebclib.evaluation.metadata import ModelInfo, write_info
 from ebclib.evaluation.positions import DISTANCES_PX
 from ebclib.models import BlockwiseModel, load_model
