@@ -14,10 +14,10 @@ from ebclib.data.crops import Batch, DeviceCrops
 from ebclib.encoders import build_encoder
 from ebclib.encoders.variants import find_variant
 from ebclib.models import BlockwiseModel
-from ebclib.plots.performance import LOSS_PARTS
 from ebclib.runs import device_name
 from ebclib.transport import transport_loss
 
+from .figures import LOSS_PARTS
 from .timing import Laps, race
 
 REPRESENTATIVES = (0.0, 1.0, 2.0, 3.0, 4.4)  # of the fine bins at r = 8

@@ -6,14 +6,12 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import step
+from benchmarks import figures, step
 from benchmarks.crops import JpegCrops, compare_crops, draw_jpegs
 from benchmarks.processes import compare_processes
 from benchmarks.timing import Laps, race
 from benchmarks.transport import compare_transport, transport_growth
-from ebclib import plots
 from ebclib.data.crops import DeviceCrops, TrainingCrops
-from ebclib.plots.performance import LOSS_PARTS
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +42,11 @@ def test_a_step_s_shares_are_those_of_a_whole(jpegs):
     before = [p.clone() for p in model.parameters()]
     parts = step.step_parts(model, DeviceCrops(crops, range(4), 2, "cpu"), steps=1)
     assert parts["share"].sum() == pytest.approx(1)
-    assert set(LOSS_PARTS) < set(parts.index) and (parts["ms"] > 0).all()
+    assert set(figures.LOSS_PARTS) < set(parts.index) and (parts["ms"] > 0).all()
     summary = step.step_summary(parts)
     assert summary[["crops", "loss", "network"]].sum() == pytest.approx(1)
     assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
-    assert plots.plot_step(parts).get_legend_handles_labels()[1]
+    assert figures.plot_step(parts).get_legend_handles_labels()[1]
 
 
 def test_transport_is_compared_in_time_and_error():
@@ -63,7 +61,7 @@ def test_transport_is_compared_in_time_and_error():
 def test_growth_varies_one_thing_at_a_time():
     growth = transport_growth([1, 5], [32, 64], [1, 2], rounds=1)
     assert len(growth) == 12 and growth["varied"].nunique() == 3
-    assert len(plots.plot_growth(growth).axes) == 3
+    assert len(figures.plot_growth(growth).axes) == 3
     assert set(growth["way"]) == {"ours", "dense loop"}
 
 
@@ -86,7 +84,7 @@ def test_images_that_preparation_enlarges_are_refused(tmp_path):
 def test_ways_to_crops_are_compared(jpegs):
     ways = compare_crops(*jpegs, crop_px=64, batch_size=2, workers=0, rounds=1)
     assert ways["times_faster"]["torchvision over JPEGs"] == 1
-    assert len(plots.plot_crops(ways).patches) == 3
+    assert len(figures.plot_crops(ways).patches) == 3
 
 
 def test_precisions_are_compared_and_the_device_s_share_is_of_its_matrices():

@@ -109,11 +109,10 @@ class Count:
         side_by_side : image left, density right
         axes : one Axes, or two side by side; None makes them
         """
-        from ebclib.plots.overlay import plot_count, plot_count_beside
+        from ebclib.plots import plot_count
 
-        draw = plot_count_beside if side_by_side else plot_count
-        shown = self._shown()
-        return draw(shown, self.density, self._covered(), self.text(), axes, self.noun[1])
+        shown, covered, what = self._shown(), self._covered(), self.noun[1]
+        return plot_count(shown, self.density, covered, self.text(), axes, what, side_by_side)
 
     def save(self, folder: str | Path, maps: bool = False) -> Path:
         """Write an overlay with count, interval and scale (PNG) and the numbers (JSON) into a folder.

@@ -34,8 +34,8 @@ def overlay(
     ----------
     image : uint8 (H, W, 3); None draws the density alone
     density : (h, w), people per block
-    covered : how many blocks the image is high and wide, with fractions: h, w without what the last
-        row and column reach over the border
+    covered : how many blocks the image is high and wide, with fractions: the last row and column may
+        reach over its border
 
     Returns
     -------
@@ -45,7 +45,6 @@ def overlay(
     height, width = covered
 
     def stretched(blocks: np.ndarray, size: tuple[int, int], way: Image.Resampling) -> np.ndarray:
-        """A map of blocks at pixels; what reaches over the image's border is cut off."""
         pixels = Image.fromarray(blocks).resize(size[::-1], way, box=(0, 0, width, height))
         return np.asarray(pixels)
 
@@ -66,49 +65,38 @@ def plot_count(
     density: np.ndarray,
     covered: tuple[float, float],
     title: str = "",
-    ax: Axes | None = None,
+    axes: Any = None,
     people: str = "people",
-) -> Axes:
-    """The overlay with its scale; parameters as in `overlay`, and ``people``, what is counted."""
-    ax = ax or plt.subplots(figsize=_figure_size(covered, 1))[1]
-    ax.imshow(overlay(image, density, covered), interpolation="bilinear")
-    _scale(ax, density, people)
-    return bare(ax, title)
+    side_by_side: bool = False,
+) -> Axes | np.ndarray:
+    """The density over its image, or at its right, with a scale; other parameters as in `overlay`.
 
-
-def plot_count_beside(
-    image: np.ndarray | None,
-    density: np.ndarray,
-    covered: tuple[float, float],
-    title: str = "",
-    axes: np.ndarray | None = None,
-    people: str = "people",
-) -> np.ndarray:
-    """Image left, density right, with its scale; parameters as in `plot_count`."""
+    Parameters
+    ----------
+    axes : one Axes, or two for ``side_by_side``; None makes them
+    people : what is counted
+    """
+    (height, width), panels = covered, 1 + side_by_side
     if axes is None:
-        axes = plt.subplots(1, 2, figsize=_figure_size(covered, 2))[1]
-    height, width = covered
-    if image is not None:
-        axes[0].imshow(image, extent=(0, width, height, 0), interpolation="bilinear")
-    _show_density(axes[1], density, covered, 1, vmin=0, vmax=max(density.max(), LEAST_TOP))
-    for ax, name in zip(axes, ("Image", title), strict=True):
-        ax.set(xlim=(0, width), ylim=(height, 0))
-        bare(ax, name)
-    _scale(axes[1], density, people)
-    return axes
-
-
-def _figure_size(covered: tuple[float, float], panels: int) -> tuple[float, float]:
-    width = PAGE_INCHES * (0.7 if panels == 1 else 1)
-    return width, min((width - 0.7) / panels * covered[0] / covered[1] + 0.35, 9)
-
-
-def _scale(ax: Axes, density: np.ndarray, people: str) -> None:
-    """A bar of colours, as high as the image."""
-    norm = plt.Normalize(0, max(density.max(), LEAST_TOP))
-    beside = ax.inset_axes([1.02, 0, 0.03, 1])
-    colours = plt.cm.ScalarMappable(norm, DENSITY_MAP)
+        inches = PAGE_INCHES * (1 if side_by_side else 0.7)
+        size = inches, min((inches - 0.7) / panels * height / width + 0.35, 9)
+        axes = plt.subplots(1, panels, figsize=size)[1]
+    top = max(density.max(), LEAST_TOP)
+    if side_by_side:
+        left, ax = axes
+        if image is not None:
+            left.imshow(image, extent=(0, width, height, 0), interpolation="bilinear")
+        left.set(xlim=(0, width), ylim=(height, 0))
+        bare(left, "Image")
+        _show_density(ax, density, covered, 1, vmin=0, vmax=top)
+    else:
+        ax = axes
+        ax.imshow(overlay(image, density, covered), interpolation="bilinear")
+    colours = plt.cm.ScalarMappable(plt.Normalize(0, top), DENSITY_MAP)
+    beside = ax.inset_axes([1.02, 0, 0.03, 1])  # as high as the image
     ax.figure.colorbar(colours, cax=beside, label=f"{people} per block")
+    bare(ax, title)
+    return axes
 
 
 def _show_density(
@@ -122,16 +110,15 @@ def _show_density(
     return shown
 
 
-def plot_maps(
-    image: np.ndarray,
-    points: np.ndarray,
-    density: np.ndarray,
-    block_size_px: int,
-    axes: np.ndarray | None = None,
-) -> np.ndarray:
-    """Image, truth and prediction side by side, the maps on one scale (paper, Fig. 6).
+def _smoothed(points: np.ndarray, size: tuple[int, int], block_size_px: int) -> np.ndarray:
+    """Annotated people as maps show them (paper, Fig. 6): smoothed by a Gaussian of two blocks."""
+    return smoothed_counts(points, *size, block_size_px, 2 * block_size_px)
 
-    The annotated people are smoothed for the eye, as in the paper, by a Gaussian of two blocks.
+
+def plot_maps(
+    image: np.ndarray, points: np.ndarray, density: np.ndarray, block_size_px: int
+) -> np.ndarray:
+    """Image, truth (smoothed) and prediction side by side, the maps on one scale (paper, Fig. 6).
 
     Parameters
     ----------
@@ -140,10 +127,9 @@ def plot_maps(
     density : (h, w), people per block as predicted
     """
     size = image.shape[:2]
-    if axes is None:
-        inches = (PAGE_INCHES, (PAGE_INCHES - 0.7) / 3 * size[0] / size[1] + 0.35)
-        axes = plt.subplots(1, 3, figsize=inches)[1]
-    truth = smoothed_counts(points, *size, block_size_px, 2 * block_size_px)
+    inches = (PAGE_INCHES, (PAGE_INCHES - 0.7) / 3 * size[0] / size[1] + 0.35)
+    axes = plt.subplots(1, 3, figsize=inches)[1]
+    truth = _smoothed(points, size, block_size_px)
     top = max(truth.max(), density.max(), LEAST_TOP)
     axes[0].imshow(image, interpolation="bilinear")
     for ax, values in ((axes[1], truth), (axes[2], density)):
@@ -158,19 +144,14 @@ def plot_maps(
 def plot_gallery(
     samples: Sequence[Sample], densities: Sequence[np.ndarray], block_size_px: int
 ) -> Figure:
-    """A column an image: itself, the truth (smoothed for the eye) and the prediction (paper, Fig. 6).
+    """A column an image: itself, the truth (smoothed) and the prediction (paper, Fig. 6).
 
     All maps have one colour scale, of the square root of people per block: on a linear one either sparse
-    images are black or dense ones white.
-
-    Parameters
-    ----------
-    samples : the images and their points, from left to right
-    densities : (h, w) each, people per block as predicted
+    images are black or dense ones white. ``densities``, (h, w) each, are people per block as predicted.
     """
     sizes = [sample.image.shape[:2] for sample in samples]
     truths = [
-        smoothed_counts(sample.points, *size, block_size_px, 2 * block_size_px)
+        _smoothed(sample.points, size, block_size_px)
         for sample, size in zip(samples, sizes, strict=True)
     ]
     norm = PowerNorm(0.5, 0, max([LEAST_TOP, *(maps.max() for maps in (*truths, *densities))]))

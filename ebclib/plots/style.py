@@ -17,7 +17,7 @@ DENSITY_MAP = "magma"
 MARKERS = "os^Dv*"
 COLUMN_INCHES, PAGE_INCHES = 3.5, 7.16  # widths of one and of two columns in print
 PLAIN = FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−"))
-"""Numbers of a logarithmic axis as one writes them: 100, not 10²."""
+"""Numbers of an axis as one writes them: 100, not 10²."""
 
 
 def use_style() -> None:

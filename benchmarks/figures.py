@@ -22,9 +22,9 @@ def _rows(ax: Axes, values: pd.Series, beside: list[str], xlabel: str) -> Axes:
     return ax
 
 
-def plot_step(parts: pd.DataFrame, ax: Axes | None = None, title: str = "") -> Axes:
+def plot_step(parts: pd.DataFrame, title: str = "") -> Axes:
     """The parts of a training step (rows; ``ms``) as bars, their ``share`` beside them."""
-    ax = ax or plt.subplots(figsize=(COLUMN_INCHES * 1.35, 2.8))[1]
+    ax = plt.subplots(figsize=(COLUMN_INCHES * 1.35, 2.8))[1]
     is_loss = np.array([part in LOSS_PARTS for part in parts.index])
     for label, rows, colour, hatch in (
         ("loss", is_loss, COLOURS[1], "///"),
@@ -60,9 +60,9 @@ def plot_growth(growth: pd.DataFrame) -> Figure:
     return figure
 
 
-def plot_crops(crops: pd.DataFrame, ax: Axes | None = None) -> Axes:
+def plot_crops(crops: pd.DataFrame) -> Axes:
     """``crops_per_s`` of each way (row), and how many ``times_faster`` than torchvision that is."""
-    ax = ax or plt.subplots(figsize=(COLUMN_INCHES * 1.3, 1.7))[1]
+    ax = plt.subplots(figsize=(COLUMN_INCHES * 1.3, 1.7))[1]
     colours = [COLOURS[0] if name.startswith("ours") else COLOURS[7] for name in crops.index]
     ax.barh(range(len(crops)), crops["crops_per_s"], color=colours)
     times = [f"{factor:.1f} ×" for factor in crops["times_faster"]]

@@ -1,8 +1,11 @@
-"""Figures before any model: people in images and blocks, bins, and what is done to labels."""
+"""Figures before any training: people in images and blocks, bins, what is done to labels, and models.
+
+Numbers of a model's diagram are those of its modules (paper, Fig. 1 and Fig. 4).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,13 +16,24 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ebclib.bins import Bin, Bins, Interval
-from ebclib.plots.style import COLOURS, COLUMN_INCHES, PAGE_INCHES, PLAIN, bare, legend_above, mark
+from ebclib.plots.style import (
+    COLOURS,
+    COLUMN_INCHES,
+    MARKERS,
+    PAGE_INCHES,
+    PLAIN,
+    bare,
+    legend_above,
+    mark,
+)
 
 NOBODY, CLOSED, OPEN = "0.78", (COLOURS[0], COLOURS[9]), COLOURS[1]
 OPEN_LOOK = {"facecolor": OPEN, "hatch": "////", "edgecolor": "white"}
+IMAGE, TEXT, JOINT, GREY = (*COLOURS[:3], (0.55, 0.55, 0.55))
 
 
 def plot_long_tail(
@@ -43,9 +57,9 @@ def plot_long_tail(
     return ax
 
 
-def plot_image_counts(counts: np.ndarray, ax: Axes | None = None, people: str = "people") -> Axes:
+def plot_image_counts(counts: np.ndarray, people: str = "people") -> Axes:
     """How many images hold how many people; the mean and the median marked."""
-    ax = ax or plt.subplots(figsize=(COLUMN_INCHES, 2.4))[1]
+    ax = plt.subplots(figsize=(COLUMN_INCHES, 2.4))[1]
     sns.histplot(x=counts, bins=30, ax=ax, color=COLOURS[0], edgecolor="white", linewidth=0.4)
     for value, style, name in ((np.mean(counts), "-", "mean"), (np.median(counts), "--", "median")):
         ax.axvline(value, color="black", ls=style, lw=1.2, label=f"{name} {value:.0f}")
@@ -112,9 +126,9 @@ def _colour(bins: Bins, k: int) -> dict:
 def _short(item: Bin | Interval) -> str:
     if item.high is None:
         return f"≥ {item.low:g}"
-    if isinstance(item, Interval) or item.low == item.high:
-        return f"{item.low:g}"
-    return f"{item.low}–{item.high}"
+    if isinstance(item, Interval):
+        return f"{item.low:.2g}–{item.high:.2g}"
+    return f"{item.low}" if item.low == item.high else f"{item.low}–{item.high}"
 
 
 def plot_bins(policies: Mapping[str, Bins], ax: Axes | None = None) -> Axes:
@@ -123,8 +137,7 @@ def plot_bins(policies: Mapping[str, Bins], ax: Axes | None = None) -> Axes:
     Integer-valued bins leave gaps, for between two whole numbers there is nothing; intervals border
     each other and are drawn on a logarithmic axis. ``policies`` are all of one kind.
     """
-    if ax is None:
-        ax = plt.subplots(figsize=(PAGE_INCHES, 0.5 + 0.34 * len(policies)))[1]
+    ax = ax or plt.subplots(figsize=(PAGE_INCHES, 0.5 + 0.34 * len(policies)))[1]
     kinds = {bins.is_integer for bins in policies.values()}
     if len(kinds) != 1:
         raise ValueError("Integer-valued bins and intervals need an axis each: plot them apart.")
@@ -147,21 +160,15 @@ def plot_bins(policies: Mapping[str, Bins], ax: Axes | None = None) -> Axes:
     ax.set(ylim=(len(policies) - 0.5, -0.5), xlim=(left, right))
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
-    _counts_axis(ax, is_integer)
-    if not is_integer:
+    if is_integer:
+        ax.set_xlabel("People in a block")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    else:
+        ax.set(xlabel="Smoothed people in a block", xscale="log")
         edges = next(iter(policies.values())).lows[1:]
         ax.set_xticks(edges, [f"{edge:.2g}" for edge in edges], fontsize=7)
         ax.minorticks_off()
     return ax
-
-
-def _counts_axis(ax: Axes, is_integer: bool) -> None:
-    ax.set_xlabel("People in a block" if is_integer else "Smoothed people in a block")
-    if is_integer:
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    else:
-        ax.set_xscale("log")
-        ax.xaxis.set_major_formatter(PLAIN)
 
 
 def bins_legend(min_blocks: int | None = None) -> list[Artist]:
@@ -179,25 +186,23 @@ def bins_legend(min_blocks: int | None = None) -> list[Artist]:
 def plot_class_sizes(
     bins: Bins, sizes: np.ndarray, ax: Axes | None = None, min_blocks: int | None = None
 ) -> Axes:
-    """How many blocks each class gets, on a logarithmic axis; a class without any is marked ×.
+    """How many blocks each class gets, (N,), on a logarithmic axis; a class without any is marked ×.
 
-    Parameters
-    ----------
-    sizes : blocks in each class, (N,) (`Bins.sizes`)
-    min_blocks : drawn as a line, the fewest a class should have
+    A line is drawn at ``min_blocks``, the fewest that a class should have.
     """
     ax = ax or plt.subplots(figsize=(PAGE_INCHES / 2, 2.2))[1]
     floor = 0.6
-    for k, ((low, high), size) in enumerate(zip(_spans(bins), sizes, strict=True)):
+    for k, size in enumerate(sizes):
         if size:
-            ax.bar(low, size - floor, high - low, floor, align="edge", lw=0.6, **_colour(bins, k))
+            ax.bar(k, size - floor, 0.9, floor, lw=0.6, **_colour(bins, k))
         else:
-            middle = (low + high) / 2 if bins.is_integer else np.sqrt(low * high)
-            ax.plot(middle, floor * 1.6, "x", color=COLOURS[3], ms=4.5, mew=1.3)
+            ax.plot(k, floor * 1.6, "x", color=COLOURS[3], ms=4.5, mew=1.3)
     if min_blocks:
         ax.axhline(min_blocks, color="black", ls="--", lw=0.9)
-    _counts_axis(ax, bins.is_integer)
+    many = {"rotation": 90, "fontsize": 7} if len(bins) > 8 else {}
+    ax.set_xticks(range(len(bins)), map(_short, bins.items), **many)
     ax.set(yscale="log", ylim=(floor, max(sizes.max(), 1) * 2.5), ylabel="Training blocks")
+    ax.set_xlabel("People in a block" if bins.is_integer else "Smoothed people in a block")
     return ax
 
 
@@ -208,7 +213,7 @@ def plot_bias(errors: pd.DataFrame, ax: Axes | None = None, title: str = "") -> 
     representative; the kind's mean absolute error goes into the legend.
     """
     ax = ax or plt.subplots(figsize=(PAGE_INCHES / 2, 2.2))[1]
-    for k, kind in enumerate(column for column in errors.columns if column != "people"):
+    for k, kind in enumerate(errors.columns.drop("people")):
         look = mark(k, ls="none", ms=3.4, mew=0.8, color=COLOURS[(1, 0, 2)[k % 3]])
         look |= {"mfc": "none"} if k == 0 else {}
         label = f"{kind}: {errors[kind].abs().mean():.1f}"
@@ -217,17 +222,16 @@ def plot_bias(errors: pd.DataFrame, ax: Axes | None = None, title: str = "") -> 
     ax.set(xlabel="People in an image", ylabel="Error (people)", title=title, xscale="symlog")
     ax.set_xlim(-0.5, errors["people"].max() * 1.5 + 1)
     ax.xaxis.set_major_formatter(PLAIN)
-    small = {"fontsize": 7, "title_fontsize": 7, "alignment": "left"}
-    ax.legend(title="mean |error|", **small)
+    ax.legend(title="mean |error|", fontsize=7, title_fontsize=7, alignment="left")
     return ax
 
 
-def plot_correction(table: pd.DataFrame, ax: Axes | None = None, people: str = "people") -> Axes:
+def plot_correction(table: pd.DataFrame, people: str = "people") -> Axes:
     """The share of people above m by the smallest person s, a line a block size (Sec. III-A2).
 
     ``table`` is `design.correction`'s; the paper's s = 4 is marked.
     """
-    ax = ax or plt.subplots(figsize=(COLUMN_INCHES, 2.4))[1]
+    ax = plt.subplots(figsize=(COLUMN_INCHES, 2.4))[1]
     for k, (r, rows) in enumerate(table.groupby("r")):
         ax.plot(rows["s"], rows["share"], label=f"r = {r}", **mark(k, ms=4.5))
     ax.axvline(4, color="0.5", ls=":", lw=1, zorder=0, label="s = 4 (paper)")
@@ -258,17 +262,12 @@ def plot_kernels(
 
 
 def plot_borders(
-    smoothed: np.ndarray,
-    whole: np.ndarray,
-    bins: Bins,
-    ax: Axes | None = None,
-    longest: float = 4.0,
+    smoothed: np.ndarray, whole: np.ndarray, bins: Bins, ax: Axes | None = None, longest: float = 4
 ) -> Axes:
     """Smoothed counts beside whole ones of the same blocks, and the borders of ``bins``, intervals."""
     ax = ax or plt.subplots(figsize=(COLUMN_INCHES, 2.4))[1]
-    edges = np.linspace(0, longest, 81)
-    look = {"color": COLOURS[9], "histtype": "stepfilled"}
-    ax.hist(np.ravel(smoothed), edges, label="smoothed counts", **look)
+    look = {"color": COLOURS[9], "histtype": "stepfilled", "label": "smoothed counts"}
+    ax.hist(np.ravel(smoothed), np.linspace(0, longest, 81), **look)
     count, blocks = np.unique(np.ravel(whole), return_counts=True)
     shown = count <= longest
     ax.vlines(count[shown], 0.5, blocks[shown], color=COLOURS[0], lw=2.2, label="whole counts")
@@ -279,3 +278,119 @@ def plot_borders(
     ax.set(xlabel="People in a block", ylabel="Blocks")
     legend_above(ax)
     return ax
+
+
+def plot_clip_ebc(steps: pd.DataFrame, sentences: Sequence[str], embedding: int) -> Axes:
+    """The way of CLIP-EBC from an image and sentences to a density map (paper, Fig. 1).
+
+    ``steps`` are `cost.steps` of a model with the text head, ``embedding`` is D.
+    """
+    ax = plt.subplots(figsize=(PAGE_INCHES, 2.9))[1]
+    shape = steps["shape"]
+    bins, h, w = shape["head"]
+    listed = [*sentences[:2], "…", sentences[-1]] if len(sentences) > 4 else sentences
+    projected = f"{embedding} × {h} × {w}"
+    image = _box(ax, 0, 1.75, "image", _size(shape["image"]), GREY)
+    features = _box(ax, 2.2, 1.75, "image encoder", _learnt(steps, "encoder"), IMAGE)
+    joint = _box(ax, 4.7, 1.75, "1×1 convolution", _learnt(steps, "head", projected), IMAGE)
+    words = _box(ax, 0.9, 0, f"{bins} bins as sentences", "\n".join(listed), GREY)
+    detail = f"frozen, used once\n{bins} × {embedding}"
+    text = _box(ax, 4.7, 0, "text encoder", detail, TEXT, style="--")
+    detail = f"softmax over the bins\n{bins} × {h} × {w}"
+    cosine = _box(ax, 7.2, 0.875, "cosine similarity", detail, JOINT)
+    density = _box(ax, 9.75, 0.875, "density map", f"mean of the bins\n1 × {h} × {w}", JOINT)
+    for ends in ((image, features), (features, joint), (words, text), (cosine, density)):
+        _arrow(ax, *ends)
+    _arrow(ax, joint, cosine, bend=-0.25)
+    _arrow(ax, text, cosine, bend=0.25)
+    ax.set(xlim=(-0.95, 10.75), ylim=(-0.7, 2.3))
+    ax.axis("off")
+    return ax
+
+
+def plot_same_network(regression: pd.DataFrame, classifier: pd.DataFrame) -> Axes:
+    """A regression model's `cost.steps` above its EBC form's: the output's width changes (Fig. 4)."""
+    ax = plt.subplots(figsize=(PAGE_INCHES, 2.5))[1]
+    for y, title, steps, how in (
+        (1.5, "Regression", regression, "softplus"),
+        (0.0, "EBC", classifier, "softmax,\nmean of the bins"),
+    ):
+        ax.text(-1.05, y, title, ha="right", va="center", weight="bold")
+        before = None
+        for k, name in enumerate(steps.index):
+            detail = (
+                _learnt(steps, name) if steps["parameters"][name] else _size(steps["shape"][name])
+            )
+            if name == "density":
+                detail = f"{how}\n{detail}"
+            colour = {"head": JOINT, "image": GREY, "density": GREY}.get(name, IMAGE)
+            box = _box(ax, 2.2 * k, y, name, detail, colour)
+            if before:
+                _arrow(ax, before, box)
+            before = box
+    ax.set(xlim=(-2.3, 2.2 * k + 1.3), ylim=(-0.55, 2.05))
+    ax.axis("off")
+    return ax
+
+
+def plot_costs(costs: pd.DataFrame) -> Axes:
+    """Multiply-adds of each model, a row a model and a marker an image size (`cost.model_costs`)."""
+    ax = plt.subplots(figsize=(PAGE_INCHES, 0.8 + 0.2 * len(costs)))[1]
+    order = costs.sort_values("parameters")
+    sizes = order.drop(columns="parameters")
+    for k, (size, each) in enumerate(sizes.items()):
+        look = {"color": COLOURS[k], "ms": 5, "label": f"{size} px"}
+        ax.plot(each, range(len(order)), MARKERS[k], **look)
+    names = [f"{name} ({millions:.1f} M)" for name, millions in order["parameters"].items()]
+    ax.set_yticks(range(len(order)), names)
+    ax.set(xscale="log", xlabel="Multiply-adds of one image (10⁹)", ylim=(len(order) - 0.5, -0.5))
+    ax.set_ylabel("Model (parameters)")
+    ax.xaxis.set_major_formatter(PLAIN)
+    ax.grid(axis="both", lw=0.4)
+    legend_above(ax, columns=sizes.shape[1])
+    return ax
+
+
+def plot_similarity(similarity: np.ndarray, sentences: Sequence[str]) -> Axes:
+    """How alike the text encoder finds the bins' sentences: cosines, (N, N), written into the cells."""
+    n = len(sentences)
+    side = max(COLUMN_INCHES * 0.9, 0.34 * n + 1)
+    ax = plt.subplots(figsize=(side + 2.4, side))[1]
+    scale = {"vmin": min(0.5, float(similarity.min())), "vmax": 1, "cmap": "cividis"}
+    texts = {"annot": n <= 12, "fmt": ".2f", "annot_kws": {"fontsize": 7}}
+    bar = {"cbar_kws": {"label": "cosine", "shrink": 0.8}}
+    sns.heatmap(similarity, ax=ax, square=True, linewidths=0.5, **scale, **texts, **bar)
+    ax.set_yticks(np.arange(n) + 0.5, sentences, rotation=0)
+    ax.set_xticks(np.arange(n) + 0.5, range(n))
+    ax.set(xlabel="bin")
+    ax.tick_params(length=0)
+    return ax
+
+
+def _size(shape: Sequence[int]) -> str:
+    return " × ".join(map(str, shape))
+
+
+def _learnt(steps: pd.DataFrame, step: str, size: str | None = None) -> str:
+    """How many weights a step has, and below it the size of what it makes."""
+    count = steps["parameters"][step]
+    weights = f"{count / 1e6:.1f} M weights" if count >= 1e5 else f"{count:,} weights"
+    return f"{weights}\n{size or _size(steps['shape'][step])}"
+
+
+def _box(
+    ax: Axes, x: float, y: float, title: str, detail: str, colour: tuple, style: str = "-"
+) -> Text:
+    """A box around (x, y), as large as its bold title and the text below it."""
+    look = {"boxstyle": "round,pad=0.6", "fc": (*colour, 0.13), "ec": colour, "ls": style}
+    bold = title.replace(" ", r"\ ")
+    text = rf"$\bf{{{bold}}}$" + f"\n{detail}"
+    middle = {"ha": "center", "va": "center", "fontsize": 6.5, "linespacing": 1.35}
+    return ax.text(x, y, text, bbox=look, **middle)
+
+
+def _arrow(ax: Axes, start: Text, end: Text, bend: float = 0.0) -> None:
+    """From the border of one box to that of another."""
+    look = {"arrowstyle": "-|>", "color": "0.25", "connectionstyle": f"arc3,rad={bend}"}
+    look |= {"patchA": start.get_bbox_patch(), "patchB": end.get_bbox_patch()}
+    ax.annotate("", end.get_position(), start.get_position(), arrowprops=look)
