@@ -145,7 +145,7 @@ def device_share(
     ----------
     model : in training mode, on the device
     image : uint8 (B, 3, H, W) there
-    multiply_adds : of one image's forward pass (`inspection.steps`); backward is twice that
+    multiply_adds : of one image's forward pass (`cost.steps`); backward is twice that
     precision : of the network and of the matrices, fp32 or bf16
 
     Returns

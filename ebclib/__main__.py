@@ -247,10 +247,10 @@ def _prepare(given: argparse.Namespace) -> None:
 def _advice(name: str) -> str:
     """What suits an own data set, or why nothing can be said."""
     from ebclib import data as datasets
-    from ebclib.studies.advice import advise
+    from ebclib.studies.design import advise
 
     try:
-        return str(advise(datasets.prepared(name, "train", progress=False)))
+        return advise(datasets.prepared(name, "train", progress=False))[1]
     except ValueError as problem:
         return f"Too little to say what suits {name}: {problem}"
 

@@ -17,7 +17,7 @@ from ebclib.bins import (
     interval,
     make_bins,
 )
-from ebclib.studies.advice import suggest
+from ebclib.studies.design import suggest
 
 INTEGER = ("fine", "dynamic", "coarse")
 SHB_WINDOWS = np.array([306656205, 2810354, 95231, 10591, 1751, 440, 147, 68, 11, 2])

@@ -17,7 +17,7 @@ from yaml import safe_load
 
 from ebclib import training
 from ebclib.config import make_config, project_root
-from ebclib.studies.notebook import check_parameters
+from ebclib.studies import check_parameters
 
 NOTEBOOKS = sorted((project_root() / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

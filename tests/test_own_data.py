@@ -14,7 +14,7 @@ from ebclib.__main__ import main, parser
 from ebclib.config import FIELDS, make_config
 from ebclib.data import prepared
 from ebclib.runs import open_run
-from ebclib.studies.advice import advise
+from ebclib.studies.design import advise
 
 README = (Path(__file__).parents[1] / "data" / "README.md").read_text(encoding="utf-8")
 SECTION = README[README.index("## Your own data") :]
@@ -113,10 +113,10 @@ def test_the_readme_s_lines_are_of_one_kind_and_understood():
 
 def test_advice_follows_from_the_points(here):
     split = prepared("birds", "train", progress=False)
-    advice = advise(split)
-    counted = advice.sizes @ advice.representatives
-    assert counted == pytest.approx(sum(split.counts) * 22 / 24, rel=0.2)
-    assert advice.sizes.sum() == 22 * 8 * 8
+    given, text = advise(split)
+    assert (given["block_size_px"], given["max_count"], given["crop_px"]) == (16, 2, 128)
+    sizes = re.search(r"∞\)\. (.+) training blocks", text)[1].split(", ")
+    assert sum(int(size.replace(",", "")) for size in sizes) == 22 * 8 * 8
     split.points = [points[:0] for points in split.points]
     split.counts = np.zeros(24, dtype=int)
     with pytest.raises(ValueError, match="0 somebody"):
@@ -126,6 +126,6 @@ def test_advice_follows_from_the_points(here):
 def test_wide_apart_objects_get_wide_blocks(here):
     split = prepared("birds", "train", progress=False)
     split.points = [np.array([[10.0, 10], [100, 100]])] * 24
-    assert advise(split).parameters["block_size_px"] == 32
+    assert advise(split)[0]["block_size_px"] == 32
     split.points = [np.array([[10.0, 10], [13, 10]])] * 24
-    assert advise(split).parameters["block_size_px"] == 8
+    assert advise(split)[0]["block_size_px"] == 8

@@ -130,7 +130,7 @@ def test_a_figure_is_saved_where_figures_are():
 
 
 def test_the_diagrams_say_what_the_modules_say():
-    from ebclib.studies.inspection import costs, outline, steps
+    from ebclib.studies.cost import model_costs, outline, steps
 
     def texts(ax):
         return " ".join(text.get_text() for text in ax.texts)
@@ -142,7 +142,7 @@ def test_the_diagrams_say_what_the_modules_say():
     pair = [steps(outline("csrnet", 7, 8, head), 64, 64) for head in ("regression", "linear")]
     drawn = texts(plots.plot_same_network(*pair))
     assert "65 weights\n1 × 8 × 8" in drawn and "455 weights\n7 × 8 × 8" in drawn
-    ax = plots.plot_costs(costs(["vgg16", "mobilenetv2"], [(64, 64), (96, 96)]))
+    ax = plots.plot_costs(model_costs(["vgg16", "mobilenetv2"], [(64, 64), (96, 96)]))
     assert [label.get_text().split()[0] for label in ax.get_yticklabels()] == [
         "mobilenetv2",
         "vgg16",

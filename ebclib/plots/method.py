@@ -107,16 +107,6 @@ def plot_block_labels(
     return bare(ax, title)
 
 
-def _spans(bins: Bins) -> list[tuple[float, float]]:
-    """Where each bin is drawn on the axis of counts; an integer takes the space around it."""
-    end = bins.lows[-1] * 1.12 + (1.5 if bins.is_integer else 0)
-    if not bins.is_integer:
-        lows = bins.lows.copy()
-        lows[0] = bins.lows[1] / 2.2  # 0 has no place on a logarithmic axis
-        return list(zip(lows, [*bins.lows[1:], end * 1.4], strict=True))
-    return [(b.low - 0.46, end if b.high is None else b.high + 0.46) for b in bins.items]
-
-
 def _colour(bins: Bins, k: int) -> dict:
     if k == len(bins) - 1:
         return OPEN_LOOK
@@ -131,17 +121,26 @@ def _short(item: Bin | Interval) -> str:
     return f"{item.low}" if item.low == item.high else f"{item.low}–{item.high}"
 
 
+def _spans(bins: Bins) -> list[tuple[float, float]]:
+    """Where each bin is drawn on the axis of counts; an integer takes the space around it."""
+    end = bins.lows[-1] * 1.12 + (1.5 if bins.is_integer else 0)
+    if not bins.is_integer:
+        lows = bins.lows.copy()
+        lows[0] = bins.lows[1] / 2.2  # 0 has no place on a logarithmic axis
+        return list(zip(lows, [*bins.lows[1:], end * 1.4], strict=True))
+    return [(b.low - 0.46, end if b.high is None else b.high + 0.46) for b in bins.items]
+
+
 def plot_bins(policies: Mapping[str, Bins], ax: Axes | None = None) -> Axes:
     """Each policy's bins as spans along the axis of counts, a row a policy.
 
     Integer-valued bins leave gaps, for between two whole numbers there is nothing; intervals border
     each other and are drawn on a logarithmic axis. ``policies`` are all of one kind.
     """
-    ax = ax or plt.subplots(figsize=(PAGE_INCHES, 0.5 + 0.34 * len(policies)))[1]
-    kinds = {bins.is_integer for bins in policies.values()}
-    if len(kinds) != 1:
+    is_integer, *others = {bins.is_integer for bins in policies.values()}
+    if others:
         raise ValueError("Integer-valued bins and intervals need an axis each: plot them apart.")
-    (is_integer,) = kinds
+    ax = ax or plt.subplots(figsize=(PAGE_INCHES, 0.5 + 0.34 * len(policies)))[1]
     spans = {label: _spans(bins) for label, bins in policies.items()}
     right = max(span[-1][1] for span in spans.values())
     left = min(span[0][0] for span in spans.values())

@@ -1,33 +1,53 @@
-"""What a choice of blocks, bins and kernel does to a split's labels, measured in blocks and people.
+"""What a choice of blocks, bins and kernel does to a split's labels, and what suits a data set.
 
 A split is anything with ``points`` and ``sizes`` of its images; no image is decoded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
+from scipy.spatial import KDTree
 
 from ebclib import blocks
-from ebclib.bins import Bins
-from ebclib.data import PreparedSplit
+from ebclib.bins import Bins, make_bins
+from ebclib.config import OWN, Config
+from ebclib.data import PreparedSplit, hold_out
+from ebclib.prompts import sentences
+
+MIN_BLOCKS = 100
+"""The fewest training blocks a class is to have where nobody says otherwise; a choice, not a law."""
+
+BLOCKS_PX = (8, 16, 32)
+STEPS = 2000
+"""How many steps of training are advised; ShanghaiTech B took 1800 in 20 minutes on two cores."""
+
+_WHY = {
+    "fine": "every count below has enough blocks of its own, so none need share a class",
+    "dynamic": "small counts have enough blocks of their own, larger ones only in pairs",
+    "coarse": "counts above 0 have enough blocks only in pairs",
+}
 
 
 def split_counts(
     images: PreparedSplit, block_size_px: int, sigma_px: float | None = None
 ) -> list[np.ndarray]:
     """The block counts of each image, (h, w) each: whole, or smoothed where ``sigma_px`` is given."""
-    return _counts(zip(images.points, images.sizes, strict=True), block_size_px, sigma_px)
+    return _counts(images.points, images.sizes, block_size_px, sigma_px)
 
 
-def _counts(pairs: zip, block_size_px: int, sigma_px: float | None) -> list[np.ndarray]:
+def _counts(points: Iterable, sizes: Iterable, r: int, sigma_px: float | None) -> list[np.ndarray]:
+    pairs = zip(points, sizes, strict=True)
     if sigma_px is None:
-        return [blocks.block_counts(points, *size, block_size_px) for points, size in pairs]
-    return [
-        blocks.smoothed_counts(points, *size, block_size_px, sigma_px) for points, size in pairs
-    ]
+        return [blocks.block_counts(here, *size, r) for here, size in pairs]
+    return [blocks.smoothed_counts(here, *size, r, sigma_px) for here, size in pairs]
 
 
 def joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
@@ -37,7 +57,7 @@ def joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
 
 def correction(
     images: PreparedSplit,
-    block_sizes_px: Sequence[int] = (8, 16, 32),
+    block_sizes_px: Sequence[int] = BLOCKS_PX,
     min_person_sizes_px: Sequence[int] = (2, 3, 4, 6, 8),
 ) -> pd.DataFrame:
     """What label correction takes away, by block size r and smallest person s (Sec. III-A2).
@@ -99,9 +119,10 @@ def changed_by_shaking(
     for points, (height, width) in zip(images.points, images.sizes, strict=True):
         shaken = points + rng.normal(0, shake_px, points.shape)
         moved.append(np.clip(shaken, 0, np.nextafter((width, height), 0.0)))
-    before = joined(split_counts(images, block_size_px, sigma_px))
-    after = joined(_counts(zip(moved, images.sizes, strict=True), block_size_px, sigma_px))
-    one, other = bins.classes(before), bins.classes(after)
+    one, other = (
+        bins.classes(joined(_counts(points, images.sizes, block_size_px, sigma_px)))
+        for points in (images.points, moved)
+    )
     return float((one != other)[(one > 0) | (other > 0)].mean())
 
 
@@ -145,4 +166,135 @@ def bins_table(bins: Bins, counts: np.ndarray, texts: list[str]) -> pd.DataFrame
             "middle": bins.middles(),
             "mean": bins.means(counts),
         }
+    )
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """Bins that a data set can fill, and why these; printed, the reason in words."""
+
+    policy: str  # fine, dynamic or coarse
+    max_count: int  # m to give with it
+    limit: int  # the label correction's m, (r // s)²
+    block_size_px: int
+    min_blocks: int
+    sizes: tuple[int, ...]  # blocks in each class
+    error: float  # RMSE in people of a block whose class is known for certain
+
+    @property
+    def bins(self) -> Bins:
+        """The suggested bins."""
+        return make_bins(self.policy, self.max_count)
+
+    def __str__(self) -> str:
+        bins, rarest = self.bins, int(np.argmin(self.sizes))
+        bound = "and enough blocks of this data set hold that many"
+        if bins.open_from < self.limit:
+            bound = (
+                f"but too few blocks of this data set hold that many: above {bins.open_from} no more "
+                f"classes of {self.min_blocks} blocks can be made"
+            )
+        return (
+            f"{self.policy}, m = {self.max_count}: {bins}\n"
+            f"A block of {self.block_size_px} px shows at most {self.limit} people, {bound}; "
+            f"{_WHY[self.policy]}. The rarest class, {bins.items[rarest]}, has {self.sizes[rarest]} "
+            f"blocks. A block whose class is known is then wrong by {self.error:.3f} people (RMSE over "
+            f"all blocks, counts capped at {self.limit})."
+        )
+
+
+def suggest(
+    histogram: np.ndarray, block_size_px: int, min_person_px: int = 4, min_blocks: int = MIN_BLOCKS
+) -> Suggestion:
+    """The integer-valued bins that a data set can fill and that lose least.
+
+    Of all fine, dynamic and coarse bins up to m = (r // s)² whose every class has ``min_blocks`` training
+    blocks: those by which a perfect classifier with mean representatives (Eq. 2) errs least on a block.
+    Ties go to the finer policy and the smaller m.
+
+    Parameters
+    ----------
+    histogram : (largest count + 1,), how many training blocks hold 0, 1, 2, … people
+    block_size_px, min_person_px : r, and s, the side of the smallest person one can recognise
+
+    Raises
+    ------
+    ValueError : not even the two classes "nobody" and "somebody" have enough blocks
+    """
+    limit = blocks.max_count(block_size_px, min_person_px)
+    capped, counts = np.zeros(limit + 1), np.arange(limit + 1)  # after label correction
+    np.add.at(capped, np.minimum(np.arange(len(histogram)), limit), histogram)
+    found = []
+    for order, policy in enumerate(("fine", "dynamic", "coarse")):
+        for m in range(1, limit + 1):
+            bins = make_bins(policy, m)
+            if (sizes := bins.sizes(capped)).min() >= min_blocks:
+                apart = counts - bins.representatives(capped)[bins.classes(counts)]
+                error = math.sqrt((capped * apart**2).sum() / capped.sum())
+                found.append((round(error, 12), order, m, policy, tuple(map(int, sizes)), error))
+    if not found:
+        raise ValueError(
+            f"{int(capped[0])} blocks hold nobody and {int(capped[1:].sum())} somebody; "
+            f"a class needs {min_blocks}. Use more images, smaller blocks than {block_size_px} "
+            "px, or a smaller min_blocks."
+        )
+    *_, m, policy, sizes, error = min(found)
+    return Suggestion(policy, m, limit, block_size_px, min_blocks, sizes, error)
+
+
+def advise(split: PreparedSplit) -> tuple[dict[str, Any], str]:
+    """What suits an own data set, from the points of its training split.
+
+    The block is the largest that is no wider than the median distance between neighbours, so that most
+    hold one object or none. The bins are `suggest`'s, from fewer blocks a class where there are few; m is
+    at least 2, since with m = 1 the open bin's sentence would say "more than one" of blocks that hold one.
+
+    Returns
+    -------
+    the parameters of `Config` that are not the recipe's, and a text with the reasons and the commands
+
+    Raises
+    ------
+    ValueError : no labels, or too little to learn from
+    """
+    if not split.is_labelled:
+        raise ValueError(f"{split.dataset} {split.split} has no labels, so nothing to train on.")
+    train, _ = hold_out(split.counts)
+    apart = [KDTree(p).query(p, k=2)[0][:, 1] for p in split.points if len(p) > 1]
+    spacing = float(np.median(np.concatenate(apart))) if apart else math.inf
+    r = max([side for side in BLOCKS_PX if side <= spacing], default=BLOCKS_PX[0])
+    counts = (blocks.block_counts(split.points[i], *split.sizes[i], r) for i in map(int, train))
+    histogram = blocks.histogram(counts)
+    fewest = min(MIN_BLOCKS, max(int(histogram[1:].sum()) // 3, 10))
+    found = suggest(histogram, r, min_blocks=fewest)
+    bins = make_bins(found.policy, max(found.max_count, 2))
+    steps = max(len(train) // Config(**OWN).batch_size, 1)
+    given: dict[str, Any] = {"block_size_px": r, "bins": found.policy}
+    given["max_count"] = max(found.max_count, 2)
+    given["epochs"] = min(max(round(STEPS / steps), 10), STEPS)
+    given["name"] = split.dataset
+    least = min(min(size) for size in split.sizes)
+    if least < OWN["crop_px"]:  # a crop larger than its image would show it enlarged
+        given["crop_px"] = max(least // 32, 1) * 32
+
+    plural, name = split.noun[1], shlex.quote(split.dataset)
+    near = f"half of the {plural} have another within {spacing:.0f} px"
+    if not apart:
+        near = f"no image shows two {plural}"
+    sizes = ", ".join(f"{size:,.0f}" for size in bins.sizes(histogram))
+    means = ", ".join(f"{value:.3g}" for value in bins.representatives(histogram))
+    options = [f"--{k.replace('_', '-')} {shlex.quote(str(v))}" for k, v in given.items()]
+    style = {"default_flow_style": True, "sort_keys": False, "width": 1000}
+    overrides = shlex.quote(yaml.safe_dump({"overrides": given}, **style).strip())
+    return given, (
+        f"What suits {split.dataset}, by rules of thumb (notebook 02 shows more):\n"
+        f"- Blocks of {r} px: {near}, and a block should be no wider than "
+        f"that ({BLOCKS_PX[0]} to {BLOCKS_PX[-1]} px are possible).\n"
+        f"- Bins {found.policy}, m = {given['max_count']}: {bins}. {sizes} training blocks are "
+        f"in them, whose means, {means} {plural}, they stand for.\n"
+        f"- The text tower reads: {' '.join(sentences(bins, *split.noun))}\n"
+        f"- {given['epochs']} epochs of {len(train)} images: about {STEPS} steps, some 20 minutes "
+        "on two processor cores that multiply bf16.\n"
+        f"To train, either of\n  ebc train {name} {' '.join(options)}\n"
+        f"  papermill notebooks/04_train.ipynb out.ipynb -p dataset {name} -y {overrides}"
     )

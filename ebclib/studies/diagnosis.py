@@ -1,4 +1,7 @@
-"""A model against the truth, block by block: sums of every image of a split are kept, and no maps."""
+"""A model against the truth, block by block: sums of every image of a split are kept, and no maps.
+
+Calibration asks whether blocks given a probability of 0.3 are right three times in ten.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,22 @@ from ebclib.blocks import block_counts, grid_shape, smoothed_counts
 from ebclib.data import PreparedSplit
 from ebclib.evaluation.windows import inner_bar, predict_map
 from ebclib.models import BlockwiseModel
-from ebclib.studies.calibration import class_sums, reliability_sums
+from ebclib.studies.groups import wilson
 
 SPACING_PX = (0.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, np.inf)
 """Borders of the ranges of spacing that errors are summed over, pixels."""
 
 NEIGHBOURS = 3
 """The heads whose mean distance is taken; one alone is too often the same person's second point."""
+
+CELLS = np.arange(16) / 15
+"""Borders of the cells of the calibration error: 15 of equal width, as is usual."""
+
+STEPS = np.concatenate([[0.0], np.geomspace(1e-5, 1, 16)])
+"""Those of the reliability diagram, three to a tenfold: most blocks are almost surely empty."""
+
+EDGES = np.union1d(CELLS, STEPS)
+"""Those that sums are kept for."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +50,9 @@ class Diagnosis:
         image of fewer than two people), ``blocks``, ``people``, ``predicted``, ``absolute``
     windows : columns ``image``, ``side_px`` (r, 2r, 4r, … up to one window for the image) and
         ``absolute``, Σ over windows of that side of |predicted − annotated|
-    confusion, expected : (N, N), `calibration.class_sums`
-    calibration : (N + 1, cells, 3), `calibration.reliability_sums`
+    confusion : int64 (N, N), blocks by true class (rows) and likeliest class (columns)
+    expected : float64 (N, N), their summed probabilities by true class (rows) and class (columns)
+    calibration : (N + 1, cells, 3), `reliability_sums`
     """
 
     images: pd.DataFrame
@@ -97,7 +110,7 @@ def diagnose(
             if smoothing_px is not None:
                 counts = smoothed_counts(points, *size, r, smoothing_px)
             classes = bins.classes(counts)
-            some = (*class_sums(p, classes), reliability_sums(p, classes))
+            some = (*_class_sums(p, classes), reliability_sums(p, classes))
             sums = some if sums is None else tuple(map(np.add, sums, some))
     model.train(was_training)
     found = [pd.concat(frames, ignore_index=True) for frames in (tables, windows)]
@@ -150,9 +163,7 @@ def _image_row(points: np.ndarray, sums: pd.DataFrame) -> dict[str, float]:
 def window_errors(error: np.ndarray, block_size_px: int) -> pd.DataFrame:
     """Σ |error| over windows of r, 2r, 4r, … pixels, to one window that covers the image.
 
-    Parameters
-    ----------
-    error : (h, w), people predicted minus people there, of each block
+    ``error``, (h, w), is people predicted minus people there, of each block.
 
     >>> window_errors(np.array([[1.0, -1.0, 0.5]]), 8)["absolute"].tolist()
     [2.5, 0.5, 0.5]
@@ -176,8 +187,6 @@ def local_spacing(points: np.ndarray, neighbours: int = NEIGHBOURS) -> np.ndarra
     >>> local_spacing(np.array([[0.0, 0.0], [0.0, 3.0], [4.0, 0.0]]), neighbours=1)
     array([3., 3., 4.])
     """
-    if neighbours < 1:
-        raise ValueError(f"neighbours is {neighbours}; the spacing needs at least 1.")
     others = min(neighbours, len(points) - 1)
     if others < 1:
         return np.full(len(points), np.nan)
@@ -199,3 +208,102 @@ def block_spacing(
     centres = (np.stack([column, row], axis=1) + 0.5) * block_size_px  # (h·w, 2), x and y
     _, nearest = KDTree(points).query(centres)
     return local_spacing(points, neighbours)[nearest].reshape(h, w)
+
+
+def _class_sums(probabilities: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An image's ``confusion`` and ``expected`` (`Diagnosis`), from (N, h, w) and (h, w)."""
+    n = len(probabilities)
+    p, truth = probabilities.reshape(n, -1), np.ravel(classes)
+    confusion = np.bincount(truth * n + p.argmax(axis=0), minlength=n * n).reshape(n, n)
+    return confusion, np.stack([np.bincount(truth, row, minlength=n) for row in p], axis=1)
+
+
+def reliability_sums(probabilities: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """What calibration is computed from, summed over blocks; sums of several images add up.
+
+    Parameters
+    ----------
+    probabilities : (N, …), of each class in each block
+    classes : (…), the class that each block has, 0 … N − 1
+
+    Returns
+    -------
+    float64 (N + 1, len(`EDGES`) − 1, 3): for each class, and last for the likeliest one, and each cell
+    of probability: blocks, the sum of their probabilities, and how many of them have that class
+
+    Raises
+    ------
+    ValueError : numbers that are no probabilities
+    """
+    n = len(probabilities)
+    p = np.asarray(probabilities, dtype=np.float64).reshape(n, -1)  # (N, blocks)
+    if p.size and not (p.min() >= 0 and p.max() <= 1 + 1e-6):
+        raise ValueError(f"Probabilities lie in [0, 1]; got {p.min():g} to {p.max():g}.")
+    truth = np.ravel(classes)
+    hit = np.concatenate([np.arange(n)[:, None] == truth, (p.argmax(axis=0) == truth)[None]])
+    p = np.concatenate([p, p.max(axis=0)[None]])  # (N + 1, blocks)
+    cells = len(EDGES) - 1
+    cell = np.searchsorted(EDGES[1:-1], p, side="right") + cells * np.arange(n + 1)[:, None]
+    weights = (None, p.ravel(), hit.ravel())
+    sums = [np.bincount(cell.ravel(), each, (n + 1) * cells) for each in weights]
+    return np.stack(sums, axis=-1).reshape(n + 1, cells, 3)
+
+
+def _merged(sums: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Sums of the wider cells between ``edges``, which are some of `EDGES`: (3, N + 1, len(edges) − 1)."""
+    starts = np.searchsorted(EDGES, edges[:-1] - 1e-12)
+    return np.moveaxis(np.add.reduceat(sums, starts, axis=1), -1, 0)
+
+
+def calibration_error(sums: np.ndarray) -> np.ndarray:
+    """The expected calibration error, Σ_cells blocks/all · |share that has the class − mean probability|.
+
+    That of the likeliest class (the last) is the usual ECE (Guo et al. 2017, Eq. 3), those of the others
+    are classwise (Kull et al. 2019). ``sums`` are `reliability_sums`.
+
+    Returns
+    -------
+    float64 (N + 1,), each in [0, 1]
+
+    Raises
+    ------
+    ValueError : no block
+    """
+    blocks, probability, hits = _merged(sums, CELLS)
+    if not blocks.sum():
+        raise ValueError("There is no block to measure calibration on.")
+    return np.abs(hits - probability).sum(axis=-1) / blocks.sum(axis=-1)
+
+
+def reliability(sums: np.ndarray, names: list[str]) -> pd.DataFrame:
+    """The reliability diagram's numbers: a row for each class (``names``), and ``top``, and cell with blocks.
+
+    Returns
+    -------
+    columns ``class`` (``top``: the likeliest of each block), ``blocks``, ``probability`` (their mean),
+    ``share`` (of them that has the class), ``share_low`` and ``share_high`` (Wilson's 95 % interval as if
+    blocks were independent; too narrow where neighbours err together)
+    """
+    blocks, probability, hits = _merged(sums, STEPS)
+    row, cell = np.nonzero(blocks)
+    here = blocks[row, cell]
+    table = pd.DataFrame({"class": np.array([*names, "top"], dtype=object)[row]})
+    table = table.assign(blocks=here.astype(int), probability=probability[row, cell] / here)
+    return table.assign(**wilson("share", hits[row, cell], here))
+
+
+def class_table(sums: np.ndarray, confusion: np.ndarray, bins: Bins) -> pd.DataFrame:
+    """A row a bin, from `Diagnosis.calibration` and `Diagnosis.confusion`.
+
+    Returns
+    -------
+    columns ``blocks`` (that have the class), ``expected`` (the sum of its probabilities), ``said`` (the
+    blocks where it is the likeliest), ``recall``, ``precision``, ``calibration_error``
+    """
+    there, said, right = confusion.sum(axis=1), confusion.sum(axis=0), np.diag(confusion)
+    with np.errstate(invalid="ignore"):
+        shares = {"recall": right / there, "precision": right / said}
+    counts = {"blocks": there, "expected": sums[:-1, :, 1].sum(axis=1), "said": said}
+    index = pd.Index([str(item) for item in bins.items], name="bin")
+    last = {"calibration_error": calibration_error(sums)[:-1]}
+    return pd.DataFrame(counts | shares | last, index=index)

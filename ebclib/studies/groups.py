@@ -54,12 +54,10 @@ def by_people(predictions: pd.DataFrame, groups: int = 6, seed: int = 0) -> pd.D
         {"images": images.astype(int), "people": points @ member / images},
         index=pd.Index(names, name="people annotated"),
     )
-    for name, top, bottom in (
-        ("mae", np.abs(error), np.ones(len(points))),
-        ("bias", error, np.ones(len(points))),
-        ("relative", np.abs(error), points),
-    ):
-        table = table.assign(**_ratios(name, top[:, None] * member, bottom[:, None] * member, seed))
+    parts = {"mae": (np.abs(error), 1), "bias": (error, 1), "relative": (np.abs(error), points)}
+    for name, (top, bottom) in parts.items():
+        sums = [np.broadcast_to(side, len(points))[:, None] * member for side in (top, bottom)]
+        table = table.assign(**_ratios(name, *sums, seed))
     if "lower" not in predictions or predictions["lower"].isna().all():
         return table
     inside = predictions["points"].between(predictions["lower"], predictions["upper"]).to_numpy()
@@ -67,9 +65,7 @@ def by_people(predictions: pd.DataFrame, groups: int = 6, seed: int = 0) -> pd.D
 
 
 def by_range(blocks: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """Errors of blocks by how many people they hold, in the ranges of `count_ranges`.
-
-    ``blocks`` are `Diagnosis.blocks`.
+    """Errors of blocks (`Diagnosis.blocks`) by how many people they hold: 0, 1, 2, 3, 4–7, 8–15, …
 
     Returns
     -------
@@ -79,7 +75,7 @@ def by_range(blocks: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     with the ends ``_low`` and ``_high`` of a 95 % interval, bootstrap over images
     """
     largest = int(blocks["people_in_block"].max())
-    lows = count_ranges(largest)
+    lows = [low for low in (*range(4), *2 ** np.arange(2, 31)) if low <= largest]
     names = [_range(low, high - 1) for low, high in pairwise([*lows, largest + 1])]
     place = np.searchsorted(lows, blocks["people_in_block"], side="right") - 1
     group = pd.Categorical.from_codes(place, names, ordered=True)
@@ -97,8 +93,7 @@ def by_spacing(blocks: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
         f"≥ {span.left:g}" if np.isinf(span.right) else f"{span.left:g}–{span.right:g}"
         for span in group.categories
     ]
-    group = group.rename_categories(names).array
-    return _block_groups(there, group, "spacing (px)", seed)
+    return _block_groups(there, group.rename_categories(names).array, "spacing (px)", seed)
 
 
 def by_window(windows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
@@ -117,16 +112,6 @@ def by_window(windows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     return table.assign(**_ratios("error", wide.to_numpy(), np.ones(wide.shape), seed))
 
 
-def count_ranges(largest: int) -> list[int]:
-    """The lower ends of ranges of block counts up to ``largest``: single counts, then doubling ranges.
-
-    >>> count_ranges(20)
-    [0, 1, 2, 3, 4, 8, 16]
-    """
-    lows = [*range(4), *(2**k for k in range(2, 63))]
-    return [low for low in lows if low <= largest]
-
-
 def _range(low: float, high: float) -> str:
     return f"{low:g}" if low == high else f"{low:g}–{high:g}"
 
@@ -138,13 +123,12 @@ def _block_groups(
     values = ["blocks", "people", "predicted", "absolute"]
     keys = ["image", pd.Series(group, index=blocks.index, name=name)]
     sums = blocks.groupby(keys, observed=True)[values].sum().unstack(fill_value=0)
-    per_image = {value: sums[value] for value in values}  # (images, groups) each
-    table = pd.DataFrame({value: frame.sum() for value, frame in per_image.items()})
+    table = pd.DataFrame({value: sums[value].sum() for value in values})
     for share, value in (("blocks", "blocks"), ("people", "people"), ("error", "absolute")):
         table[f"share_of_{share}"] = table[value] / table[value].sum()
-    predicted, people = per_image["predicted"].to_numpy(), per_image["people"].to_numpy()
+    count, people, predicted = (sums[value].to_numpy() for value in values[:3])  # (images, groups)
     table = table.assign(
-        **_ratios("per_block", predicted, per_image["blocks"].to_numpy(), seed),
+        **_ratios("per_block", predicted, count, seed),
         **_ratios("relative", predicted - people, people, seed),
     )
     return table.set_axis(table.index.astype(str)).rename_axis(name)

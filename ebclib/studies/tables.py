@@ -1,23 +1,278 @@
-"""Tables to files: CSV to compute with, LaTeX to print, HTML to read."""
+"""Finished runs to tables, and tables to files: CSV to compute with, LaTeX to print, HTML to read."""
 
 from __future__ import annotations
 
 import html
 import math
 import re
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 from pylatexenc.latexencode import UnicodeToLatexEncoder
+from scipy import stats
 
-from ebclib.config import results_root
-from ebclib.runs import write_csv, write_whole
+from ebclib.config import Config, results_root
+from ebclib.data import DATASETS
+from ebclib.encoders.variants import find_variant
+from ebclib.runs import Run, all_runs, write_csv, write_whole
+from ebclib.studies.paper_tables import MEASURES, counterparts, improvement
+from ebclib.studies.plan import Cell, Table
 
 MISSING = "–"
 """What a printed cell without a value shows."""
+
+COLUMNS = (
+    *("run", "dataset", "split", "images", "epochs", "minutes", "device", "mae", "rmse", "nae"),
+    *("mean_predictor_mae", "test_selected_mae", "inside_interval"),
+)
+
+
+def _measured(run: Run) -> dict[str, Any]:
+    """What a finished run measured: errors in people, nae and inside_interval shares, minutes trained."""
+    older = dict.fromkeys(("nae", "test_selected_mae", "inside_interval"))  # runs may lack these
+    metrics = older | run.metrics
+    row = metrics | {"run": run.name, "dataset": run.config.dataset}
+    row |= {"minutes": metrics["training_minutes"], "device": run.provenance["device"]}
+    return {name: math.nan if row[name] is None else row[name] for name in COLUMNS}
+
+
+def write_tables() -> dict[str, pd.DataFrame]:
+    """`results/tables/runs_<dataset>.*`, a row a finished run, errors in people.
+
+    ``ratio`` is the MAE over the mean predictor's, ``inside_90`` the share of images inside their 90 %
+    interval. A run that another program wrote is left out with a warning.
+    """
+    found: dict[str, list[tuple[Config, dict]]] = {}
+    for run in all_runs():
+        try:
+            found.setdefault(run.config.dataset, []).append((run.config, _measured(run)))
+        except FileNotFoundError:
+            continue  # unfinished, or begun anew just now
+        except (KeyError, TypeError, ValueError, AttributeError) as problem:
+            why = f"another version or program wrote it ({type(problem).__name__}: {problem})"
+            warnings.warn(f"{run.path} is left out of the tables: {why}.", stacklevel=2)
+    shown = "run split images mae rmse nae mean_predictor_mae ratio inside_interval epochs minutes device"
+    named = {"mae": "MAE", "rmse": "RMSE", "nae": "NAE", "inside_interval": "inside_90"}
+    named["mean_predictor_mae"] = "mean_predictor_MAE"
+    written = {}
+    for dataset, some in sorted((name, some) for name, some in found.items() if some):
+        table = pd.DataFrame([row for _, row in some])
+        table["ratio"] = table["mae"] / table["mean_predictor_mae"]
+        written[dataset] = table[shown.split()].rename(columns=named)
+        title = DATASETS[dataset].title if dataset in DATASETS else dataset
+        save(
+            written[dataset],
+            f"runs_{dataset}",
+            digits=4,
+            caption=f"{title}: finished runs; errors in people",
+            note=note([config for config, _ in some]),
+        )
+    return written
+
+
+def note(configs: Sequence[Config]) -> str:
+    """How far runs of these are from the paper's training, to stand below their table; else empty."""
+    if any(DATASETS[c.dataset].is_drawn for c in configs if c.dataset in DATASETS):
+        return "Demo: drawn crowds and short training. It tests the code; not comparable with the paper."
+    epochs = sorted({config.epochs for config in configs if config.epochs < Config.epochs})
+    if not epochs:
+        return ""
+    length = " to ".join(str(number) for number in dict.fromkeys((epochs[0], epochs[-1])))
+    published = f"not for the published {Config.epochs}: not comparable with the paper's tables."
+    return f"Trained for {length} epochs, {published}"
+
+
+def results_of(table: Table) -> pd.DataFrame:
+    """What the runs of a table measured: row, column, seed and `COLUMNS`, a row a finished run.
+
+    Raises
+    ------
+    ValueError : a run was trained with other parameters than its name says
+    """
+    rows = []
+    for cell in table.cells:
+        if not cell.run.is_finished:
+            continue
+        if cell.config.unlike(cell.run.config):
+            raise ValueError(
+                f"{table.name}, {cell.row} × {cell.column}: the run {cell.config.name} was trained with "
+                "other parameters than its name says; delete its folder, and train it again."
+            )
+        place = {"row": cell.row, "column": cell.column, "seed": cell.config.seed}
+        rows.append(place | _measured(cell.run))
+    return pd.DataFrame(rows, columns=["row", "column", "seed", *COLUMNS])
+
+
+def beside(table: Table) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A table as printed, with the published numbers of the same model, kind, data set and split beside.
+
+    Returns
+    -------
+    two frames of one shape, rows by columns × MAE, RMSE. Texts: the mean over the seeds, ± their sample
+    standard deviation where there are several, `MISSING` where no run is finished; and where each comes
+    from: names of runs, or the paper's table
+    """
+    found = results_of(table)
+    texts: dict[tuple[str, str], list[str]] = {}
+    sources: dict[tuple[str, str], list[str]] = {}
+    for column, (name, title) in product(table.columns, MEASURES.items()):
+        places = [found[(found["row"] == row) & (found["column"] == column)] for row in table.rows]
+        texts[column, title] = [_mean_and_deviation(runs[name]) for runs in places]
+        sources[column, title] = [" ".join(runs["run"]) for runs in places]
+        printed = [_printed(table.at(row, column), name) for row in table.rows]
+        if any(value for value, _ in printed):
+            key = column, f"{title}, paper"
+            texts[key], sources[key] = map(list, zip(*printed, strict=True))
+    return pd.DataFrame(texts, index=table.rows), pd.DataFrame(sources, index=table.rows)
+
+
+def _mean_and_deviation(values: pd.Series) -> str:
+    if values.empty or not np.isfinite(values).all():
+        return MISSING
+    mean = f"{values.mean():.1f}"
+    return mean if len(values) == 1 else f"{mean} ± {values.std():.1f}"
+
+
+def _printed(cells: Sequence[Cell], measure: str) -> tuple[str, str]:
+    """The published number beside a place of a table, and where it is printed."""
+    rows = counterparts(cells[0].config) if cells else pd.DataFrame()
+    row = rows.dropna(subset=measure).head(1) if measure in rows else pd.DataFrame()
+    if row.empty:
+        return "", ""
+    return f"{row[measure].item():.1f}", f"{row['source'].item()} ({row['citation'].item()})"
+
+
+CLAIMS = (
+    ("integer bins better Blockwise", "table3", "+ integer bins", "Blockwise"),
+    ("label correction helps", "table3", "+ label correction", "+ integer bins"),
+    ("the count loss helps (λ = 1)", "table3", "λ = 1", "+ label correction"),
+    ("λ = 1 is better than 2", "table3", "λ = 1", "λ = 2"),
+    ("EBC betters Blockwise", "table4", "EBC", "Blockwise"),
+    ("sentences better random vectors", "heads", "text, in words", "random text"),
+    ("ZIP betters EBC", "zip", "ZIP", "EBC"),
+)
+"""What the tables of the paper and its successor say, or would: the first row is better than the second."""
+
+
+def claims(experiment_tables: Mapping[str, Table]) -> pd.DataFrame:
+    """The paper's orderings, and whether an experiment's runs show them.
+
+    Returns
+    -------
+    a row a claim and column with finished runs: ``claim``, ``column``, ``mae`` and ``than`` (means over
+    seeds, people), ``seeds``, and ``shown`` (`verdict`)
+    """
+    rows = []
+    for claim, name, better, worse in CLAIMS:
+        of = experiment_tables.get(name)
+        for column in of.columns if of else ():
+            runs = [_finished(of.at(row, column)) for row in (better, worse)]
+            if all(runs):
+                errors = [[run.metrics["mae"] for run in side] for side in runs]
+                seeds, means = min(map(len, errors)), map(np.mean, errors)
+                rows.append((claim, column, *means, seeds, verdict(*errors)))
+    return pd.DataFrame(rows, columns=["claim", "column", "mae", "than", "seeds", "shown"])
+
+
+def verdict(better: Sequence[float], worse: Sequence[float]) -> str:
+    """Whether errors over seeds show that ``better`` is lower: yes, reversed, or undecided.
+
+    Decided is a difference of means of more than two standard errors (Welch's); one seed decides nothing.
+
+    >>> verdict([9.0, 9.2, 9.1], [12.0, 12.5, 11.8]), verdict([9.0], [12.0])
+    ('yes', 'undecided: one seed')
+    """
+    if min(len(better), len(worse)) < 2:
+        return "undecided: one seed"
+    difference = np.mean(worse) - np.mean(better)
+    error = math.sqrt(sum(np.var(side, ddof=1) / len(side) for side in (better, worse)))
+    if abs(difference) <= 2 * error:
+        return "undecided: within the seeds' spread"
+    return "yes" if difference > 0 else "reversed"
+
+
+def paired_difference(
+    first: Sequence[Run], second: Sequence[Run], resamples: int = 9999
+) -> dict[str, float]:
+    """How much larger the MAE of ``first`` is than that of ``second`` on the same test images.
+
+    The interval is a paired bootstrap over images (BCa; Efron 1987): it says what other test images
+    might have shown, and nothing about other seeds. An image's error is the mean over a side's runs.
+
+    Returns
+    -------
+    ``difference`` in people, ``lower`` and ``upper`` of its 95 % interval, ``images``
+
+    Raises
+    ------
+    ValueError : the runs did not count the same images
+    """
+    sides = [pd.concat([_errors(run) for run in runs], axis=1) for runs in (first, second)]
+    if sides[0].isna().any(axis=None) or not sides[0].index.equals(sides[1].index):
+        raise ValueError(
+            f"{first[0].name} and {second[0].name} did not count the same images; a paired difference "
+            "needs runs on one split."
+        )
+    difference = (sides[0].mean(axis=1) - sides[1].mean(axis=1)).to_numpy()
+    found = {"difference": float(difference.mean()), "images": len(difference)}
+    if np.ptp(difference) == 0:
+        return found | {"lower": found["difference"], "upper": found["difference"]}
+    rng = np.random.default_rng(0)
+    drawn = stats.bootstrap((difference,), np.mean, n_resamples=resamples, rng=rng)
+    low, high = drawn.confidence_interval
+    return found | {"lower": float(low), "upper": float(high)}
+
+
+def _errors(run: Run) -> pd.Series:
+    """Each image's absolute error in people."""
+    rows = run.predictions.set_index("image")
+    return (rows["count"] - rows["points"]).abs().sort_index()
+
+
+def against_regression(table: Table, resamples: int = 9999) -> pd.DataFrame:
+    """Every classifier of a table beside each regression model of the same network and data set.
+
+    Returns
+    -------
+    a row a pair with finished runs: ``column``, ``regression`` and ``classifier`` (rows of the table),
+    ``before`` and ``after`` (mean MAE, people), ``improvement`` in percent, ``seeds`` of either, and of
+    `paired_difference` ``difference``, ``lower``, ``upper``
+    """
+    pairs = []
+    for column in table.columns:
+        rows = {row: runs for row in table.rows if (runs := _finished(table.at(row, column)))}
+        for (row, runs), (baseline, others) in product(rows.items(), rows.items()):
+            one, other = runs[0].config, others[0].config
+            if one.head == "regression" or other.head != "regression":
+                continue
+            if _network(one) != _network(other):
+                continue
+            before, after = (np.mean([run.metrics["mae"] for run in of]) for of in (others, runs))
+            found = {"column": column, "regression": baseline, "classifier": row}
+            found |= {"before": before, "after": after, "improvement": improvement(before, after)}
+            found["seeds"] = f"{len(others)} / {len(runs)}"
+            pairs.append(found | paired_difference(others, runs, resamples))
+    names = (
+        "column regression classifier before after improvement seeds difference images lower upper"
+    )
+    return pd.DataFrame(pairs, columns=names.split())
+
+
+def _network(config: Config) -> tuple:
+    """What is the same in a model with a text tower and the one without."""
+    variant = find_variant(config.model)
+    return variant.architecture, variant.stage, variant.decoder
+
+
+def _finished(cells: Sequence[Cell]) -> list[Run]:
+    return [cell.run for cell in cells if cell.run.is_finished]
+
 
 _NUMBER = r"[−-]?(?:∞|[\d.]+(?:e[−-]?\d+)?)\s*(?:%|±.*|\(.*\))?"
 _LATEX = UnicodeToLatexEncoder(unknown_char_policy="fail").unicode_to_latex
@@ -61,10 +316,8 @@ def save(
         if not labels.is_unique:
             twice = labels[labels.duplicated()].tolist()
             raise ValueError(f"The {axis} {twice} are there twice: name each differently.")
-    if runs is not None:
-        if not (runs.index.equals(table.index) and runs.columns.equals(table.columns)):
-            raise ValueError("runs and table have other labels: give runs.reindex_like(table).")
-        runs = runs.map(lambda run: ", ".join(run) if isinstance(run, list) else str(run))
+    if runs is not None and [*map(list, runs.axes)] != [*map(list, table.axes)]:
+        raise ValueError("runs and table have other labels: give runs.reindex_like(table).")
     caption = caption or Path(name).name.strip("0123456789_").replace("_", " ").capitalize()
     label, text = re.sub(r"[^a-zA-Z0-9:]", "-", name.replace("/", ":")), as_text(table, decimals)
     printed = {".tex": _latex(text, caption, label, note)}
@@ -137,15 +390,16 @@ def _latex(text: pd.DataFrame, caption: str, label: str, note: str) -> str:
 
     kinds = "l" * text.index.nlevels * _has_labels(text)
     kinds += "".join("r" if _is_numeric(column) else "l" for _, column in text.items())
-    about = {
-        "caption": escaped(caption),
-        "label": f"tab:{label}",
-        "position": "tbp",
-        "hrules": True,
-    }
-    about |= {"column_format": f"@{{}}{kinds}@{{}}", "position_float": "centering"}
-    about |= {"multicol_align": "c", "multirow_align": "naive"}
-    written = _styler(text.map(escaped), escaped).to_latex(**about)
+    written = _styler(text.map(escaped), escaped).to_latex(
+        caption=escaped(caption),
+        label=f"tab:{label}",
+        position="tbp",
+        position_float="centering",
+        hrules=True,
+        column_format=f"@{{}}{kinds}@{{}}",
+        multicol_align="c",
+        multirow_align="naive",
+    )
     below = rf"\par\medskip\parbox{{\linewidth}}{{\footnotesize {escaped(note)}}}" + "\n"
     for before, after in (
         (r"\begin{tabular}", _SHRUNK + r"\begin{tabular}"),

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ebclib.studies.inspection import costs, outline, steps
+from ebclib.studies.cost import model_costs, outline, steps
 
 
 def test_a_model_s_steps_have_the_shapes_and_sizes_of_the_real_one():
@@ -15,7 +15,7 @@ def test_a_model_s_steps_have_the_shapes_and_sizes_of_the_real_one():
 
 def test_multiply_adds_are_the_published_ones():
     """VGG16's convolutions: 15.3 billion at 224² (Simonyan and Zisserman 2015; He et al. 2016)."""
-    table = costs(["vgg16", "clip_vit_b_16"], [(224, 224), (448, 448)])
+    table = model_costs(["vgg16", "clip_vit_b_16"], [(224, 224), (448, 448)])
     assert table["224 × 224"]["vgg16"] == pytest.approx(15.35, abs=0.05)
     assert table["448 × 448"]["vgg16"] == pytest.approx(4 * table["224 × 224"]["vgg16"], rel=0.01)
     windows = table.loc["clip_vit_b_16", ["224 × 224", "448 × 448"]]
