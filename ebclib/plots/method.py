@@ -11,25 +11,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ebclib.bins import Bin, Bins, Interval
-from ebclib.plots.style import (
-    COLOURS,
-    COLUMN_INCHES,
-    MARKERS,
-    PAGE_INCHES,
-    PLAIN,
-    bare,
-    legend_above,
-    mark,
-)
+from ebclib.plots.style import COLOURS, COLUMN_INCHES, PAGE_INCHES, PLAIN, bare, legend_above, mark
 
 NOBODY, CLOSED, OPEN = "0.78", (COLOURS[0], COLOURS[9]), COLOURS[1]
 OPEN_LOOK = {"facecolor": OPEN, "hatch": "////", "edgecolor": "white"}
@@ -83,8 +71,8 @@ def plot_block_labels(
     ----------
     image : uint8 (H, W, 3), a few blocks wide
     points : (n, 2), the people in it
-    values : (h, w), what is written into the blocks: counts, or smoothed counts
-    wrong : bool (h, w), blocks whose class is not that of their people; hatched
+    values : (h, w), counts or smoothed counts
+    wrong : bool (h, w), blocks to be hatched: their class is not that of their people
     """
     ax = ax or plt.subplots(figsize=(2.3, 2.3))[1]
     (height, width), r = image.shape[:2], block_size_px
@@ -170,18 +158,6 @@ def plot_bins(policies: Mapping[str, Bins], ax: Axes | None = None) -> Axes:
     return ax
 
 
-def bins_legend(min_blocks: int | None = None) -> list[Artist]:
-    """Handles for a legend of the spans' colours, and of the marks of `plot_class_sizes` with its line."""
-    colours = [
-        Patch(facecolor=NOBODY, label="nobody"),
-        Patch(facecolor=CLOSED[0], label="closed bins"),
-        Patch(label="open bin", **OPEN_LOOK),
-    ]
-    line = Line2D([], [], color="black", ls="--", lw=0.9, label=f"{min_blocks} blocks")
-    cross = Line2D([], [], color=COLOURS[3], marker="x", ls="", mew=1.3, ms=4.5, label="no block")
-    return [*colours, line, cross] if min_blocks else colours
-
-
 def plot_class_sizes(
     bins: Bins, sizes: np.ndarray, ax: Axes | None = None, min_blocks: int | None = None
 ) -> Axes:
@@ -197,7 +173,8 @@ def plot_class_sizes(
         else:
             ax.plot(k, floor * 1.6, "x", color=COLOURS[3], ms=4.5, mew=1.3)
     if min_blocks:
-        ax.axhline(min_blocks, color="black", ls="--", lw=0.9)
+        ax.axhline(min_blocks, color="black", ls="--", lw=0.9, label=f"{min_blocks} blocks")
+        ax.legend(fontsize=7)
     many = {"rotation": 90, "fontsize": 7} if len(bins) > 8 else {}
     ax.set_xticks(range(len(bins)), map(_short, bins.items), **many)
     ax.set(yscale="log", ylim=(floor, max(sizes.max(), 1) * 2.5), ylabel="Training blocks")
@@ -338,8 +315,7 @@ def plot_costs(costs: pd.DataFrame) -> Axes:
     order = costs.sort_values("parameters")
     sizes = order.drop(columns="parameters")
     for k, (size, each) in enumerate(sizes.items()):
-        look = {"color": COLOURS[k], "ms": 5, "label": f"{size} px"}
-        ax.plot(each, range(len(order)), MARKERS[k], **look)
+        ax.plot(each, range(len(order)), **mark(k, ls="none", ms=5, label=f"{size} px"))
     names = [f"{name} ({millions:.1f} M)" for name, millions in order["parameters"].items()]
     ax.set_yticks(range(len(order)), names)
     ax.set(xscale="log", xlabel="Multiply-adds of one image (10⁹)", ylim=(len(order) - 0.5, -0.5))

@@ -43,13 +43,12 @@ class Diagnosis:
     Attributes
     ----------
     images : one row per image: ``image``, ``points`` and ``count`` (people annotated and predicted),
-        ``spacing`` (the median person's, pixels), ``count_in_empty_blocks`` (people predicted there),
-        ``absolute`` (Σ over blocks of |predicted − annotated|)
-    blocks : sums over each image's blocks that hold equally many people in the same range of spacing;
-        columns ``image``, ``people_in_block``, ``spacing`` (an interval of `SPACING_PX`; nan in an
-        image of fewer than two people), ``blocks``, ``people``, ``predicted``, ``absolute``
-    windows : columns ``image``, ``side_px`` (r, 2r, 4r, … up to one window for the image) and
-        ``absolute``, Σ over windows of that side of |predicted − annotated|
+        ``spacing`` (the median person's, pixels), ``count_in_empty_blocks``, ``absolute`` (Σ over blocks
+        of |predicted − annotated|)
+    blocks : sums over each image's blocks of like people and spacing: ``image``, ``people_in_block``,
+        ``spacing`` (an interval of `SPACING_PX`; nan in an image of fewer than two people), ``blocks``,
+        ``people``, ``predicted``, ``absolute``
+    windows : `window_errors` of each ``image``
     confusion : int64 (N, N), blocks by true class (rows) and likeliest class (columns)
     expected : float64 (N, N), their summed probabilities by true class (rows) and class (columns)
     calibration : (N + 1, cells, 3), `reliability_sums`
@@ -77,7 +76,6 @@ def diagnose(
     Parameters
     ----------
     model : images → logits; a `BlockwiseModel`, or one wrapped for a device or precision
-    split : prepared images with labels
     bins : the model's (`TrainingSet.bins`); None for a regression model
     network : the `BlockwiseModel` inside ``model`` where it is wrapped
     smoothing_px : of the labels that interval bins are the classes of (`Config.smoothing_px`)
@@ -197,10 +195,7 @@ def local_spacing(points: np.ndarray, neighbours: int = NEIGHBOURS) -> np.ndarra
 def block_spacing(
     points: np.ndarray, height: int, width: int, block_size_px: int, neighbours: int = NEIGHBOURS
 ) -> np.ndarray:
-    """The local spacing of the person nearest to each block's centre: (⌈H/r⌉, ⌈W/r⌉), pixels.
-
-    So empty blocks have one, too; nan where the image holds fewer than two people.
-    """
+    """The local spacing of the person nearest to each block's centre: (h, w), pixels; nan of fewer than 2."""
     h, w = grid_shape(height, width, block_size_px)
     if len(points) < 2:
         return np.full((h, w), np.nan)
@@ -223,22 +218,16 @@ def reliability_sums(probabilities: np.ndarray, classes: np.ndarray) -> np.ndarr
 
     Parameters
     ----------
-    probabilities : (N, …), of each class in each block
+    probabilities : (N, …), of each class in each block, in [0, 1]
     classes : (…), the class that each block has, 0 … N − 1
 
     Returns
     -------
     float64 (N + 1, len(`EDGES`) − 1, 3): for each class, and last for the likeliest one, and each cell
     of probability: blocks, the sum of their probabilities, and how many of them have that class
-
-    Raises
-    ------
-    ValueError : numbers that are no probabilities
     """
     n = len(probabilities)
     p = np.asarray(probabilities, dtype=np.float64).reshape(n, -1)  # (N, blocks)
-    if p.size and not (p.min() >= 0 and p.max() <= 1 + 1e-6):
-        raise ValueError(f"Probabilities lie in [0, 1]; got {p.min():g} to {p.max():g}.")
     truth = np.ravel(classes)
     hit = np.concatenate([np.arange(n)[:, None] == truth, (p.argmax(axis=0) == truth)[None]])
     p = np.concatenate([p, p.max(axis=0)[None]])  # (N + 1, blocks)
@@ -258,20 +247,10 @@ def _merged(sums: np.ndarray, edges: np.ndarray) -> np.ndarray:
 def calibration_error(sums: np.ndarray) -> np.ndarray:
     """The expected calibration error, Σ_cells blocks/all · |share that has the class − mean probability|.
 
-    That of the likeliest class (the last) is the usual ECE (Guo et al. 2017, Eq. 3), those of the others
-    are classwise (Kull et al. 2019). ``sums`` are `reliability_sums`.
-
-    Returns
-    -------
-    float64 (N + 1,), each in [0, 1]
-
-    Raises
-    ------
-    ValueError : no block
+    Of each class (Kull et al. 2019), and last of the likeliest, the usual ECE (Guo et al. 2017, Eq. 3):
+    float64 (N + 1,), each in [0, 1]. ``sums`` are `reliability_sums`.
     """
     blocks, probability, hits = _merged(sums, CELLS)
-    if not blocks.sum():
-        raise ValueError("There is no block to measure calibration on.")
     return np.abs(hits - probability).sum(axis=-1) / blocks.sum(axis=-1)
 
 

@@ -99,13 +99,9 @@ def by_spacing(blocks: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 def by_window(windows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """What of the error remains when people are counted in larger and larger windows.
 
-    From the block's side on, where it is the error of places, to the whole image, where it is the MAE
-    (GAME of Guerrero-Gómez-Olmo et al. 2015). ``windows`` are `Diagnosis.windows`.
-
-    Returns
-    -------
-    a row a side (``side_px``): ``error``, the mean over images of Σ over windows |predicted − annotated|
-    in people, and the ends ``error_low`` and ``error_high`` of a 95 % interval, bootstrap over images
+    A row a side (``side_px``), from the block's to the whole image, where it is the MAE (GAME of
+    Guerrero-Gómez-Olmo et al. 2015): ``error``, the mean over images of `Diagnosis.windows`, and the ends
+    ``error_low`` and ``error_high`` of a 95 % interval, bootstrap over images.
     """
     wide = windows.pivot(index="image", columns="side_px", values="absolute").ffill(axis=1)
     table = pd.DataFrame(index=wide.columns)
@@ -168,8 +164,7 @@ def wilson(name: str, hits: np.ndarray, of: np.ndarray) -> dict[str, list[float]
 def suspect_annotations(found: Diagnosis, most: int = 5, window_px: int = 64) -> pd.DataFrame:
     """The ``most`` images whose annotation a model believes least; a look tells which of both is wrong.
 
-    People are compared in windows of ``window_px``, or of the next smaller side that an image has:
-    places are never right to the pixel.
+    People are compared in windows of ``window_px``, or of the next smaller side that an image has.
 
     Returns
     -------
