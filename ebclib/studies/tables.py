@@ -31,10 +31,11 @@ COLUMNS = (
     *("run", "dataset", "split", "images", "epochs", "minutes", "device", "mae", "rmse", "nae"),
     *("mean_predictor_mae", "test_selected_mae", "inside_interval"),
 )
+"""What tables take of a run: errors in people, nae and inside_interval shares, minutes trained."""
 
 
 def _measured(run: Run) -> dict[str, Any]:
-    """What a finished run measured: errors in people, nae and inside_interval shares, minutes trained."""
+    """`COLUMNS` of a finished run."""
     older = dict.fromkeys(("nae", "test_selected_mae", "inside_interval"))  # runs may lack these
     metrics = older | run.metrics
     row = metrics | {"run": run.name, "dataset": run.config.dataset}
