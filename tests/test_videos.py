@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ebclib.counting.videos import count_video, frames
+from ebclib.counting.sources import count_video, frames
 from ebclib.plots import plot_over_time
 from ebclib.synthetic import SyntheticSplit
 

@@ -9,8 +9,13 @@
 
 from ebclib.counting.counter import CrowdCounter
 from ebclib.counting.files import count_files
-from ebclib.counting.regions import count_regions, read_regions, regions_geojson
-from ebclib.counting.result import Count, results_frame
+from ebclib.counting.result import (
+    Count,
+    count_regions,
+    read_regions,
+    regions_geojson,
+    results_frame,
+)
 
 __all__ = [
     "Count",

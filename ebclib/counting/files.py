@@ -19,10 +19,15 @@ import shapely
 from tqdm.auto import tqdm
 
 from ebclib.counting.counter import CrowdCounter, weights_of
-from ebclib.counting.regions import count_regions, read_regions, regions_geojson
-from ebclib.counting.result import Count, result_row, rows_frame
-from ebclib.counting.sources import Failure, Item, images_below, named_files
-from ebclib.counting.videos import VIDEOS, count_video
+from ebclib.counting.result import (
+    Count,
+    count_regions,
+    read_regions,
+    regions_geojson,
+    result_row,
+    rows_frame,
+)
+from ebclib.counting.sources import VIDEOS, Failure, Item, count_video, images_below, named_files
 from ebclib.data.splits import file_stamp
 from ebclib.runs import Run, write_csv, write_json, write_whole
 
@@ -79,7 +84,7 @@ def count_files(
     paths : image files, videos, and folders (with those below them)
     out : the folder to write to; images in it are not counted
     source : run or weights, as for `CrowdCounter`
-    regions : as `regions.read_regions`; of images, not of videos
+    regions : as `result.read_regions`; of images, not of videos
     maps : write overlays
     again : count everything again
     progress : show a progress bar
