@@ -139,6 +139,7 @@ class Config:
     compile: bool = False  # torch.compile the model for training
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # fp32 is TF32 on GPUs
     evaluate_every: int = 5  # epochs between two looks at the validation images
+    keep: Literal["best", "last"] = "best"  # the weights of the least validation error, or the last
     watch_test: bool = False  # the test split is measured at each look too, and never selects
     resident: bool | Literal["auto"] = "auto"  # images in the device's memory; auto: on GPUs
     workers: int | Literal["auto"] = "auto"  # processes that read crops, where they are read

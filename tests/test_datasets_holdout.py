@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ebclib.bins import make_bins
+from ebclib.config import make_config
 from ebclib.data import hold_out
 from ebclib.data.training_set import LEAST_CALIBRATING, TrainingSet
 from ebclib.evaluation import conformal_factor
@@ -54,7 +55,9 @@ def test_half_of_the_validation_images_selects_and_half_calibrates(images: int):
     counts = np.random.default_rng(2).geometric(0.01, images)
     train, held = hold_out(counts)
     split = SimpleNamespace(counts=counts)
-    selecting, calibrating = TrainingSet(split, train, held, make_bins("fine", 4), None, 4).halves
+    task = TrainingSet(split, train, held, make_bins("fine", 4), None, 4)
+    assert all(np.array_equal(half, held) for half in task.halves(make_config(keep="last")))
+    selecting, calibrating = task.halves(make_config())
     if len(held) < 2 * LEAST_CALIBRATING:  # too few for an interval in a half: all do both
         assert np.array_equal(selecting, held) and np.array_equal(calibrating, held)
         return

@@ -193,6 +193,20 @@ def test_options_out_of_range_are_named(given, message):
         configured(**given)
 
 
+@pytest.mark.parametrize(("keep", "kept"), [("best", 0), ("last", 1)])
+def test_the_best_weights_are_kept_or_the_last(keep, kept, monkeypatch):
+    given = {"model": "timm:test_efficientnet", "pretrained": "none", "head": "linear"}
+    trainer, stored = trainer_of(configured(**given, keep=keep)), []
+    for mae in (1.0, 2.0):
+        found = {"mae": mae, "rmse": mae}
+        monkeypatch.setattr("ebclib.training.loop.evaluation.errors", lambda *_, f=found: f)
+        trainer._one_step(next(iter(trainer.loader)))
+        trainer._validate()
+        stored.append(trainer.measured.state_dict()["head.classify.weight"].clone())
+    weights = load_file(trainer.run.path / "model.safetensors")["head.classify.weight"]
+    assert torch.equal(weights, stored[kept]) and not torch.equal(*stored)
+
+
 def test_a_model_whose_validation_is_never_a_number_says_so(monkeypatch):
     nothing = {"mae": float("nan"), "rmse": float("nan")}
     monkeypatch.setattr("ebclib.training.loop.evaluation.errors", lambda *_: nothing)

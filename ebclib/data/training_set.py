@@ -49,16 +49,16 @@ class TrainingSet:
         representatives = representative_counts(bins, split, train, config)
         return cls(split, train, validation, bins, representatives, m)
 
-    @property
-    def halves(self) -> tuple[np.ndarray, np.ndarray]:
+    def halves(self, config: Config) -> tuple[np.ndarray, np.ndarray]:
         """The validation images that select the weights, and those that calibrate their interval.
 
         Images that chose the weights flatter them, and an interval made of their errors is too short.
-        The halves are alike in how many people they show. Where one alone would be too few for an
-        interval (`evaluation.conformal_factor`), all images do both.
+        The halves are alike in how many people they show. All images are in both where one half would be
+        too few for an interval (`evaluation.conformal_factor`), and where the last weights are kept, which
+        no image selects.
         """
         order = self.validation[np.argsort(self.split.counts[self.validation], kind="stable")]
-        if len(order) < 2 * LEAST_CALIBRATING:
+        if config.keep == "last" or len(order) < 2 * LEAST_CALIBRATING:
             return self.validation, self.validation
         return np.sort(order[::2]), np.sort(order[1::2])
 

@@ -283,17 +283,17 @@ class Trainer:
         return losses.dace(logits, density, *rest)
 
     def _validate(self) -> dict[str, float]:
-        """Errors on the validation images that select; weights are kept where their MAE is the least."""
+        """Errors on the validation images that select; ``config.keep`` says which weights are kept."""
         broadcast(list(self.measured.buffers()))  # batch statistics differ between processes
         held = evaluation.predict(
             self.measured,
             self.task.split,
-            self.task.halves[0],
+            self.task.halves(self.config)[0],
             progress="Validation" if self.progress else None,
             state=processes(),
         )
         error = evaluation.errors(held["points"], held["count"])
-        if error["mae"] < self.best:
+        if error["mae"] < self.best or (self.config.keep == "last" and math.isfinite(error["mae"])):
             self.best = error["mae"]
             self._store()
         row = {f"held_out_{name}": value for name, value in error.items()}

@@ -88,7 +88,7 @@ def measure(
             (images, None, f"{config.dataset} {split}", True),
         )
     )
-    calibrating = held[np.isin(task.validation, task.halves[1])]
+    calibrating = held[np.isin(task.validation, task.halves(config)[1])]
     factor = evaluation.conformal_factor(calibrating)
     history = run.history
     facts = {
