@@ -15,7 +15,7 @@ def test_a_missing_data_set_says_what_to_do(tmp_path, monkeypatch, capsys):
         "is not there",
         str(tmp_path),
         "crcv.ucf.edu",
-        "img_0001_ann.mat",
+        "data/README.md",
         "EBC_DATA",
     ):
         assert part in message
