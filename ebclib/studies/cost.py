@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from ebclib import data
@@ -164,6 +163,8 @@ def say_duration(config: Config) -> None:
 
 def _product_teraflops(side: int = 1024) -> float:
     """10¹² operations a second of the best of three matrix products."""
+    from torch.utils.benchmark import Timer  # it warns where CUDA's tools lie without a GPU
+
     timer = Timer("one @ one", globals={"one": torch.ones(side, side)})
     return 2 * side**3 / 1e12 / min(timer.timeit(1).mean for _ in range(3))
 
