@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 import subprocess
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 import ebclib
+from ebclib import evaluation
 from ebclib.config import Config
 from ebclib.runs import Run
 
@@ -115,6 +117,33 @@ def test_the_model_card_s_sentences_follow_from_its_runs():
         assert table["points"].rank(ascending=False)[image] <= 10
         worst.add(image)
     assert len(worst) == 1
+
+
+def test_the_model_card_s_shipped_model_is_as_its_run_says():
+    """Rows of `crowd_lite`: number, MAE, RMSE, NAE, mean error, share inside the interval."""
+    lines = (ROOT / "MODEL_CARD.md").read_text().splitlines()
+    start = lines.index(next(line for line in lines if line.startswith("| Images | Number"))) + 2
+    rows = [line.strip("| ").split(" | ") for line in lines[start : lines.index("", start)]]
+    table = Run(ROOT / "results" / "runs" / "crowd_lite").predictions
+    assert len(rows) == 10
+    for label, *printed in rows:
+        part = "sha" if label.startswith(("A,", "ShanghaiTech A")) else "shb"
+        low, high = (0, math.inf) if "," not in label else crowd_of(label)
+        some = table[table["image"].str.startswith(part) & table["points"].between(low, high)]
+        error = some["count"] - some["points"]
+        mae, rmse, nae = evaluation.errors(some["points"], some["count"]).values()
+        inside = some["points"].between(some["lower"], some["upper"]).mean()
+        numbers = [str(len(some)), f"{mae:.1f}", f"{rmse:.1f}", f"{100 * nae:.0f} %"]
+        numbers += [f"{error.mean():+.1f}".replace("-", "−"), f"{100 * inside:.0f} %"]
+        assert printed == numbers, label
+
+
+def crowd_of(label: str) -> tuple[float, float]:
+    """The people that a row's label speaks of: up to 100, 101 to 300, above 600."""
+    numbers = [int(number) for number in re.findall(r"\d+", label)]
+    if "above" in label:
+        return numbers[0] + 1, math.inf
+    return (0, numbers[0]) if "up to" in label else (numbers[0], numbers[1])
 
 
 def errors_of(run: str) -> pd.DataFrame:

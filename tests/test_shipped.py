@@ -32,7 +32,7 @@ def test_the_file_is_small_and_says_where_it_comes_from():
     assert "ShanghaiTech A" in info.origin and "research" in info.origin
     assert "lite0" in info.origin  # the ImageNet weights that it started from
     assert info.interval_factor == pytest.approx(RUN.metrics["interval_factor"], rel=1e-6)
-    assert info.training_stats.images == 630 and info.held_out_images == 70
+    assert info.training_stats.images == 400 and info.held_out_images == 70
 
 
 def test_a_drawn_crowd_is_counted_with_an_interval(counter, tmp_path):
