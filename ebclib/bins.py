@@ -134,8 +134,8 @@ class Bins:
     def middles(self) -> np.ndarray:
         """Each bin's middle, as methods before EBC represent it; float64, shape (N,).
 
-        The open bin has its lower edge. An interval from 0 stands for nobody: with its midpoint a
-        image's thousands of empty blocks would add up to a crowd.
+        The open bin has its lower edge. An interval from 0 stands for nobody: an image's thousands of
+        empty blocks must not add up to a crowd.
         """
         highs = [item.low if item.high is None else item.high for item in self.items]
         middles = (self.lows + np.array(highs)) / 2
@@ -162,16 +162,9 @@ class Bins:
         return np.where(blocks > 0, people / np.where(blocks > 0, blocks, 1), self.middles())
 
     def representatives(self, histogram: np.ndarray) -> np.ndarray:
-        """The mean count of the blocks in each integer-valued bin (Eq. 2).
+        """The mean count of the blocks in each integer-valued bin (Eq. 2); float64, shape (N,).
 
-        Parameters
-        ----------
-        histogram : array, shape (largest count + 1,)
-            How many blocks hold 0, 1, 2, … people (`blocks.histogram`), uncapped.
-
-        Returns
-        -------
-        float64 array, shape (N,); a bin that no block falls into keeps its middle
+        ``histogram``, shape (largest count + 1,), says how many blocks hold 0, 1, 2, … people, uncapped.
 
         >>> Bins((Bin(0, 0), Bin(1, 1), Bin(2, None))).representatives(np.array([10, 5, 2, 2]))
         array([0. , 1. , 2.5])
@@ -224,15 +217,9 @@ def _singles_then_pairs(max_count: int, singles: int) -> Bins:
 def interval(max_count: int, intervals: int = INTERVALS) -> Bins:
     """Bordering intervals over smoothed counts, as in the baseline *Blockwise* (Liu et al. 2019).
 
-    What is public: code of two of its authors (L. Liu and H. Lu, 2020) leaves exactly zero a class
-    of its own and cuts the rest evenly in the logarithm, by default in steps of 0.1 from e⁻² on (60
-    classes, blocks of 64 px), each class standing for its midpoint. Whether the article's tables were
-    made so, it does not say. Xiong et al. (2019, S-DCNet), from the same group, cut at 0.05, 0.10, …,
-    0.5, 1, 1.5, …; 0.05 is the border the paper names.
-
-    What is chosen here: the first interval is [0, 0.05) and stands for nobody, since an exact
-    Gaussian leaves no block at exactly zero; the others are even in the logarithm from 0.05 to m,
-    edges rounded to three digits; the last is [m, ∞). ``interval(16, 60)`` has the step of 0.1.
+    The article does not print its borders. Here the first interval is [0, 0.05) and stands for nobody
+    (0.05 is the border the paper names); the others are even in the logarithm from there to m, edges
+    rounded to three digits; the last is [m, ∞).
 
     Parameters
     ----------

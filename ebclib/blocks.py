@@ -129,11 +129,8 @@ def smoothed_counts(
 ) -> np.ndarray:
     """Block counts after Gaussian smoothing, which the paper argues against (Sec. III-A1, Fig. 2).
 
-    Each person becomes a Gaussian of standard deviation ``sigma_px`` around the point, mirrored at
-    the image's border so that its mass stays inside, and a block has the integral over it. No pixel
-    grid is in between: a Gaussian's integral over a rectangle is the product of two differences of
-    the normal distribution function, so the counts are a product of an (h, n) and an (n, w) matrix.
-    A block that reaches over the border has what lies within the image.
+    Each person becomes a Gaussian around the point, mirrored at the image's border so that its mass stays
+    inside, and a block has the exact integral over it: the counts are an (h, n) times an (n, w) matrix.
 
     Parameters
     ----------
@@ -161,7 +158,7 @@ def _shares(
 ) -> np.ndarray:
     """How much of each mirrored 1-D Gaussian falls into each block; (n,) to (n, blocks), rows sum to 1."""
     edges = np.minimum(np.arange(blocks + 1) * block_size_px, side_px)  # (blocks + 1,)
-    if sigma_px >= 3 * side_px:  # mirrored so often that it is even, to the last digit of a float
+    if sigma_px >= 3 * side_px:  # even, to the last digit of a float
         return np.broadcast_to(np.diff(edges) / side_px, (len(at_px), blocks))
     below = np.zeros((len(at_px), blocks + 1))
     reach = int((MANY_SIGMA * sigma_px / side_px + 1) / 2)

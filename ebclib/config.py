@@ -13,11 +13,14 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from ebclib.encoders.variants import Variant
 
 MOST_LISTED = 20
 """Names that an error lists."""
@@ -43,9 +46,7 @@ def one_of(what: str, value: str, options: Iterable[str]) -> str:
 def project_root(start: Path | None = None) -> Path:
     """The nearest folder at or above ``start`` (default: the working folder) that is a checkout.
 
-    A notebook runs in `notebooks/`, papermill and `ebc` where they are called; all of them mean the
-    same `data/` and `results/`. Where none of these folders is a checkout, it is the one that this
-    package was installed from (`pip install -e`); without one, ``start`` itself.
+    Else the one that this package was installed from (`pip install -e`); without one, ``start`` itself.
     """
     here = Path(start or Path.cwd()).resolve()
     for folder in (here, *here.parents, Path(__file__).resolve().parents[1]):
@@ -61,32 +62,36 @@ def say_roots() -> None:
         print(f"Data in {data_root()}, results in {results_root()}.", file=sys.stderr)
 
 
+def _folder(variable: str, *parts: str) -> Path:
+    return Path(os.environ.get(variable) or project_root().joinpath(*parts)).expanduser().resolve()
+
+
 def data_root() -> Path:
     """Where data sets lie as published: ``$EBC_DATA``, or `data/` of the project."""
-    return Path(os.environ.get("EBC_DATA") or project_root() / "data").expanduser().resolve()
+    return _folder("EBC_DATA", "data")
 
 
 def weights_root() -> Path:
     """Where pretrained weights lie as files: ``$EBC_WEIGHTS``, or `data/weights/` of the project."""
-    return (
-        Path(os.environ.get("EBC_WEIGHTS") or project_root() / "data" / "weights")
-        .expanduser()
-        .resolve()
-    )
+    return _folder("EBC_WEIGHTS", "data", "weights")
 
 
 def prepared_root() -> Path:
     """Where `ebc prepare` writes: ``$EBC_PREPARED``, or `data/prepared/` of the project."""
-    return (
-        Path(os.environ.get("EBC_PREPARED") or project_root() / "data" / "prepared")
-        .expanduser()
-        .resolve()
-    )
+    return _folder("EBC_PREPARED", "data", "prepared")
 
 
 def results_root() -> Path:
     """Where runs, tables and figures go: ``$EBC_RESULTS``, or `results/` of the project."""
-    return Path(os.environ.get("EBC_RESULTS") or project_root() / "results").expanduser().resolve()
+    return _folder("EBC_RESULTS", "results")
+
+
+_LEAST = {
+    **dict.fromkeys(("epochs", "batch_size", "crop_px", "evaluate_every", "prompt_tokens"), 1),
+    **dict.fromkeys(("max_scale", "max_count"), 1),
+    **dict.fromkeys(("count_weight", "weight_decay", "warmup_epochs", "seed"), 0),
+    **dict.fromkeys(("ot_weight", "workers"), 0),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,63 +169,56 @@ class Config:
         ):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, derived)
-        if is_zip and (self.head != "linear" or self.bins == "interval"):
-            raise ValueError(
+        for problem in self._problems(variant):
+            raise ValueError(problem)
+        if self.name is not None:
+            check_name(self.name)
+
+    def _problems(self, variant: Variant) -> Iterator[str]:
+        """What does not go together, or is out of range."""
+        if self.loss == "zip" and (self.head != "linear" or self.bins == "interval"):
+            yield (
                 "loss zip has a linear head of its own and the likelihood of whole counts: leave head "
                 f"{self.head!r} and bins {self.bins!r} out, or choose linear, and fine, dynamic or coarse."
             )
         if self.bins != "interval" and self.intervals is not None:
-            raise ValueError(f"intervals is {self.intervals}, but {self.bins} bins have none.")
+            yield f"intervals is {self.intervals}, but {self.bins} bins have none."
         if self.count_loss == "mse" and self.head != "regression":
-            raise ValueError(
+            yield (
                 "count_loss mse is the regression models' (on smoothed density); with bins choose "
                 "dmcount, l1, l2 or multiscale."
             )
         if self.bins == "interval" and self.representatives not in ("grid", "middle"):
-            raise ValueError(
+            yield (
                 f"representatives {self.representatives!r} are of whole counts; interval bins take "
                 "middle (Blockwise) or grid."
             )
         if self.residual_block and variant.decoder:
-            raise ValueError(
+            yield (
                 f"residual_block stands before the head of a model without decoder; {self.model} has "
                 "one. Leave it out, or choose a clip_* model."
             )
         if self.head == "text" and not variant.has_text:
-            raise ValueError(
+            yield (
                 f"{self.model} has no text tower, so no text head. Choose from: linear, random_text, "
                 "regression; or a model with text, such as clip_rn50 or clip_lite."
             )
-        for name in ("epochs", "batch_size", "crop_px", "evaluate_every", "prompt_tokens"):
-            _at_least(name, getattr(self, name), 1)
-        for name in ("count_weight", "weight_decay", "warmup_epochs", "seed"):
-            _at_least(name, getattr(self, name), 0)
-        if not isinstance(self.ot_weight, str):
-            _at_least("ot_weight", self.ot_weight, 0)
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if isinstance(value, int | float) and value < least:
+                yield f"{name} is {value}; the least allowed is {least}."
         for name in ("learning_rate", "smoothing_px", "clip_norm"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise ValueError(f"{name} is {value}; it must be above 0.")
+                yield f"{name} is {value}; it must be above 0."
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
-            raise ValueError(
+            yield (
                 f"ema_decay is {self.ema_decay}, the share of the average that a step keeps: give "
                 "0.99 to 0.9999, or None for no average."
             )
-        if self.name is not None:
-            check_name(self.name)
-        if self.workers != "auto":
-            _at_least("workers", self.workers, 0)
-        if self.max_scale < 1:
-            raise ValueError(
-                f"max_scale is {self.max_scale}; crops show at least crop_px: give 1 or more."
-            )
-        if isinstance(self.max_count, int) and self.max_count < 1:
-            raise ValueError(
-                f"max_count is {self.max_count}; a block holds at least 1 person (m ≥ 1)."
-            )
         if self.crop_px % self.block_size_px:
             near = round(self.crop_px / 32) * 32 or 32
-            raise ValueError(
+            yield (
                 f"crop_px {self.crop_px} is no multiple of block_size_px {self.block_size_px}; "
                 f"the nearest that fits every block is {near}."
             )
@@ -300,11 +298,7 @@ FREE = {"workers", "resident", "on_nonfinite", "compile"}
 """Parameters that may change when a run is resumed: they say how to compute, not what."""
 
 PAPER: dict[str, Any] = {}
-"""The paper's training (Sec. IV-2) with the released schedule: the defaults of `Config`.
-
-Its model is CLIP-EBC's with ResNet50. Its augmentation is random scale, crop and flip; the released
-code's colour jitter, blur and noise beside these are ``augmentation="released"``.
-"""
+"""The paper's training (Sec. IV-2) with the released schedule: the defaults of `Config`."""
 
 TWO_CORES_20MIN: dict[str, Any] = {
     "model": "clip_lite",
@@ -319,11 +313,7 @@ TWO_CORES_20MIN: dict[str, Any] = {
     "warmup_epochs": 1,
     "evaluate_every": 4,
 }
-"""ShanghaiTech B in 20 minutes on two cores that multiply bf16; not the paper's training.
-
-Small crops, so that there are many steps; hardly shrunk, so that they look like the test images;
-λ = 0.1, because L1 on blocks at λ = 1 pulls every doubtful block to nobody.
-"""
+"""ShanghaiTech B in 20 minutes on two cores: small crops, hardly shrunk, and λ = 0.1."""
 
 TEN_MINUTES: dict[str, Any] = {
     **TWO_CORES_20MIN,
@@ -333,11 +323,7 @@ TEN_MINUTES: dict[str, Any] = {
     "ema_decay": 0.98,
     "evaluate_every": 3,
 }
-"""One core for ten minutes: to compare methods on photographs, not to count well.
-
-The paper's loss, but for λ = 0.1: in so few steps the count loss at λ = 1 leaves the classes untrained.
-Averaged weights, since the single steps' validation errors swing by a third.
-"""
+"""One core for ten minutes: to compare methods on photographs, not to count well; λ = 0.1."""
 
 DEMO: dict[str, Any] = {
     **TWO_CORES_20MIN,
@@ -360,11 +346,7 @@ QUARTER_MINUTE: dict[str, Any] = {
 """The small drawn crowds in seconds on one core: an experiment of many runs, as `make reproduce` does."""
 
 OWN: dict[str, Any] = {**TWO_CORES_20MIN, "epochs": 300, "evaluate_every": 10}
-"""Somebody's own images, tens or hundreds of them: `two_cores_20min`, with epochs for fewer images.
-
-An epoch is one crop of each image, so the steps are epochs × images / batch: 50 images make 1500.
-`ebc prepare` says how many epochs make about 2000 steps of the images at hand.
-"""
+"""Somebody's own images, tens or hundreds of them: more epochs, since steps are epochs × images / batch."""
 
 RECIPES = {
     "paper": PAPER,
@@ -550,8 +532,3 @@ def _fit(name: str, value: Any, hint: Any) -> Any:
     if not exact or (hint is int and float(value) != fitted):
         raise ValueError(f"{name} is {value!r}; a value of type {hint.__name__} is expected.")
     return fitted
-
-
-def _at_least(name: str, value: float, least: float) -> None:
-    if not value >= least:
-        raise ValueError(f"{name} is {value}; the least allowed is {least}.")

@@ -40,14 +40,7 @@ directly, without bins (the models EBC is compared with). ``zip``: the linear he
 def make_head(
     name: str, channels: int, outputs: int, embedding: int, text_features: Tensor | None = None
 ) -> LinearHead | CosineHead:
-    """A head by its name, for features of ``channels``; a new head is one class and one line here.
-
-    Parameters
-    ----------
-    name : one of `HEADS`
-    outputs : N bins; 1 for regression
-    embedding : D, the width of text features
-    text_features : (N, D); the text head needs them
+    """A head of `HEADS` by its name, with ``outputs`` N (1 for regression) and text features (N, D).
 
     Raises
     ------
@@ -66,10 +59,7 @@ def make_head(
 def new_convolution(
     channels: int, outputs: int, side: int = 1, dilation: int = 1, std: float = 0.01
 ) -> nn.Conv2d:
-    """A convolution that keeps the map's size; it starts normal, without a bias.
-
-    The deviation of 0.01 is the paper's (Sec. IV-2; CSRNet, Sec. 3.2).
-    """
+    """A convolution that keeps the map's size; it starts normal, by 0.01 as in the paper (Sec. IV-2)."""
     padding = dilation * (side // 2)
     convolution = nn.Conv2d(channels, outputs, side, padding=padding, dilation=dilation)
     nn.init.normal_(convolution.weight, std=std)
@@ -163,16 +153,10 @@ class CosineHead(nn.Module):
 
 
 def resize(features: Tensor, scale: float) -> Tensor:
-    """A (B, C, H', W') map on a grid ``scale`` times as fine: bilinear upwards, means downwards.
-
-    At half the size the two are the same. Coarser still, interpolation would look at four features of
-    each block and pass over the rest. H' and W' times the scale are whole numbers.
-    """
+    """A (B, C, H', W') map on a grid ``scale`` times as fine: bilinear upwards, means downwards."""
     if scale == 1:
         return features
-    ratio = Fraction(scale).limit_denominator(
-        64
-    )  # whole numbers, for sizes that an export leaves open
+    ratio = Fraction(scale).limit_denominator(64)  # whole, for sizes that an export leaves open
     if ratio.numerator == 1:
         return F.avg_pool2d(features, ratio.denominator)
     if scale < 1:
@@ -224,17 +208,12 @@ class Resize(nn.Module):
 
 
 def make_residual_block(channels: int, bottleneck: bool = False) -> BasicBlock | Bottleneck:
-    """The release's block before CLIP-EBC's projection, as wide inside as outside.
+    """The release's block before CLIP-EBC's projection, from ``channels`` to as many.
 
-    Parameters
-    ----------
-    channels : C of the features, in and out
-    bottleneck : 1×1, 3×3 and 1×1 convolutions, as behind CLIP's ResNets; else two 3×3, as behind its ViTs
+    ``bottleneck`` as behind CLIP's ResNets: 1×1, 3×3 and 1×1 convolutions; else two 3×3, as behind its ViTs.
     """
-    if bottleneck:
-        block = Bottleneck(channels, channels // 4, base_width=256)
-    else:
-        block = BasicBlock(channels, channels)
+    wide = channels // 4 if bottleneck else channels
+    block = Bottleneck(channels, wide, base_width=256) if bottleneck else BasicBlock(channels, wide)
     for module in block.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -245,18 +224,16 @@ class BlockwiseModel(nn.Module):
     """A network that says for every block which bin its count falls into (paper, Fig. 1, Sec. III-B).
 
     With the regression head it says the count itself: the same network with one output (Fig. 4), whose
-    softplus is the people of a block. Published regression models end in a ReLU or in nothing; a ReLU
-    that is 0 everywhere learns no more, which happens where people are few.
+    softplus is the people of a block. (A published ReLU that is 0 everywhere learns no more.)
 
     Parameters
     ----------
     encoder : the pretrained image tower
-    representatives : N values, the count each bin stands for (`Bins.representatives`); not used, and
-        best left empty, with the regression head
+    representatives : N values, the count each bin stands for (`Bins.representatives`); not used with
+        the regression head
     block_size_px : r
-    head : one of `heads.HEADS`
-    text_features : (N, D) embeddings of the bins' sentences; the text head needs them, or, where the
-        model is filled from a file, zeros in their place
+    head : one of `HEADS`
+    text_features : (N, D) embeddings of the bins' sentences, for the text head
     variant : the row that says which decoder; None has none
     residual_block : one before the head, on the grid of blocks, as in the released code
     window_px : whole images are to be counted in windows of this side; None: in one piece
@@ -308,7 +285,7 @@ class BlockwiseModel(nn.Module):
 
     @property
     def step_px(self) -> int:
-        """From one place where a feature and a block begin together to the next, in pixels."""
+        """Pixels from one place where a feature and a block begin together to the next."""
         return math.lcm(self.encoder_px, self.block_size_px)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -324,7 +301,7 @@ class BlockwiseModel(nn.Module):
         """
         height, width = image.shape[-2:]
         h, w = -(-height // self.block_size_px), -(-width // self.block_size_px)
-        features = self.encoder(self._padded(self._normalised(image)))  # (B, C, H/stride, W/stride)
+        features = self.encoder(self._normalised(image))  # (B, C, H/stride, W/stride)
         features = self.decoder(features)
         return self.head(features, self.feature_px / self.block_size_px)[..., :h, :w]
 
@@ -356,10 +333,7 @@ class BlockwiseModel(nn.Module):
     def variance(self, logits: Tensor) -> Tensor:
         """The variance of each block's count under P*, people²: (B, N, h, w) → (B, 1, h, w).
 
-        ZIP's is Y* (1 + π₀ λ), that of a zero-inflated Poisson variable.
-
-        A regression model says nothing of it; its density is taken, as for a count of independent
-        people (Poisson).
+        ZIP's is Y* (1 + π₀ λ). Of a regression model the density is taken, as of a Poisson variable.
         """
         if self.is_regression:
             return self.density(logits)
@@ -371,13 +345,9 @@ class BlockwiseModel(nn.Module):
         return (p * (a - mean).square()).sum(1, keepdim=True)
 
     def _normalised(self, image: Tensor) -> Tensor:
-        if image.dtype == torch.uint8:
-            image = image / 255
-        return (image - self.mean) / self.std
-
-    def _padded(self, image: Tensor) -> Tensor:
-        """Zeros right and below, up to whole features and whole blocks, so that no strip goes unseen."""
-        height, width = image.shape[-2:]
+        """With zeros right and below, up to whole features and blocks, so that no strip goes unseen."""
+        image = (image / 255 if image.dtype == torch.uint8 else image) - self.mean
+        image, (height, width) = image / self.std, image.shape[-2:]
         if not self.pads:
             return image
         return F.pad(image, (0, -width % self.step_px, 0, -height % self.step_px))
@@ -392,11 +362,7 @@ def build_model(config: Config, task: TrainingSet) -> BlockwiseModel:
         config.model, config.pretrained, config.visual_prompts, config.prompt_tokens
     )
     text = None
-    if config.head == "text":
-        if encoder.embed_text is None:
-            raise ValueError(
-                f"{config.model} has no text tower; choose head linear or random_text."
-            )
+    if config.head == "text" and encoder.embed_text is not None:
         text = encoder.embed_text(task.sentences(config))
     model = _assemble(config, encoder, task.representatives, text)
     if config.prior_bias and isinstance(model.head, LinearHead):  # a cosine has no bias
@@ -408,12 +374,10 @@ def build_model(config: Config, task: TrainingSet) -> BlockwiseModel:
 def released_model(
     config: Config, weights: Weights, representatives: np.ndarray, sentences: Sequence[str]
 ) -> BlockwiseModel:
-    """A network of the authors', filled from one of their files.
+    """A network of the authors', filled from one of their files (`encoders.released.read_released`).
 
     Parameters
     ----------
-    config : with the fields that `encoders.released.network_of` found
-    weights : from `encoders.released.read_released`
     representatives : (N,), which the file does not hold
     sentences : N, embedded by the file's own text tower; not used by a model without text
 

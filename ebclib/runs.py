@@ -181,8 +181,7 @@ def remove_run(path: Path) -> None:
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then put it in place in one step.
 
-    After a crash at any moment ``path`` holds the old content or the new, never a part; after an error
-    nothing else is left.
+    After a crash at any moment ``path`` holds the old content or the new, never a part.
 
     Raises
     ------
@@ -257,7 +256,7 @@ def provenance(precision: str, data_digest: str) -> dict[str, Any]:
 
 
 def device_name(kind: str | None = None) -> str:
-    """The name of the GPU (``kind`` "cuda") or of the processor ("cpu"); None: the GPU's if there is one."""
+    """The name of the GPU ("cuda") or processor ("cpu"); None: the GPU's if there is one."""
     import torch
 
     kind = kind or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -283,13 +282,8 @@ def _version(package: str) -> str | None:
 def _git(*words: str) -> str | None:
     """What git says of the folder this package lies in; None where it is no checkout."""
     try:
-        done = subprocess.run(
-            ["git", *words],
-            cwd=Path(__file__).parent.parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
+        root, options = Path(__file__).parent.parent, {"capture_output": True, "text": True}
+        done = subprocess.run(["git", *words], cwd=root, timeout=10, **options)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

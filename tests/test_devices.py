@@ -124,7 +124,6 @@ def test_a_notebook_s_lost_process_ends_the_run_and_one_process_finishes_it(alon
     os.kill(second, signal.SIGKILL)
     text, _ = launcher.communicate(timeout=120)
     assert launcher.returncode != 0
-    assert "2 processes share every batch" in text and "--resume" in text
     # whichever is noticed first: the lost process, or the other one's lost connection
     assert "SIGKILL" in text or "Another process of run 'lost' was lost" in text, text
     assert not run.is_finished and 0 < len(run.history) < OPTIONS["epochs"]
@@ -193,7 +192,7 @@ def test_a_batch_that_cannot_be_shared_says_what_to_do():
     config = make_config("shb", batch_size=8)
     devices.check_shares(config, 100, 4)
     devices.check_shares(config, 5, 1)
-    with pytest.raises(ValueError, match=r"multiple of 3, or start 1, 2, 4, 8 processes"):
+    with pytest.raises(ValueError, match=r"give a multiple of 3"):
         devices.check_shares(config, 100, 3)
     with pytest.raises(ValueError, match="give at most 4, or start one process"):
         devices.check_shares(config, 5, 2)

@@ -42,7 +42,7 @@ def test_a_second_launch_waits_until_the_first_has_ended(tmp_path, capsys):
         order.append("first")
     waiting.join(timeout=10)
     assert order == ["first", "second"]
-    assert "Run 'a' is being written by another process" in capsys.readouterr().err
+    assert "Another process writes run 'a'" in capsys.readouterr().err
     assert not run.path.exists(), "the lock lies beside the folder, which a new run replaces"
 
 
@@ -106,5 +106,5 @@ def test_two_processes_that_ask_at_once_train_once(config, monkeypatch, capsys):
     monkeypatch.setattr(running, "Trainer", refuse)
     found = training.load_or_train(asked)
     assert found.is_finished and found.has_weights and len(found.history) == 3
-    assert "is being written by another process" in capsys.readouterr().err
+    assert "Another process writes run" in capsys.readouterr().err
     assert process.wait(timeout=60) == 0

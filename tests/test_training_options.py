@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from ebclib import training
 from ebclib.config import make_config, results_root
 from ebclib.data.training_set import TrainingSet
 from ebclib.runs import Run
-from ebclib.training import nonfinite
+from ebclib.training.nonfinite import KEPT, NonFiniteGuard
 
 SMALL = {"crop_px": 64, "batch_size": 4, "epochs": 2, "evaluate_every": 1, "precision": "fp32"}
 
@@ -144,16 +144,17 @@ def test_a_batch_without_a_finite_loss_stops_the_run_is_named_and_kept(monkeypat
     assert len(run.history) == 1 and run.checkpoint.is_file(), "the epoch before is there"
     folder = run.path / "nonfinite"
     kept = load_file(folder / "epoch0002_step00001.safetensors")
-    facts = json.loads((folder / "epoch0002_step00001.json").read_text())
+    with safe_open(folder / "epoch0002_step00001.safetensors", "pt") as file:
+        names = file.metadata()["images"]
     batch = calls[steps + 1]
     assert torch.equal(kept["images"], batch.image) and torch.equal(kept["counts"], batch.counts)
     assert kept["people"].tolist() == [len(p) for p in batch.points]
     assert torch.equal(kept["points"], torch.cat(batch.points))
-    assert len(facts["images"]) == 4 and all(n.startswith("train_") for n in facts["images"])
+    assert len(names.split(", ")) == 4 and names.startswith("train_")
 
     # The same run goes on without such batches, if asked to.
     poisoned(monkeypatch, 1)
-    with pytest.warns(UserWarning, match=", ".join(facts["images"])):
+    with pytest.warns(UserWarning, match=names):
         done = training.train(configured(on_nonfinite="skip"), resume=True, progress=False)
     assert done.is_finished and done.config.on_nonfinite == "skip"
     assert done.history["skipped"].tolist()[-1] == 1
@@ -171,13 +172,12 @@ def test_an_epoch_without_one_finite_step_stops_in_any_case():
 
 
 def test_only_so_many_batches_are_kept(tmp_path):
-    trainer = trainer_of(configured())
-    draws = list(trainer.sampler)[:2]
-    paths = [
-        nonfinite.save_batch(tmp_path, trainer.crops, draws, 1, step)
-        for step in range(nonfinite.KEPT + 1)
-    ]
-    assert all(paths[:-1]) and paths[-1] is None
+    trainer = trainer_of(configured(batch_size=1, on_nonfinite="skip"))
+    guard = NonFiniteGuard(trainer.config, trainer.crops, [*range(99)], 99, trainer.accelerator)
+    guard.bad[: KEPT + 1] = 1
+    with pytest.warns(UserWarning, match=f"step {KEPT}, on crops of"):
+        guard.check(KEPT + 1, tmp_path)
+    assert len(list(tmp_path.iterdir())) == KEPT
 
 
 @pytest.mark.parametrize(

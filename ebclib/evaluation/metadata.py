@@ -47,8 +47,7 @@ class ModelInfo:
     def made(
         cls, config: Config, factor: float, held_out_images: int | None, **more: Any
     ) -> ModelInfo:
-        """What is said of a run as it is evaluated; sides and noun are its data set's, ``factor`` is of
-        `evaluation.conformal_factor`."""
+        """Of a run as it is evaluated; ``factor`` is of `evaluation.conformal_factor`."""
         dataset = data.describe(config.dataset, multiples_px=config.multiples_px)
         return cls(
             config=config,
@@ -62,8 +61,7 @@ class ModelInfo:
 
     @classmethod
     def of_run(cls, run: Run) -> ModelInfo:
-        """What the files beside older weights say: no training images, and no interval before it was
-        evaluated."""
+        """What the files beside older weights say."""
         metrics = run.metrics if run.is_finished else {}
         factor = metrics.get("interval_factor")
         try:

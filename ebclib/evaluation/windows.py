@@ -53,12 +53,11 @@ def predict_map(
     """The density of one image, of any size.
 
     In one piece, or, where it has more than ``tile_px``² pixels, in tiles: of each only the core is
-    kept, and its margin reaches as far as what the model looks at (`reach_px`), so that the map is that
-    of the whole image to rounding. At the image's border tiles end where the image does.
+    kept, and its margin is as wide as what the model looks at (`reach_px`), so that the map is that of
+    the whole image to rounding.
 
-    With windows (as the paper does for ViT, Sec. IV-2) the image is covered by squares of
-    ``window_px``; the last of each row and column is moved inside, blocks that several windows see get
-    the mean of what they say, and an image smaller than a window is padded with the mean colour.
+    With windows (paper, Sec. IV-2) the image is covered by squares of ``window_px``. The last of each row
+    and column is moved inside; an image smaller than a window is padded with the mean colour.
 
     Parameters
     ----------
@@ -177,9 +176,8 @@ def reach_px(network: BlockwiseModel, limit_px: int = 8192) -> int | None:
     """How far from a block a pixel can lie and still change what the model says of that block.
 
     Half of the theoretical receptive field, rounded up to whole features; None where every block of
-    ``limit_px`` sees the whole image (a global pool, attention, group norm). It is measured, not added
-    up from layers: a column of an image is made "not a number", which every block that looks at it then
-    is. Convolutions by other algorithms than the direct one would spread it, so cuDNN is left out.
+    ``limit_px`` sees the whole image. It is measured: a column of an image is made "not a number", which
+    every block that looks at it then is. cuDNN's other algorithms would spread it, and are left out.
 
     >>> from ebclib.encoders import build_encoder
     >>> reach_px(BlockwiseModel(build_encoder("mobilenetv2", "none"), [0, 1], head="linear"))

@@ -59,9 +59,7 @@ def make_accelerator(precision: str, **options: Any) -> Accelerator:
 
     Accelerate keeps one precision a process; a notebook that trains in another one starts it anew.
     """
-    torch.backends.cuda.matmul.allow_tf32 = (
-        True  # as cuDNN's convolutions are, unless told otherwise
-    )
+    torch.backends.cuda.matmul.allow_tf32 = True  # as in cuDNN's convolutions
     mixed = "no" if precision == "fp32" else precision
     options["dataloader_config"] = DataLoaderConfiguration(split_batches=True, non_blocking=True)
     try:
@@ -85,25 +83,14 @@ def precision_of(config: Config, device: torch.device | None = None) -> str:
 
 
 def check_shares(config: Config, images: int, count: int) -> None:
-    """Every process must get as many crops of every batch as the others, or means would not be means.
-
-    Parameters
-    ----------
-    images : trained on in an epoch
-    count : of processes
-
-    Raises
-    ------
-    ValueError : ``config.batch_size`` cannot be shared equally
-    """
+    """Refuse a batch, or an epoch of ``images``, that ``count`` processes cannot share equally."""
     if count == 1:
         return
     size = config.batch_size
     if size % count:
-        divisors = [str(n) for n in range(1, size + 1) if size % n == 0]
         raise ValueError(
             f"batch_size {size} is the global batch, which {count} processes cannot share equally: "
-            f"give a multiple of {count}, or start {', '.join(divisors)} processes."
+            f"give a multiple of {count}, or start another number of processes."
         )
     if size > images:
         raise ValueError(
@@ -113,10 +100,9 @@ def check_shares(config: Config, images: int, count: int) -> None:
 
 
 def with_shared_statistics(network: nn.Module, config: Config, state: PartialState) -> nn.Module:
-    """The network with batch normalisation over the batches of all processes, where that is possible.
+    """The network with batch normalisation over the batches of all processes: on GPUs alone.
 
-    It is on GPUs. On CPU processes each normalises its own share of the batch and the first one's
-    running statistics are kept, which is said in a warning.
+    On CPUs each normalises its own share, which is said in a warning; the first one's statistics are kept.
     """
     has_statistics = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules())
     if state.num_processes == 1 or not config.sync_batch_norm or not has_statistics:
@@ -144,16 +130,8 @@ def reading_processes(config: Config, state: PartialState) -> int:
 def run_lock(run: Run, state: PartialState, progress: bool = False) -> Iterator[None]:
     """Keep other launches from writing ``run`` meanwhile, or wait until one that does has ended.
 
-    The processes of one launch share the lock: the first holds it, and nobody goes on before it does,
-    so that all of them find the folder in the same state. The lock is a file beside the run's folder
-    (which a new run replaces). The operating system lets go of it when its process ends, killed or not;
-    the file stays.
-
-    Parameters
-    ----------
-    run : it need not exist
-    state : the processes of this launch
-    progress : say so when there is somebody to wait for
+    The first process of a launch holds the lock, a file beside the run's folder, and the others wait for
+    it. The operating system lets go of it when that process ends, killed or not; the file stays.
     """
     path = run.path.parent / f"{run.name}.lock"
     lock = FileLock(path)
@@ -163,9 +141,7 @@ def run_lock(run: Run, state: PartialState, progress: bool = False) -> Iterator[
             lock.acquire(timeout=0)
         except Timeout:
             if progress:
-                text = (
-                    f"Run {run.name!r} is being written by another process; waiting for it to end."
-                )
+                text = f"Another process writes run {run.name!r}; waiting for it to end."
                 tqdm.write(text, file=sys.stderr)
             lock.acquire()
     try:

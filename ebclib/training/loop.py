@@ -6,6 +6,7 @@ import math
 import time
 from typing import Any, cast
 
+import numpy as np
 import pandas as pd
 import torch
 from accelerate.utils import broadcast, set_seed
@@ -18,6 +19,7 @@ from tqdm.auto import tqdm
 
 from ebclib import evaluation, losses
 from ebclib.config import Config
+from ebclib.data import PreparedSplit
 from ebclib.data.augmentation import AUGMENTATIONS
 from ebclib.data.crops import Batch, DeviceCrops, EpochSampler, TrainingCrops, collate
 from ebclib.data.training_set import TrainingSet
@@ -33,8 +35,10 @@ from ebclib.training.devices import (
 )
 from ebclib.training.nonfinite import NonFiniteGuard
 
-PAPER_RESTART_EPOCHS = 5  # T_0; each following period is twice as long (T_mult = 2)
+RESTART_EPOCHS = 5  # T_0; each following period is twice as long (T_mult = 2)
 FIRST_RATE, LAST_RATE = 1e-2, 1e-3  # of the full learning rate: 1e-6 and 1e-7 in the paper
+SAVE_EVERY_S = 600.0  # of training, where no validation came before: checkpoints can be gigabytes
+READ_EVERY = 10  # steps between two looks at the loss: each makes the host wait for the device
 
 
 def rate_factor(epoch: float, config: Config) -> float:
@@ -50,20 +54,9 @@ def rate_factor(epoch: float, config: Config) -> float:
     if config.schedule == "cosine":
         progress = since / max(config.epochs - config.warmup_epochs, 1e-9)
     else:
-        restart = int(math.log2(since / PAPER_RESTART_EPOCHS + 1))
-        period = PAPER_RESTART_EPOCHS * 2**restart
-        progress = (since - PAPER_RESTART_EPOCHS * (2**restart - 1)) / period
+        restart = int(math.log2(since / RESTART_EPOCHS + 1))
+        progress = (since / RESTART_EPOCHS + 1) / 2**restart - 1
     return LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * min(progress, 1))) / 2
-
-
-SAVE_EVERY_S = 600.0
-"""Seconds of training after which a checkpoint is written, where no validation came before.
-
-A checkpoint of a large network is gigabytes, and an epoch may take seconds.
-"""
-
-READ_EVERY = 10
-"""Steps between two looks at the loss: each makes the host wait for the device."""
 
 
 @torch.no_grad()
@@ -121,20 +114,13 @@ class Trainer:
         self.skips = config.on_nonfinite == "skip"
         # The scaler of fp16 skips a step by itself; without it, only a fused optimiser can be told to.
         self.fused = True if self.skips and self.accelerator.scaler is None else None
-        optimizer = torch.optim.Adam(
-            self.trained,
-            config.learning_rate,
-            weight_decay=config.weight_decay,
-            fused=self.fused,
-        )
-        self.model, self.optimizer = self.accelerator.prepare(self.network, optimizer)
+        rate, decay = config.learning_rate, config.weight_decay
+        adam = torch.optim.Adam(self.trained, rate, weight_decay=decay, fused=self.fused)
+        self.model, self.optimizer = self.accelerator.prepare(self.network, adam)
         self.model = torch.compile(self.model) if config.compile else self.model
-        self.count_loss = losses.CountLoss(
-            str(config.count_loss),
-            config.block_size_px,
-            task.max_count if config.cap_target else None,
-            config.ot_weight,
-        )
+        cap = task.max_count if config.cap_target else None
+        kind = str(config.count_loss)
+        self.count_loss = losses.CountLoss(kind, config.block_size_px, cap, config.ot_weight)
         borders = torch.from_numpy(task.bins.lows[1:]).float()
         self.borders = borders.to(self.accelerator.device)
         self.test = task.test(config) if config.watch_test else None
@@ -162,14 +148,15 @@ class Trainer:
             process, count = self.accelerator.process_index, self.accelerator.num_processes
             share = config.batch_size // count
             return DeviceCrops(self.crops, self.sampler, share, device, drop_last, process, count)
+        workers = reading_processes(config, self.accelerator)
         loader = DataLoader(
             self.crops,
             config.batch_size,
             sampler=self.sampler,
-            num_workers=reading_processes(config, self.accelerator),
+            num_workers=workers,
             drop_last=drop_last,
             pin_memory=device.type == "cuda",
-            persistent_workers=reading_processes(config, self.accelerator) > 0,
+            persistent_workers=workers > 0,
             collate_fn=collate,
         )
         return self.accelerator.prepare(loader)
@@ -285,27 +272,22 @@ class Trainer:
     def _validate(self) -> dict[str, float]:
         """Errors on the validation images that select; ``config.keep`` says which weights are kept."""
         broadcast(list(self.measured.buffers()))  # batch statistics differ between processes
-        held = evaluation.predict(
-            self.measured,
-            self.task.split,
-            self.task.halves(self.config)[0],
-            progress="Validation" if self.progress else None,
-            state=processes(),
-        )
-        error = evaluation.errors(held["points"], held["count"])
+        error = self._errors("Validation", self.task.split, self.task.halves(self.config)[0])
         if error["mae"] < self.best or (self.config.keep == "last" and math.isfinite(error["mae"])):
             self.best = error["mae"]
             self._store()
         row = {f"held_out_{name}": value for name, value in error.items()}
         if self.test is not None:
-            seen = evaluation.predict(
-                self.measured,
-                self.test,
-                progress="Test, watched" if self.progress else None,
-                state=processes(),
-            )
-            row["test_mae"] = evaluation.errors(seen["points"], seen["count"])["mae"]
+            row["test_mae"] = self._errors("Test, watched", self.test)["mae"]
         return row
+
+    def _errors(
+        self, title: str, split: PreparedSplit, indices: np.ndarray | None = None
+    ) -> dict[str, float]:
+        """Of the weights that are measured, on some of a split's images."""
+        bar = title if self.progress else None
+        found = evaluation.predict(self.measured, split, indices, progress=bar, state=processes())
+        return evaluation.errors(found["points"], found["count"])
 
     def _replace(self) -> None:
         """Take the place of the run that this one replaces, once weights have been stored."""

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import nn
 
@@ -42,12 +41,14 @@ def evaluate(
     ----------
     run : a run with weights
     split : the split to count; None takes the one that the data set's papers report, and of another
-        folder whose images are not divided into folders, all. The files of another split carry its
-        name (`metrics-val.json`).
-    data : another labelled data set, by its name or the path of its folder; the files carry its name
-        and split (`measured`), the intervals are scaled as on the run's own validation images, and the
-        run's own files stay as they are
+        folder whose images are not divided into folders, all
+    data : another labelled data set, by its name or the path of its folder; its intervals are scaled as
+        on the run's own validation images, and the run's own files stay as they are
     distances_px : within which a point found counts as the person annotated; in prepared pixels
+
+    Returns
+    -------
+    the run; files of another split or data set carry their names (`metrics_suffix`)
 
     Raises
     ------
@@ -56,10 +57,7 @@ def evaluate(
     """
     progress = progress and processes().is_main_process
     with run_lock(run, processes(), progress):
-        if not _is_own(run, data):
-            data = data or run.config.dataset
-            return _evaluate_elsewhere(run, data, split, progress, distances_px)
-        return measure(run, split, progress, None, distances_px)
+        return measure(run, split, progress, None, data, distances_px)
 
 
 def measure(
@@ -67,55 +65,103 @@ def measure(
     split: str | None = None,
     progress: bool = True,
     task: TrainingSet | None = None,
+    data: str | Path | None = None,
     distances_px: Sequence[float] = DISTANCES_PX,
 ) -> Run:
-    """`evaluate` on the run's own data, for a caller that alone writes the run (`run_lock`).
-
-    ``task`` is the run's own, where it is at hand.
-    """
-    config, state = run.config, processes()
+    """`evaluate`, for a caller that alone writes the run; ``task`` is the run's own, where at hand."""
+    config, state, is_own = run.config, processes(), _is_own(run, data)
     state.wait_for_everyone()  # the first one may still be writing the weights
-    split = split or datasets.describe(config.dataset).test_split
+    name, root = (config.dataset, None) if is_own else datasets.locate(data or config.dataset)
+    about = datasets.describe(name, root)
+    split = split or (about.test_split if is_own else _split_of(about))
     with state.main_process_first():
-        task = task or TrainingSet.of(config, progress)
-        images = _prepared(run, config.dataset, split, None, progress)
-    _need_labels(images, run)
-    model, network = open_model(run)
-    held, found = (
-        evaluation.predict(model, some, indices, network, text if progress else None, state, where)
-        for some, indices, text, where in (
-            (task.split, task.validation, "Validation images", False),
-            (images, None, f"{config.dataset} {split}", True),
+        if is_own:
+            task = task or TrainingSet.of(config, progress)
+        images = _prepared(run, name, split, root, progress)
+    if not images.is_labelled:
+        raise ValueError(
+            f"{name} {split} has no labels to measure against. "
+            f"`ebc submit {run.name} --dataset {name} --split {split}` writes the counts."
         )
-    )
+    model, network = open_model(run)
+    title = f"{name} {split}" if progress else None
+    found = evaluation.predict(model, images, None, network, title, state, positions=True)
+    suffix = metrics_suffix(run, split, data)
+    if is_own and task is not None:
+        info, facts = _calibrate(run, task, model, network, progress)
+        if state.is_main_process:
+            write_info(run.weights, info)
+        counts = task.split.counts
+        if "test_mae" in run.history and not suffix:
+            facts["test_selected_mae"] = run.history["test_mae"].min()
+    else:
+        facts = _facts_elsewhere(run, images, root, progress)
+        counts = np.array([facts["training_mean"] or math.nan])
+    if state.is_main_process:
+        matches = evaluation.matches_table(found, images.points, distances_px)
+        factor = facts["interval_factor"]
+        found = evaluation.with_intervals(found, math.inf if factor is None else factor)
+        metrics = {
+            "dataset": name,
+            "split": split,
+            **evaluation.summarise(found, counts),
+            "positions": evaluation.localisation(matches),
+            **facts,
+        }
+        write_csv(run.path / f"predictions{suffix}.csv", found)
+        write_csv(run.path / f"positions{suffix}.csv", matches)
+        write_json(run.path / f"metrics{suffix}.json", metrics)
+        if not suffix:
+            shutil.rmtree(run.checkpoint.parent, ignore_errors=True)
+    state.wait_for_everyone()
+    return run
+
+
+def _calibrate(
+    run: Run, task: TrainingSet, model: nn.Module, network: BlockwiseModel, progress: bool
+) -> tuple[ModelInfo, dict[str, Any]]:
+    """What the validation images say of a run, for its weights' file and for its metrics."""
+    config, history = run.config, run.history
+    title = "Validation images" if progress else None
+    held = evaluation.predict(model, task.split, task.validation, network, title, processes())
     calibrating = held[np.isin(task.validation, task.halves(config)[1])]
     factor = evaluation.conformal_factor(calibrating)
-    history = run.history
-    facts = {
+    about, began = datasets.describe(config.dataset), run.provenance.get("weights")
+    info = ModelInfo.made(
+        config,
+        factor,
+        len(calibrating),
+        training_stats=TrainingStats.of(task.split, task.train.tolist(), config.block_size_px),
+        origin=f"Trained on {about.title} ({about.terms}), from {began or config.pretrained}.",
+    )
+    return info, {
         "training_mean": float(np.mean(task.split.counts)),
         "held_out_mae": evaluation.errors(held["points"], held["count"])["mae"],
         "held_out_images": len(calibrating),
-        "interval_factor": factor if math.isfinite(factor) else None,
+        "interval_factor": info.interval_factor,
         "epochs": len(history),
         "training_minutes": round(history["seconds"].iloc[-1] / 60, 2),
         "representatives": task.representatives.round(4).tolist(),
     }
-    suffix = metrics_suffix(run, split)
-    if "test_mae" in history and not suffix:
-        facts["test_selected_mae"] = history["test_mae"].min()
-    if state.is_main_process:
-        stats = TrainingStats.of(task.split, task.train.tolist(), config.block_size_px)
-        about, began = datasets.describe(config.dataset), run.provenance.get("weights")
-        more = {
-            "training_stats": stats,
-            "origin": f"Trained on {about.title} ({about.terms}), from {began or config.pretrained}.",
-        }
-        write_info(run.weights, ModelInfo.made(config, factor, len(calibrating), **more))
-    _write(run, suffix, images, found, factor, task.split.counts, facts, distances_px)
-    if state.is_main_process and not suffix:
-        shutil.rmtree(run.checkpoint.parent, ignore_errors=True)
-    state.wait_for_everyone()
-    return run
+
+
+def _facts_elsewhere(
+    run: Run, images: datasets.PreparedSplit, root: Path | None, progress: bool
+) -> dict[str, Any]:
+    """What the metrics say of the run beside its errors on another data set than its own."""
+    facts: dict[str, Any] = {"trained_on": run.config.dataset, "data_sha256": images.digest}
+    if root:
+        facts["folder"] = str(root / images.dataset)
+    if run.config.recipe == RELEASED:  # nothing is known of its training images
+        return facts | {"training_mean": None, "interval_factor": None, "held_out_images": 0}
+    own = {name: run.metrics.get(name) for name in ("interval_factor", "held_out_images")}
+    mean = run.metrics.get("training_mean")
+    if mean is None:  # a run of before it was kept
+        with processes().main_process_first():
+            trained_on = datasets.prepared(run.config.dataset, "train", progress=progress)
+        mean = float(np.mean(trained_on.counts))
+    scaled = f"{own['held_out_images']} validation images of {run.config.dataset}"
+    return facts | own | {"training_mean": mean, "intervals_scaled_on": scaled}
 
 
 def open_model(run: Run) -> tuple[nn.Module, BlockwiseModel]:
@@ -190,89 +236,19 @@ def submit(
             f"({len(spaced)} such). Rename them."
         )
     model, network = open_model(run)
-    text = f"{name} {split}" if progress else None
-    found = evaluation.predict(model, images, None, network, text, state, positions)
+    title = f"{name} {split}" if progress else None
+    found = evaluation.predict(model, images, None, network, title, state, positions)
+    lines = [f"{image} {n:.4f}" for image, n in zip(found["image"], found["count"], strict=True)]
     if positions:
-        where = found["image"], found["positions"], images.sizes, images.source_sizes
-        lines = list(map(_position_line, *where))
-    else:
-        lines = [
-            f"{image} {n:.4f}" for image, n in zip(found["image"], found["count"], strict=True)
-        ]
+        sizes = np.array(images.source_sizes) / np.array(images.sizes)  # (n, 2), H and W
+        where = zip(found["image"], found["positions"], sizes[:, ::-1], strict=True)
+        whole = ((image, np.floor(points * ratio).astype(int)) for image, points, ratio in where)
+        lines = [" ".join(map(str, [image, len(xy), *xy.ravel()])) for image, xy in whole]
     if state.is_main_process:
         content = "".join(f"{line}\n" for line in lines)
         write_whole(path, lambda part: part.write_text(content, encoding="utf-8"))
     state.wait_for_everyone()
     return path
-
-
-def _evaluate_elsewhere(
-    run: Run,
-    data: str | Path,
-    split: str | None,
-    progress: bool,
-    distances_px: Sequence[float],
-) -> Run:
-    """`evaluate` on another data set than the run's own."""
-    state = processes()
-    is_released = run.config.recipe == RELEASED  # then nothing is known of its training images
-    own = {"training_mean": math.nan, "interval_factor": None, "held_out_images": 0}
-    own = own if is_released else run.metrics
-    name, root = datasets.locate(data)
-    split = split or _split_of(datasets.describe(name, root))
-    progress = progress and state.is_main_process
-    with state.main_process_first():
-        images = _prepared(run, name, split, root, progress)
-        mean = own.get("training_mean")
-        if mean is None:  # a run of before it was kept
-            mean = np.mean(datasets.prepared(run.config.dataset, "train", progress=progress).counts)
-    _need_labels(images, run)
-    model, network = open_model(run)
-    text = f"{name} {split}" if progress else None
-    found = evaluation.predict(model, images, None, network, text, state, positions=True)
-    factor = own["interval_factor"]
-    scaled = f"{own['held_out_images']} validation images of {run.config.dataset}"
-    facts = {
-        "trained_on": run.config.dataset,
-        "training_mean": None if math.isnan(mean) else float(mean),
-        "interval_factor": factor,
-        "held_out_images": own["held_out_images"],
-        "data_sha256": images.digest,
-        **({"folder": str(root / name)} if root else {}),
-        **({} if is_released else {"intervals_scaled_on": scaled}),
-    }
-    factor = math.inf if factor is None else factor
-    suffix = f"-{_label(name, root)}-{split}"
-    _write(run, suffix, images, found, factor, [mean], facts, distances_px)
-    state.wait_for_everyone()
-    return run
-
-
-def _write(
-    run: Run,
-    suffix: str,
-    images: datasets.PreparedSplit,
-    found: pd.DataFrame,
-    factor: float,
-    training_counts: Sequence[float] | np.ndarray,
-    facts: dict[str, Any],
-    distances_px: Sequence[float],
-) -> None:
-    """The files of one evaluation, by the first process."""
-    if not processes().is_main_process:
-        return
-    matches = evaluation.matches_table(found, images.points, distances_px)
-    found = evaluation.with_intervals(found, factor)
-    metrics = {
-        "dataset": images.dataset,
-        "split": images.split,
-        **evaluation.summarise(found, training_counts),
-        "positions": evaluation.localisation(matches),
-        **facts,
-    }
-    write_csv(run.path / f"predictions{suffix}.csv", found)
-    write_csv(run.path / f"positions{suffix}.csv", matches)
-    write_json(run.path / f"metrics{suffix}.json", metrics)
 
 
 def _prepared(
@@ -299,21 +275,3 @@ def _label(name: str, root: Path | None) -> str:
 def _split_of(about: datasets.Dataset) -> str:
     """What of another data set is measured: its reported split, or all where nobody divided it."""
     return datasets.EVERY if about.is_divided else about.test_split
-
-
-def _need_labels(images: datasets.PreparedSplit, run: Run) -> None:
-    if not images.is_labelled:
-        raise ValueError(
-            f"{images.dataset} {images.split} has no labels to measure against. "
-            f"`ebc submit {run.name} --dataset {images.dataset} --split {images.split}` writes the "
-            "counts."
-        )
-
-
-def _position_line(
-    image: str, points: np.ndarray, size: tuple[int, int], source: tuple[int, int]
-) -> str:
-    """`name n x1 y1 …` in whole pixels of the image as published."""
-    ratio = np.array([source[1] / size[1], source[0] / size[0]])
-    whole = np.floor(points * ratio).astype(int)
-    return " ".join(map(str, [image, len(whole), *whole.ravel()]))

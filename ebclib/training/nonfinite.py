@@ -1,4 +1,4 @@
-"""What becomes of a batch whose loss or gradient is no finite number: named, kept, and looked at later."""
+"""What becomes of a batch whose loss or gradient is no finite number: it is named, and kept."""
 
 from __future__ import annotations
 
@@ -12,49 +12,10 @@ from safetensors.torch import save_file
 
 from ebclib.config import Config
 from ebclib.data.crops import TrainingCrops, collate
-from ebclib.runs import write_json, write_whole
+from ebclib.runs import write_whole
 
 KEPT = 10
 """How many such batches of a run are saved; later ones are only named."""
-
-
-def names_of(crops: TrainingCrops, draws: Sequence[int]) -> list[str]:
-    """The images that ``draws`` are cut from."""
-    return [crops.split.names[int(crops.indices[draw % len(crops)])] for draw in draws]
-
-
-def save_batch(
-    folder: Path, crops: TrainingCrops, draws: Sequence[int], epoch: int, step: int
-) -> Path | None:
-    """Cut a batch once more from its draws, which always give the same crops, and keep it.
-
-    Parameters
-    ----------
-    folder : `nonfinite/` of the run
-    draws : keys of ``crops``
-    epoch, step : when it was trained on, from 1 and from 0
-
-    Returns
-    -------
-    the file, for `safetensors.torch.load_file`: ``images`` uint8 (B, 3, H, W), ``counts`` and
-    ``labels`` (B, h, w), ``points`` (Σn_b, 2) and ``people`` (B,), the n_b. A JSON file of the same
-    name tells the images' names. None where the folder holds `KEPT` batches.
-    """
-    path = folder / f"epoch{epoch:04d}_step{step:05d}.safetensors"
-    if len(list(folder.glob("*.safetensors"))) >= KEPT:
-        return None
-    batch = collate([crops[draw] for draw in draws])
-    tensors = {
-        "images": batch.image.contiguous(),
-        "counts": batch.counts,
-        "labels": batch.labels.clone(),  # the very tensor of the counts, mostly
-        "points": torch.cat(batch.points),
-        "people": torch.tensor([len(points) for points in batch.points]),
-    }
-    write_whole(path, lambda part: save_file(tensors, part))
-    facts = {"epoch": epoch, "step": step, "images": names_of(crops, draws), "draws": list(draws)}
-    write_json(path.with_suffix(".json"), facts)
-    return path
 
 
 class NonFiniteGuard:
@@ -87,47 +48,45 @@ class NonFiniteGuard:
         self.bad, self.seen = torch.zeros(steps, device=accelerator.device), 0
 
     def check(self, count: float, folder: Path, finished: bool = False) -> None:
-        """Tell of the steps marked since the last look, and keep their batches in ``folder``.
-
-        Parameters
-        ----------
-        count : of marked steps
-        finished : the epoch is over
+        """Tell of the ``count`` steps marked so far, and keep the new ones' batches in ``folder``.
 
         Raises
         ------
-        FloatingPointError : there is a marked step, unless ``on_nonfinite`` is skip and the epoch has
-            others
+        FloatingPointError : a marked step under ``on_nonfinite="stop"``; or the epoch is ``finished``
+            and has no other
         """
         if count == self.seen:
             return
+        stops = self.config.on_nonfinite == "stop"
         steps = self.bad.nonzero().flatten().tolist()[self.seen :]
-        self.seen, hopeless = int(count), finished and count == len(self.bad)
-        messages = [self._keep(step, folder) for step in steps[: 1 if self._stops else None]]
+        self.seen = int(count)
+        messages = [self._keep(step, folder) for step in steps[: 1 if stops else None]]
         self.accelerator.wait_for_everyone()  # a process that ends now would end the one that writes
-        if self._stops or hopeless:
-            raise FloatingPointError(f"{messages[0]} {self._advice()}")
+        if stops or (finished and count == len(self.bad)):
+            raise FloatingPointError(
+                f"{messages[0]} Lower learning_rate ({self.config.learning_rate:g}), or set clip_norm (1, "
+                "say) or precision fp32. Resumed with on_nonfinite skip, a run leaves such batches out."
+            )
         if self.accelerator.is_main_process:
             warnings.warn(" ".join(messages), stacklevel=4)
 
-    @property
-    def _stops(self) -> bool:
-        return self.config.on_nonfinite == "stop"
-
     def _keep(self, step: int, folder: Path) -> str:
+        """Save a step's batch, cut once more: a draw always gives the same crop."""
         size, epoch = self.config.batch_size, self.draws[0] // len(self.crops) + 1
         draws = self.draws[step * size : (step + 1) * size]
-        path = None
-        if self.accelerator.is_main_process:
-            path = save_batch(folder, self.crops, draws, epoch, step)
-        return (
-            f"The loss or its gradient was no finite number in epoch {epoch}, step {step}, on crops of "
-            f"{', '.join(names_of(self.crops, draws))}" + (f" (saved as {path})." if path else ".")
-        )
-
-    def _advice(self) -> str:
-        return (
-            f"Lower learning_rate ({self.config.learning_rate:g}), set clip_norm (1, say) or precision "
-            "fp32. The last checkpoint is from the epoch before; resumed with on_nonfinite skip, a run "
-            "leaves such batches out."
-        )
+        indices = [int(self.crops.indices[draw % len(self.crops)]) for draw in draws]
+        names = ", ".join(self.crops.split.names[index] for index in indices)
+        where = f"epoch {epoch}, step {step}, on crops of {names}"
+        text = f"The loss or its gradient was no finite number in {where}"
+        if not self.accelerator.is_main_process or len(list(folder.glob("*"))) >= KEPT:
+            return f"{text}."
+        batch = collate([self.crops[draw] for draw in draws])
+        tensors = {
+            "images": batch.image.contiguous(),  # uint8 (B, 3, H, W)
+            "counts": batch.counts,  # (B, h, w)
+            "points": torch.cat(batch.points),  # (Σn_b, 2)
+            "people": torch.tensor([len(points) for points in batch.points]),  # n_b
+        }
+        path = folder / f"epoch{epoch:04d}_step{step:05d}.safetensors"
+        write_whole(path, lambda part: save_file(tensors, part, metadata={"images": names}))
+        return f"{text} (saved as {path})."

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
-from tqdm.auto import tqdm
-
 from ebclib.config import Config, results_root
 from ebclib.data import PreparedSplit
 from ebclib.data.training_set import TrainingSet
@@ -20,10 +16,8 @@ def train(
 ) -> Run:
     """Train, select on the validation images, evaluate on the test split, and leave a run.
 
-    Started in several processes (see `ebclib.training`), these share every batch and every evaluation;
-    the first writes the run's files, in a folder that all of them can read. Should one be lost, the
-    launcher ends them all, and ``resume`` goes on from the last checkpoint, in as many processes
-    as then are started. Another launch of the same run waits until this one has ended.
+    Started in several processes (see `ebclib.training`), these share every batch and every evaluation,
+    and the first writes the run's files. Another launch of the same run waits until this one has ended.
 
     Parameters
     ----------
@@ -113,12 +107,6 @@ def _train(run: Run, config: Config, resume: bool, progress: bool, replace: bool
         remove_run(run.path)
         facts = provenance(precision_of(config), task.split.digest) | _size(task.split)
     state.wait_for_everyone()
-    if progress and state.num_processes > 1:
-        tqdm.write(
-            f"{state.num_processes} processes share every batch. Should one be lost, all end, and "
-            "--resume (resume=True) goes on from the last checkpoint.",
-            file=sys.stderr,
-        )
     trainer = Trainer(config, task, run, progress, replaced)
     if state.is_main_process:
         write_json(run.path / "config.json", config.to_dict())
@@ -130,9 +118,8 @@ def _train(run: Run, config: Config, resume: bool, progress: bool, replace: bool
     except RuntimeError as problem:
         if state.num_processes > 1 and is_lost_connection(problem):
             raise RuntimeError(
-                f"Another process of run {run.name!r} was lost, so this one ends, too. What was finished "
-                "is kept: --resume (resume=True) goes on from the last checkpoint, with any number of "
-                "processes that divides the batch."
+                f"Another process of run {run.name!r} was lost, so this one ends, too: --resume "
+                "(resume=True) goes on from the last checkpoint, in any number of processes."
             ) from problem
         raise
     return measure(trainer.run, progress=progress, task=task)
@@ -141,11 +128,11 @@ def _train(run: Run, config: Config, resume: bool, progress: bool, replace: bool
 def _same_config(run: Run, config: Config) -> None:
     """A run that is there must have the parameters asked for, but for those that are `config.FREE`."""
     old = run.config
-    differ = config.unlike(old)
+    differ = [
+        f"{k} was {getattr(old, k)!r}, now {getattr(config, k)!r}" for k in config.unlike(old)
+    ]
     if differ:
-        lines = "; ".join(
-            f"{key} was {getattr(old, key)!r}, now {getattr(config, key)!r}" for key in differ
-        )
+        lines = "; ".join(differ)
         raise ValueError(
             f"Run {run.name!r} cannot be resumed with other parameters: {lines}. Give another name, or "
             "train it anew without resume."
