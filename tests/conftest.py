@@ -18,23 +18,27 @@ from ebclib.runs import write_json
 from ebclib.synthetic import SyntheticSplit
 
 _SESSION_FOLDER = pytest.StashKey[str]()
+_DEMO_RUNS = pytest.StashKey[Path]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Set for the whole session, and so for notebooks, what `_own_places` sets for each test.
 
     It happens here because a notebook's kernel takes no fixture, and because the Hugging Face
-    libraries read their variables when they are imported.
+    libraries read their variables when they are imported. Processes that share the tests (xdist) share
+    the folder, so that notebooks train the demo's run once.
     """
     settings.register_profile("ours", deadline=None)  # a busy machine is no fault
     settings.load_profile("ours")
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["TRANSFORMERS_OFFLINE"] = "1"
-    folder = tempfile.mkdtemp(prefix="ebc-test-")
-    os.environ["EBC_PREPARED"] = str(Path(folder, "prepared"))
-    os.environ["EBC_RESULTS"] = str(Path(folder, "results"))
-    config.stash[_SESSION_FOLDER] = folder
-    _lay_out_demo_runs(Path(folder, "results", "runs"))
+    if not hasattr(config, "workerinput"):  # a process of xdist has the folder of the one it is from
+        folder = tempfile.mkdtemp(prefix="ebc-test-")
+        os.environ["EBC_PREPARED"] = str(Path(folder, "prepared"))
+        os.environ["EBC_RESULTS"] = str(Path(folder, "results"))
+        _lay_out_demo_runs(Path(folder, "results", "runs"))
+        config.stash[_SESSION_FOLDER] = folder
+    config.stash[_DEMO_RUNS] = Path(os.environ["EBC_RESULTS"], "runs")
 
 
 def _lay_out_demo_runs(into: Path) -> None:
@@ -45,13 +49,14 @@ def _lay_out_demo_runs(into: Path) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove the session's folder."""
-    shutil.rmtree(config.stash.get(_SESSION_FOLDER, ""), ignore_errors=True)
+    if folder := config.stash.get(_SESSION_FOLDER, ""):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
 def demo_runs(request: pytest.FixtureRequest) -> Path:
     """The folder that holds the demo's runs."""
-    return Path(request.config.stash[_SESSION_FOLDER], "results", "runs")
+    return request.config.stash[_DEMO_RUNS]
 
 
 @pytest.fixture(autouse=True)
