@@ -32,7 +32,9 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("ours")
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["TRANSFORMERS_OFFLINE"] = "1"
-    if not hasattr(config, "workerinput"):  # a process of xdist has the folder of the one it is from
+    if not hasattr(
+        config, "workerinput"
+    ):  # a process of xdist has the folder of the one it is from
         folder = tempfile.mkdtemp(prefix="ebc-test-")
         os.environ["EBC_PREPARED"] = str(Path(folder, "prepared"))
         os.environ["EBC_RESULTS"] = str(Path(folder, "results"))

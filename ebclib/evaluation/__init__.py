@@ -14,7 +14,7 @@ from accelerate.utils import gather_object
 from torch import nn
 
 from ebclib.data import PreparedSplit, Sample
-from ebclib.evaluation.positions import DISTANCES_PX, Matches, find_positions, match
+from ebclib.evaluation.positions import DISTANCES_PX, find_positions, match
 from ebclib.evaluation.windows import inner_bar, predict_map
 from ebclib.models import BlockwiseModel
 
@@ -156,24 +156,30 @@ def matches_table(
     rows = []
     for distance in distances_px:
         found = zip(predictions["image"], predictions["positions"], annotated, strict=True)
-        rows += [(image, distance, *match(xy, people, distance)) for image, xy, people in found]
+        for image, points, people in found:
+            hits = match(points, people, distance)
+            rows.append((image, distance, hits, len(points) - hits, len(people) - hits))
     return pd.DataFrame(rows, columns=["image", "distance_px", "tp", "fp", "fn"])
 
 
 def localisation(matches: pd.DataFrame) -> list[dict[str, float]]:
     """Precision, recall and F1 at each distance of a `matches_table`, over all its images together.
 
+    A share of nothing is 1: nobody was missed where nobody is.
+
     >>> table = pd.DataFrame({"distance_px": [8.0, 8.0], "tp": [1, 1], "fp": [0, 1], "fn": [2, 0]})
     >>> localisation(table)[0]["recall"]
     0.5
     """
     sums = matches.groupby("distance_px")[["tp", "fp", "fn"]].sum()
-    rows = []
-    for distance, *row in sums.itertuples():
-        every = Matches(*map(int, row))
-        shares = {"precision": every.precision, "recall": every.recall, "f1": every.f1}
-        rows.append({"distance_px": float(distance), **shares})
-    return rows
+    tp, fp, fn = sums["tp"], sums["fp"], sums["fn"]
+    shares = {
+        "precision": tp / (tp + fp),
+        "recall": tp / (tp + fn),
+        "f1": 2 * tp / (2 * tp + fp + fn),
+    }
+    table = pd.DataFrame(shares).fillna(1.0)
+    return table.reset_index().astype(float).to_dict("records")
 
 
 def summarise(predictions: pd.DataFrame, training_counts: _Counts) -> dict[str, float | None]:

@@ -7,8 +7,6 @@ many as the map's sum, rounded.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.sparse import csr_array
@@ -77,35 +75,11 @@ def find_positions(
     return points if size is None else clamp(points, size)
 
 
-class Matches(NamedTuple):
-    """Points found against people annotated."""
+def match(found: np.ndarray, annotated: np.ndarray, distance_px: float) -> int:
+    """The most pairs of points and people at most ``distance_px`` apart, each in one pair at most.
 
-    hits: int  # pairs of a point and a person, each in one pair at most
-    false_alarms: int  # points without a person
-    missed: int  # people without a point
-
-    @property
-    def precision(self) -> float:
-        """The share of points that have a person; 1 where there is no point."""
-        return _share(self.hits, self.hits + self.false_alarms)
-
-    @property
-    def recall(self) -> float:
-        """The share of people that have a point; 1 where there is nobody."""
-        return _share(self.hits, self.hits + self.missed)
-
-    @property
-    def f1(self) -> float:
-        """The harmonic mean of both; 1 where there is nobody and no point."""
-        return _share(2 * self.hits, 2 * self.hits + self.false_alarms + self.missed)
-
-
-def match(found: np.ndarray, annotated: np.ndarray, distance_px: float) -> Matches:
-    """The most pairs of points and people at most ``distance_px`` apart, one to one.
-
-    A maximum matching of the graph of all pairs near enough, as NWPU-Crowd's localisation has it; a
-    greedy assignment can find fewer. Found as the greatest flow from points to people (Dinic 1970):
-    scipy's own matching takes time exponential in the length of a dense crowd.
+    A maximum matching, as NWPU-Crowd's localisation has it, found as the greatest flow from points to
+    people (Dinic 1970): scipy's own matching takes time exponential in the length of a dense crowd.
 
     Parameters
     ----------
@@ -114,25 +88,20 @@ def match(found: np.ndarray, annotated: np.ndarray, distance_px: float) -> Match
     distance_px : above 0
 
     >>> match(np.array([[0.0, 0.0], [30, 0]]), np.array([[5.0, 0.0]]), 8)
-    Matches(hits=1, false_alarms=1, missed=0)
+    1
     """
     if not distance_px > 0:
         raise ValueError(f"distance_px is {distance_px}; give a distance in pixels above 0.")
     found, annotated = (np.asarray(p, dtype=np.float64).reshape(-1, 2) for p in (found, annotated))
-    hits = 0
-    if len(found) and len(annotated):
-        near = cKDTree(found).sparse_distance_matrix(
-            cKDTree(annotated), distance_px, output_type="coo_matrix"
-        )
-        hits = _most_pairs(near.row, near.col, *near.shape)
-    return Matches(hits, len(found) - hits, len(annotated) - hits)
-
-
-def _most_pairs(rows: np.ndarray, columns: np.ndarray, n: int, m: int) -> int:
-    """The most pairs (row, column) that can be chosen of those given, none of n and m twice."""
+    n, m = len(found), len(annotated)
+    if not n or not m:
+        return 0
+    pairs = cKDTree(found).sparse_distance_matrix(
+        cKDTree(annotated), distance_px, output_type="coo_matrix"
+    )
     source, sink = n + m, n + m + 1
-    tails = np.concatenate([np.full(n, source), rows, np.arange(n, n + m)])
-    heads = np.concatenate([np.arange(n), columns + n, np.full(m, sink)])
+    tails = np.concatenate([np.full(n, source), pairs.row, np.arange(n, n + m)])
+    heads = np.concatenate([np.arange(n), pairs.col + n, np.full(m, sink)])
     edges = csr_array((np.ones(len(tails), np.int32), (tails, heads)), shape=(n + m + 2,) * 2)
     return int(maximum_flow(edges, source, sink, method="dinic").flow_value)
 
@@ -140,10 +109,6 @@ def _most_pairs(rows: np.ndarray, columns: np.ndarray, n: int, m: int) -> int:
 def _weighted(mass: np.ndarray) -> np.ndarray:
     """(h, w) to (h − 2, w − 2): each block's mass and its neighbours', the nearer ones counting more."""
     return np.einsum("hwij,ij->hw", sliding_window_view(mass, (3, 3)), _WEIGHTS)
-
-
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else 1.0
 
 
 def _checked(density: np.ndarray, block_size_px: int, size: tuple[int, int] | None) -> np.ndarray:
