@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -19,8 +19,8 @@ _KINDS = ("scattered", "groups", "block", "rows", "stream", "ring")
 def stand(rng: np.random.Generator, count: int, camera: Camera, taken: np.ndarray) -> np.ndarray:
     """Heads of ``count`` people, (count, 2), x and y in pixels, most of each in sight.
 
-    ``taken`` is bool, (H, W): where no head may be. Nobody is refused: where there is no more room
-    people fill the gaps, stand closer, and at last anywhere.
+    ``taken`` is bool, (H, W): where no head may be. Where there is no more room people fill the gaps,
+    stand closer, and at last anywhere.
     """
     shares = rng.dirichlet(np.full(len(_KINDS), 0.35))
     number = int(rng.integers(1, 4 + min(count // 12, 12)))
@@ -152,43 +152,33 @@ def _propose(
 def _gaps(rng: np.random.Generator, camera: Camera, number: int) -> np.ndarray:
     """Where nobody stands, bool (H, W): ``number`` ellipses."""
     gaps = np.zeros((camera.height, camera.width), bool)
-    for y, x in zip(
-        _rows(rng, camera, number, 1.5), rng.uniform(0, camera.width, number), strict=True
-    ):
+    rows, columns = _rows(rng, camera, number, 1.5), rng.uniform(0, camera.width, number)
+    for y, x in zip(rows.tolist(), columns.tolist(), strict=True):
         radius = int(camera.head_px(y) * rng.uniform(2, 8))
-        _stamp(gaps, float(x), float(y), min(radius, camera.width // 5))
+        _stamp(gaps, x, y, min(radius, camera.width // 5))
     return gaps
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A sprite with its colours and its upper left corner; ``depth`` is the row it stands on."""
+class Figure(NamedTuple):
+    """A sprite with its colours and its upper left corner."""
 
     sprite: Sprite
     left: int
     top: int
     palette: np.ndarray
-    depth: float
+    depth: float  # the row it stands on
 
 
-@dataclass(frozen=True)
-class Scene:
-    """Everything that is in an image, before it is painted.
+class Scene(NamedTuple):
+    """Everything that is in an image, before it is painted."""
 
-    seed : of the ground and of the light, so that the same place can be painted without people.
-    ground : one of ``GROUNDS``.
-    clutter, crowd : what stands about and who; the crowd is in the order of ``points``.
-    points : the centres of the heads, float64 (N, 2), x and y in pixels.
-    heads_px : the diameters of the heads, (N,).
-    """
-
-    seed: int
+    seed: int  # of the ground and of the light
     camera: Camera
-    ground: str
-    clutter: tuple[Figure, ...]
-    crowd: tuple[Figure, ...]
-    points: np.ndarray = field(repr=False)
-    heads_px: np.ndarray = field(repr=False)
+    ground: str  # one of ``GROUNDS``
+    clutter: list[Figure]
+    crowd: list[Figure]  # in the order of ``points``
+    points: np.ndarray  # the centres of the heads, float64 (N, 2), x and y in pixels
+    heads_px: np.ndarray  # their diameters, (N,)
 
 
 def plan(rng: np.random.Generator, count: int, height: int, width: int) -> Scene:
@@ -198,15 +188,13 @@ def plan(rng: np.random.Generator, count: int, height: int, width: int) -> Scene
     things = _set_out(rng, camera, kind)
     heads = stand(rng, count, camera, _hidden(camera, things))
     crowd, points, sizes = _dress(rng, camera, heads)
-    seed = int(rng.integers(2**31))
-    return Scene(seed, camera, kind, tuple(things), tuple(crowd), points, sizes)
+    return Scene(int(rng.integers(2**31)), camera, kind, things, crowd, points, sizes)
 
 
 def _set_out(rng: np.random.Generator, camera: Camera, kind: str) -> list[Figure]:
     """Clutter on the ground; nothing that would fill the image."""
-    names = [
-        name for name in clutter.THINGS if not (kind == "hall" and name in ("tree", "car", "bush"))
-    ]
+    outside = ("tree", "car", "bush") if kind == "hall" else ()
+    names = [name for name in clutter.THINGS if name not in outside]
     shares = rng.dirichlet(np.full(len(names), 0.4))
     number = int(rng.choice([2, 5, 10, 20, 45], p=[0.25, 0.3, 0.25, 0.15, 0.05]))
     figures, first = [], float(camera.feet(np.float64(camera.first)))
@@ -217,13 +205,9 @@ def _set_out(rng: np.random.Generator, camera: Camera, kind: str) -> list[Figure
         tall, wide = sprite.size
         if tall > 0.5 * camera.height or wide > 0.4 * camera.width:
             continue
-        x = float(rng.uniform(0, camera.width))
-        figures.append(_figure(sprite, x, row, clutter.palette(rng), row))
+        left, top = round(rng.uniform(0, camera.width) - sprite.x), round(row - sprite.y)
+        figures.append(Figure(sprite, left, top, clutter.palette(rng), row))
     return figures
-
-
-def _figure(sprite: Sprite, x: float, y: float, palette: np.ndarray, depth: float) -> Figure:
-    return Figure(sprite, round(x - sprite.x), round(y - sprite.y), palette, depth)
 
 
 def _hidden(camera: Camera, things: list[Figure]) -> np.ndarray:
@@ -235,9 +219,11 @@ def _hidden(camera: Camera, things: list[Figure]) -> np.ndarray:
         y0, x0 = max(thing.top, 0), max(thing.left, 0)
         y1, x1 = min(thing.top + tall, last, camera.height), min(thing.left + wide, camera.width)
         if y0 < y1 and x0 < x1:
-            solid = thing.sprite.layers[-1] > 100
-            inside = solid[y0 - thing.top : y1 - thing.top, x0 - thing.left : x1 - thing.left]
-            hidden[y0:y1, x0:x1] |= inside
+            rows, columns = (
+                slice(y0 - thing.top, y1 - thing.top),
+                slice(x0 - thing.left, x1 - thing.left),
+            )
+            hidden[y0:y1, x0:x1] |= thing.sprite.layers[-1, rows, columns] > 100
     return hidden
 
 
