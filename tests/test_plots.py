@@ -84,7 +84,7 @@ def test_bins_are_spans_that_meet_only_where_they_are_intervals():
 
 def test_class_sizes_are_bars_and_a_class_without_blocks_is_marked():
     ax = plots.plot_class_sizes(dynamic(4), np.array([900, 50, 3, 0]), min_blocks=10)
-    assert [bar.get_y() + bar.get_height() for bar in ax.patches] == [900, 50, 3]
+    assert [bar.get_y() + bar.get_height() for bar in ax.patches[:3]] == [900, 50, 3]
     cross, line = ax.lines
     assert cross.get_marker() == "x" and cross.get_xdata()[0] == 3
     assert [t.get_text() for t in ax.get_xticklabels()] == ["0", "1", "2–3", "≥ 4"]

@@ -1,11 +1,10 @@
-"""Figures before any training: people in images and blocks, bins, what is done to labels, and models.
-
-Numbers of a model's diagram are those of its modules (paper, Fig. 1 and Fig. 4).
-"""
+"""Figures before any training: people in images and blocks, bins, what is done to labels, and models."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -20,7 +19,6 @@ from ebclib.bins import Bin, Bins, Interval
 from ebclib.plots.style import COLOURS, COLUMN_INCHES, PAGE_INCHES, PLAIN, bare, legend_above, mark
 
 NOBODY, CLOSED, OPEN = "0.78", (COLOURS[0], COLOURS[9]), COLOURS[1]
-OPEN_LOOK = {"facecolor": OPEN, "hatch": "////", "edgecolor": "white"}
 IMAGE, TEXT, JOINT, GREY = (*COLOURS[:3], (0.55, 0.55, 0.55))
 
 
@@ -29,10 +27,8 @@ def plot_long_tail(
 ) -> Axes:
     """How many blocks hold how many people, as shares on a logarithmic axis (paper, Fig. 2).
 
-    Parameters
-    ----------
-    histograms : a curve each; label → blocks that hold 0, 1, 2, … people (`blocks.histogram`)
-    longest : the largest count on the axis; how far a curve goes on is said in its label
+    ``histograms`` are `blocks.histogram`'s by label, a curve each; one that goes on beyond ``longest``
+    says in its label how far.
     """
     ax = ax or plt.subplots(figsize=(COLUMN_INCHES, 2.6))[1]
     for k, (label, blocks) in enumerate(histograms.items()):
@@ -80,12 +76,12 @@ def plot_block_labels(
     for edge in range(0, max(height, width) + 1, r):
         ax.axhline(edge, color="white", lw=0.8)
         ax.axvline(edge, color="white", lw=0.8)
+    for i, j in np.argwhere(wrong) if wrong is not None else ():
+        look = {"fc": "none", "ec": COLOURS[3], "hatch": "////", "lw": 1.4}
+        ax.add_patch(plt.Rectangle((j * r, i * r), r, r, **look))
     middle = {"ha": "center", "va": "center", "fontsize": 7.5}
     middle["path_effects"] = [withStroke(linewidth=2.2, foreground="white")]
     for (i, j), value in np.ndenumerate(values):
-        if wrong is not None and wrong[i, j]:
-            look = {"fc": "none", "ec": COLOURS[3], "hatch": "////", "lw": 1.4}
-            ax.add_patch(plt.Rectangle((j * r, i * r), r, r, **look))
         text = f"{value:.2f}" if values.dtype.kind == "f" else str(value)
         weight = "bold" if value >= 0.5 else "normal"
         ax.text((j + 0.5) * r, (i + 0.5) * r, text, weight=weight, **middle)
@@ -95,10 +91,11 @@ def plot_block_labels(
     return bare(ax, title)
 
 
-def _colour(bins: Bins, k: int) -> dict:
-    if k == len(bins) - 1:
-        return OPEN_LOOK
-    return {"facecolor": NOBODY if k == 0 else CLOSED[k % 2], "edgecolor": "white"}
+def _looks(bins: Bins) -> dict[str, Any]:
+    """Grey for nobody, two colours by turns, and hatches for the open bin."""
+    closed = [CLOSED[k % 2] for k in range(1, len(bins) - 1)]
+    hatches = [""] * (len(bins) - 1) + ["////"]
+    return {"color": [NOBODY, *closed, OPEN], "hatch": hatches, "edgecolor": "white"}
 
 
 def _short(item: Bin | Interval) -> str:
@@ -107,16 +104,6 @@ def _short(item: Bin | Interval) -> str:
     if isinstance(item, Interval):
         return f"{item.low:.2g}–{item.high:.2g}"
     return f"{item.low}" if item.low == item.high else f"{item.low}–{item.high}"
-
-
-def _spans(bins: Bins) -> list[tuple[float, float]]:
-    """Where each bin is drawn on the axis of counts; an integer takes the space around it."""
-    end = bins.lows[-1] * 1.12 + (1.5 if bins.is_integer else 0)
-    if not bins.is_integer:
-        lows = bins.lows.copy()
-        lows[0] = bins.lows[1] / 2.2  # 0 has no place on a logarithmic axis
-        return list(zip(lows, [*bins.lows[1:], end * 1.4], strict=True))
-    return [(b.low - 0.46, end if b.high is None else b.high + 0.46) for b in bins.items]
 
 
 def plot_bins(policies: Mapping[str, Bins], ax: Axes | None = None) -> Axes:
@@ -129,22 +116,21 @@ def plot_bins(policies: Mapping[str, Bins], ax: Axes | None = None) -> Axes:
     if others:
         raise ValueError("Integer-valued bins and intervals need an axis each: plot them apart.")
     ax = ax or plt.subplots(figsize=(PAGE_INCHES, 0.5 + 0.34 * len(policies)))[1]
-    spans = {label: _spans(bins) for label, bins in policies.items()}
-    right = max(span[-1][1] for span in spans.values())
-    left = min(span[0][0] for span in spans.values())
-    per_unit = 0.88 * ax.figure.get_figwidth() / (right - left)
-    for y, (label, bins) in enumerate(policies.items()):
-        for k, (low, high) in enumerate(spans[label]):
-            high = right if k == len(bins) - 1 else high
-            ax.barh(y, high - low, left=low, height=0.72, lw=0.8, **_colour(bins, k))
-            text = _short(bins.items[k])
-            if is_integer and (high - low) * per_unit > 0.065 * len(text) + 0.04:
-                look = {"color": "white" if 0 < k < len(bins) - 1 and k % 2 == 0 else "black"}
-                if k == len(bins) - 1:  # a white ground on the hatch
-                    look["bbox"] = {"fc": "white", "ec": "none", "alpha": 0.85, "pad": 0.8}
-                ax.text((low + high) / 2, y, text, ha="center", va="center", fontsize=7, **look)
+    right = max(bins.lows[-1] for bins in policies.values()) * (1.12 if is_integer else 1.6) + 1.5
+    for y, bins in enumerate(policies.values()):
+        if is_integer:
+            low = bins.lows - 0.46
+            high = [right if item.high is None else item.high + 0.46 for item in bins.items]
+        else:
+            low = [bins.lows[1] / 2.2, *bins.lows[1:]]  # 0 has no place on a logarithmic axis
+            high = [*bins.lows[1:], right]
+        bars = ax.barh(y, np.subtract(high, low), 0.72, low, lw=0.8, **_looks(bins))
+        if is_integer and right < 30:  # there is room
+            box = {"fc": "white", "ec": "none", "alpha": 0.85, "pad": 0.8}
+            names = list(map(_short, bins.items))
+            ax.bar_label(bars, names, label_type="center", fontsize=7, bbox=box)
     ax.set_yticks(range(len(policies)), [f"{label} ({len(policies[label])})" for label in policies])
-    ax.set(ylim=(len(policies) - 0.5, -0.5), xlim=(left, right))
+    ax.set(ylim=(len(policies) - 0.5, -0.5), xlim=(None, right))
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
     if is_integer:
@@ -167,11 +153,9 @@ def plot_class_sizes(
     """
     ax = ax or plt.subplots(figsize=(PAGE_INCHES / 2, 2.2))[1]
     floor = 0.6
-    for k, size in enumerate(sizes):
-        if size:
-            ax.bar(k, size - floor, 0.9, floor, lw=0.6, **_colour(bins, k))
-        else:
-            ax.plot(k, floor * 1.6, "x", color=COLOURS[3], ms=4.5, mew=1.3)
+    ax.bar(range(len(bins)), sizes.clip(floor) - floor, 0.9, floor, lw=0.6, **_looks(bins))
+    for k in np.flatnonzero(sizes == 0):
+        ax.plot(k, floor * 1.6, "x", color=COLOURS[3], ms=4.5, mew=1.3)
     if min_blocks:
         ax.axhline(min_blocks, color="black", ls="--", lw=0.9, label=f"{min_blocks} blocks")
         ax.legend(fontsize=7)
@@ -190,7 +174,7 @@ def plot_bias(errors: pd.DataFrame, ax: Axes | None = None, title: str = "") -> 
     """
     ax = ax or plt.subplots(figsize=(PAGE_INCHES / 2, 2.2))[1]
     for k, kind in enumerate(errors.columns.drop("people")):
-        look = mark(k, ls="none", ms=3.4, mew=0.8, color=COLOURS[(1, 0, 2)[k % 3]])
+        look = mark(k, ls="none", ms=3.4, mew=0.8, color=COLOURS[1 - k % 2])
         look |= {"mfc": "none"} if k == 0 else {}
         label = f"{kind}: {errors[kind].abs().mean():.1f}"
         ax.plot(errors["people"], errors[kind], label=label, **look)
@@ -203,18 +187,14 @@ def plot_bias(errors: pd.DataFrame, ax: Axes | None = None, title: str = "") -> 
 
 
 def plot_correction(table: pd.DataFrame, people: str = "people") -> Axes:
-    """The share of people above m by the smallest person s, a line a block size (Sec. III-A2).
-
-    ``table`` is `design.correction`'s; the paper's s = 4 is marked.
-    """
+    """The share of people above m by the smallest person s, a line a block size (`design.correction`)."""
     ax = plt.subplots(figsize=(COLUMN_INCHES, 2.4))[1]
     for k, (r, rows) in enumerate(table.groupby("r")):
         ax.plot(rows["s"], rows["share"], label=f"r = {r}", **mark(k, ms=4.5))
     ax.axvline(4, color="0.5", ls=":", lw=1, zorder=0, label="s = 4 (paper)")
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     ax.set(xlabel="s, smallest recognisable side (px)", ylabel=f"{people.capitalize()} above m")
-    ax.set_ylim(bottom=0)
-    ax.set_xticks(sorted(table["s"].unique()))
+    ax.set(xticks=sorted(table["s"].unique()), ylim=(0, None))
     legend_above(ax, columns=2)
     return ax
 
@@ -265,10 +245,10 @@ def plot_clip_ebc(steps: pd.DataFrame, sentences: Sequence[str], embedding: int)
     shape = steps["shape"]
     bins, h, w = shape["head"]
     listed = [*sentences[:2], "…", sentences[-1]] if len(sentences) > 4 else sentences
-    projected = f"{embedding} × {h} × {w}"
     image = _box(ax, 0, 1.75, "image", _size(shape["image"]), GREY)
     features = _box(ax, 2.2, 1.75, "image encoder", _learnt(steps, "encoder"), IMAGE)
-    joint = _box(ax, 4.7, 1.75, "1×1 convolution", _learnt(steps, "head", projected), IMAGE)
+    detail = _learnt(steps, "head", f"{embedding} × {h} × {w}")
+    joint = _box(ax, 4.7, 1.75, "1×1 convolution", detail, IMAGE)
     words = _box(ax, 0.9, 0, f"{bins} bins as sentences", "\n".join(listed), GREY)
     detail = f"frozen, used once\n{bins} × {embedding}"
     text = _box(ax, 4.7, 0, "text encoder", detail, TEXT, style="--")
@@ -287,23 +267,19 @@ def plot_clip_ebc(steps: pd.DataFrame, sentences: Sequence[str], embedding: int)
 def plot_same_network(regression: pd.DataFrame, classifier: pd.DataFrame) -> Axes:
     """A regression model's `cost.steps` above its EBC form's: the output's width changes (Fig. 4)."""
     ax = plt.subplots(figsize=(PAGE_INCHES, 2.5))[1]
+    colours = {"head": JOINT, "image": GREY, "density": GREY}
     for y, title, steps, how in (
         (1.5, "Regression", regression, "softplus"),
         (0.0, "EBC", classifier, "softmax,\nmean of the bins"),
     ):
         ax.text(-1.05, y, title, ha="right", va="center", weight="bold")
-        before = None
-        for k, name in enumerate(steps.index):
-            detail = (
-                _learnt(steps, name) if steps["parameters"][name] else _size(steps["shape"][name])
-            )
-            if name == "density":
-                detail = f"{how}\n{detail}"
-            colour = {"head": JOINT, "image": GREY, "density": GREY}.get(name, IMAGE)
-            box = _box(ax, 2.2 * k, y, name, detail, colour)
-            if before:
-                _arrow(ax, before, box)
-            before = box
+        boxes = []
+        for k, (name, step) in enumerate(steps.iterrows()):
+            detail = _learnt(steps, name) if step["parameters"] else _size(step["shape"])
+            detail = f"{how}\n{detail}" if name == "density" else detail
+            boxes.append(_box(ax, 2.2 * k, y, name, detail, colours.get(name, IMAGE)))
+        for ends in pairwise(boxes):
+            _arrow(ax, *ends)
     ax.set(xlim=(-2.3, 2.2 * k + 1.3), ylim=(-0.55, 2.05))
     ax.axis("off")
     return ax
@@ -331,12 +307,11 @@ def plot_similarity(similarity: np.ndarray, sentences: Sequence[str]) -> Axes:
     n = len(sentences)
     side = max(COLUMN_INCHES * 0.9, 0.34 * n + 1)
     ax = plt.subplots(figsize=(side + 2.4, side))[1]
+    table = pd.DataFrame(similarity, index=sentences)
     scale = {"vmin": min(0.5, float(similarity.min())), "vmax": 1, "cmap": "cividis"}
     texts = {"annot": n <= 12, "fmt": ".2f", "annot_kws": {"fontsize": 7}}
     bar = {"cbar_kws": {"label": "cosine", "shrink": 0.8}}
-    sns.heatmap(similarity, ax=ax, square=True, linewidths=0.5, **scale, **texts, **bar)
-    ax.set_yticks(np.arange(n) + 0.5, sentences, rotation=0)
-    ax.set_xticks(np.arange(n) + 0.5, range(n))
+    sns.heatmap(table, ax=ax, square=True, linewidths=0.5, **scale, **texts, **bar)
     ax.set(xlabel="bin")
     ax.tick_params(length=0)
     return ax
