@@ -59,19 +59,6 @@ def test_shaking_points_changes_classes_the_more_the_harder(images):
     assert changed(30.0) > 0.5 and 0 < changed(3.0, 2.0) <= 1
 
 
-def test_the_fullest_block_and_a_patch_around_it(images):
-    assert design.fullest_block(images, 8) == (0, 0, 0, 5)
-    assert design.patch_of_blocks((16, 24), 0, 0, 8, 2) == (0, 0)
-    assert design.patch_of_blocks((16, 24), 1, 2, 8, 2) == (0, 1)
-    with pytest.raises(ValueError, match="no 3×3 blocks of 8 px"):
-        design.patch_of_blocks((16, 24), 0, 0, 8, 3)
-
-
-def test_the_fullest_block_lies_whole_inside_its_image():
-    cut_off = SimpleNamespace(points=[np.array([[9.0, 1], [9, 2], [1, 1]])], sizes=[(8, 12)])
-    assert design.fullest_block(cut_off, 8) == (0, 0, 0, 1)
-
-
 def test_the_table_of_bins_has_a_row_a_class():
     table = design.bins_table(dynamic(4), np.array([0, 0, 1, 3, 9]), ["a", "b", "c", "d"])
     assert table["blocks"].tolist() == [2, 1, 1, 1]

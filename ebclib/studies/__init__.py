@@ -5,7 +5,7 @@ from ebclib import names_of
 __getattr__, __all__ = names_of(
     __name__,
     {
-        "cost": "costs format_costs say_duration",
+        "cost": "costs format_costs",
         "diagnosis": "Diagnosis SPACING_PX block_spacing calibration_error class_table diagnose "
         "local_spacing reliability reliability_sums window_errors",
         "groups": "by_people by_range by_spacing by_window pick_images predictions_of "

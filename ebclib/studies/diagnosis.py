@@ -27,13 +27,10 @@ NEIGHBOURS = 3
 """The heads whose mean distance is taken; one alone is too often the same person's second point."""
 
 CELLS = np.arange(16) / 15
-"""Borders of the cells of the calibration error: 15 of equal width, as is usual."""
-
+"""Borders of probability: of the calibration error, 15 cells of equal width, as is usual; and then
+of the reliability diagram, three to a tenfold; and all that sums are kept for."""
 STEPS = np.concatenate([[0.0], np.geomspace(1e-5, 1, 16)])
-"""Those of the reliability diagram, three to a tenfold: most blocks are almost surely empty."""
-
 EDGES = np.union1d(CELLS, STEPS)
-"""Those that sums are kept for."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +83,21 @@ def diagnose(
     ValueError : a split without labels or images, or bins that are not the model's
     """
     network = network or model
-    bins = None if network.is_regression else bins
-    _check(split, bins, network, smoothing_px)
-    device, was_training = network.representatives.device, model.training
+    n, r, device = (
+        len(network.representatives),
+        network.block_size_px,
+        network.representatives.device,
+    )
+    if not len(split) or not getattr(split, "is_labelled", True):
+        raise ValueError(f"{split!r} has no labels or no images: there is nothing to compare with.")
+    if network.is_regression:
+        bins = None
+    elif bins is None or len(bins) != n or (not bins.is_integer and smoothing_px is None):
+        raise ValueError(
+            f"The model has {n} bins; got {bins} and smoothing_px {smoothing_px}. Interval bins need "
+            "smoothing; TrainingSet.of(run.config).bins has a run's own bins."
+        )
     model.eval()
-    r = network.block_size_px
     images, tables, windows, sums = [], [], [], None
     for index in inner_bar(range(len(split)), progress, "image"):
         sample = split[index]
@@ -110,25 +117,8 @@ def diagnose(
             classes = bins.classes(counts)
             some = (*_class_sums(p, classes), reliability_sums(p, classes))
             sums = some if sums is None else tuple(map(np.add, sums, some))
-    model.train(was_training)
     found = [pd.concat(frames, ignore_index=True) for frames in (tables, windows)]
     return Diagnosis(pd.DataFrame(images), *found, *(sums or ()))
-
-
-def _check(
-    split: PreparedSplit, bins: Bins | None, network: BlockwiseModel, smoothing_px: float | None
-) -> None:
-    if not getattr(split, "is_labelled", True) or not len(split):
-        raise ValueError(f"{split!r} has no labels or no images: there is nothing to compare with.")
-    if network.is_regression:
-        return
-    n = len(network.representatives)
-    if bins is None or len(bins) != n:
-        raise ValueError(
-            f"The model has {n} bins; got {bins}. TrainingSet.of(run.config).bins has its own."
-        )
-    if not bins.is_integer and smoothing_px is None:
-        raise ValueError("Interval bins are classes of smoothed counts: give smoothing_px.")
 
 
 def _block_sums(density: np.ndarray, counts: np.ndarray, spacing: np.ndarray) -> pd.DataFrame:
@@ -179,8 +169,7 @@ def window_errors(error: np.ndarray, block_size_px: int) -> pd.DataFrame:
 def local_spacing(points: np.ndarray, neighbours: int = NEIGHBOURS) -> np.ndarray:
     """The mean distance from each person to the nearest ``neighbours`` others: (n, 2) → (n,), pixels.
 
-    Points carry no size; in a crowd the distance to the next heads shrinks as heads do (Zhang et al. 2016,
-    Sec. 2.2). nan for somebody alone.
+    It stands in for the size of heads (Zhang et al. 2016, Sec. 2.2); nan for somebody alone.
 
     >>> local_spacing(np.array([[0.0, 0.0], [0.0, 3.0], [4.0, 0.0]]), neighbours=1)
     array([3., 3., 4.])
@@ -216,10 +205,7 @@ def _class_sums(probabilities: np.ndarray, classes: np.ndarray) -> tuple[np.ndar
 def reliability_sums(probabilities: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """What calibration is computed from, summed over blocks; sums of several images add up.
 
-    Parameters
-    ----------
-    probabilities : (N, …), of each class in each block, in [0, 1]
-    classes : (…), the class that each block has, 0 … N − 1
+    ``probabilities`` are (N, …), of each class in each block; ``classes``, (…), those that blocks have.
 
     Returns
     -------
@@ -260,8 +246,7 @@ def reliability(sums: np.ndarray, names: list[str]) -> pd.DataFrame:
     Returns
     -------
     columns ``class`` (``top``: the likeliest of each block), ``blocks``, ``probability`` (their mean),
-    ``share`` (of them that has the class), ``share_low`` and ``share_high`` (Wilson's 95 % interval as if
-    blocks were independent; too narrow where neighbours err together)
+    ``share`` (of them that has the class), ``share_low`` and ``share_high`` (Wilson's 95 % interval)
     """
     blocks, probability, hits = _merged(sums, STEPS)
     row, cell = np.nonzero(blocks)

@@ -34,15 +34,7 @@ def by_people(predictions: pd.DataFrame, groups: int = 6, seed: int = 0) -> pd.D
     ``bias`` (mean of predicted − annotated, people), ``relative`` (mae / people; nan where nobody is),
     ``inside`` (the share of images inside their interval). Each of the last four has columns
     ``_low`` and ``_high``, the ends of a 95 % interval: bootstrap over images; Wilson's for the share
-
-    Raises
-    ------
-    ValueError : no image, or no group
     """
-    if not len(predictions) or groups < 1:
-        raise ValueError(
-            f"{len(predictions)} images in {groups} groups: there must be at least one of each."
-        )
     points = predictions["points"].to_numpy()
     error = predictions["count"].to_numpy() - points
     edges = np.unique(np.quantile(points, np.linspace(0, 1, groups + 1)[1:-1]))
@@ -138,16 +130,14 @@ def _ratios(name: str, top: np.ndarray, bottom: np.ndarray, seed: int) -> dict[s
     rng = np.random.default_rng(seed)
     often = rng.multinomial(len(top), np.full(len(top), 1 / len(top)), size=DRAWS)  # (draws, P)
     with np.errstate(divide="ignore", invalid="ignore"):
-        estimate = _finite(top.sum(axis=0) / bottom.sum(axis=0))
-        drawn = _finite((often @ top) / (often @ bottom))  # (draws, G)
-    ends = np.full((2, len(estimate)), np.nan)
+        drawn = pd.DataFrame((often @ top) / (often @ bottom))  # (draws, G)
+        estimate = pd.Series(top.sum(axis=0) / bottom.sum(axis=0))
     known = np.isfinite(estimate)
-    ends[:, known] = np.nanquantile(drawn[:, known], [0.025, 0.975], axis=0)
-    return {name: estimate, f"{name}_low": ends[0], f"{name}_high": ends[1]}
-
-
-def _finite(values: np.ndarray) -> np.ndarray:
-    return np.where(np.isfinite(values), values, np.nan)
+    ends = drawn.where(np.isfinite(drawn)).quantile([0.025, 0.975]).where(known, axis=1)
+    values = estimate.where(known), *(ends.loc[end] for end in ends.index)
+    return {
+        f"{name}{end}": v.to_numpy() for end, v in zip(("", "_low", "_high"), values, strict=True)
+    }
 
 
 def wilson(name: str, hits: np.ndarray, of: np.ndarray) -> dict[str, list[float]]:
@@ -162,7 +152,7 @@ def wilson(name: str, hits: np.ndarray, of: np.ndarray) -> dict[str, list[float]
 
 
 def suspect_annotations(found: Diagnosis, most: int = 5, window_px: int = 64) -> pd.DataFrame:
-    """The ``most`` images whose annotation a model believes least; a look tells which of both is wrong.
+    """The ``most`` images whose annotation a model believes least.
 
     People are compared in windows of ``window_px``, or of the next smaller side that an image has.
 
@@ -170,8 +160,7 @@ def suspect_annotations(found: Diagnosis, most: int = 5, window_px: int = 64) ->
     -------
     ``image``, ``points``, ``count``, ``misplaced`` and ``doubt``. ``misplaced`` is Σ over windows of
     |predicted − annotated|, as a share of the people predicted and annotated (Bray and Curtis 1957);
-    ``doubt``, by which they are ranked, is the same share once an average image's people stand beside
-    these, rightly placed: a few made up in an empty street are no reason to doubt it.
+    ``doubt``, by which they are ranked, is that share with an average image rightly counted beside it
     """
     windows = found.windows
     near = windows[windows["side_px"] <= max(window_px, windows["side_px"].min())]
@@ -190,12 +179,11 @@ def pick_images(
 ) -> list[int]:
     """Indices of ``number`` images whose counts grow by even factors (paper, Fig. 6), or of given ones.
 
-    No image is taken twice; the first and the last are the split's extremes. ``wanted`` names are taken
-    in their order instead.
+    No image is taken twice; the first and the last are the split's extremes.
 
     Raises
     ------
-    ValueError : a name that is not there (the nearest is given), or fewer than two images asked for
+    ValueError : a ``wanted`` name that is not there, or fewer than two images asked for
 
     >>> pick_images("abcde", [100, 0, 9, 10, 1000], number=3)
     [1, 3, 4]
@@ -203,9 +191,7 @@ def pick_images(
     if wanted is not None:
         return [list(names).index(one_of("image", name, names)) for name in wanted]
     if number < 2:
-        raise ValueError(
-            f"images is {number}; from the sparsest to the most congested are at least 2."
-        )
+        raise ValueError(f"images is {number}; give at least 2.")
     order = np.argsort(counts, kind="stable")
     levels = np.log1p(np.asarray(counts, dtype=float)[order])
     number = min(number, len(order))
@@ -217,13 +203,7 @@ def pick_images(
 
 
 def predictions_of(runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
-    """The predictions of runs on the same images, by the runs' names.
-
-    Raises
-    ------
-    ValueError : runs that were measured on other images than the first one
-    FileNotFoundError : a run without predictions
-    """
+    """The predictions of runs, by the runs' names; ValueError where they are of different images."""
     found = {run.name: run.predictions for run in runs}
     (first, one), *rest = found.items()
     for name, other in rest:

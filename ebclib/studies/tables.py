@@ -35,11 +35,11 @@ COLUMNS = (
 
 
 def _measured(run: Run) -> dict[str, Any]:
-    """`COLUMNS` of a finished run."""
-    older = dict.fromkeys(("nae", "test_selected_mae", "inside_interval"))  # runs may lack these
-    metrics = older | run.metrics
-    row = metrics | {"run": run.name, "dataset": run.config.dataset}
-    row |= {"minutes": metrics["training_minutes"], "device": run.provenance["device"]}
+    """`COLUMNS` of a finished run; older runs lack some."""
+    metrics = run.metrics
+    row = dict.fromkeys(COLUMNS, math.nan) | metrics
+    row |= {"run": run.name, "dataset": run.config.dataset, "minutes": metrics["training_minutes"]}
+    row |= {"device": run.provenance["device"]}
     return {name: math.nan if row[name] is None else row[name] for name in COLUMNS}
 
 
@@ -54,9 +54,9 @@ def write_tables() -> dict[str, pd.DataFrame]:
         try:
             found.setdefault(run.config.dataset, []).append((run.config, _measured(run)))
         except FileNotFoundError:
-            continue  # unfinished, or begun anew just now
+            continue  # unfinished
         except (KeyError, TypeError, ValueError, AttributeError) as problem:
-            why = f"another version or program wrote it ({type(problem).__name__}: {problem})"
+            why = f"another version or program wrote it ({problem!r})"
             warnings.warn(f"{run.path} is left out of the tables: {why}.", stacklevel=2)
     shown = "run split images mae rmse nae mean_predictor_mae ratio inside_interval epochs minutes device"
     named = {"mae": "MAE", "rmse": "RMSE", "nae": "NAE", "inside_interval": "inside_90"}
@@ -67,24 +67,20 @@ def write_tables() -> dict[str, pd.DataFrame]:
         table["ratio"] = table["mae"] / table["mean_predictor_mae"]
         written[dataset] = table[shown.split()].rename(columns=named)
         title = DATASETS[dataset].title if dataset in DATASETS else dataset
-        save(
-            written[dataset],
-            f"runs_{dataset}",
-            digits=4,
-            caption=f"{title}: finished runs; errors in people",
-            note=note([config for config, _ in some]),
-        )
+        below = note([config for config, _ in some])
+        caption = f"{title}: finished runs; errors in people"
+        save(written[dataset], f"runs_{dataset}", digits=4, caption=caption, note=below)
     return written
 
 
 def note(configs: Sequence[Config]) -> str:
-    """How far runs of these are from the paper's training, to stand below their table; else empty."""
+    """How far runs of these are from the paper's training, to stand with their table; else empty."""
     if any(DATASETS[c.dataset].is_drawn for c in configs if c.dataset in DATASETS):
         return "Demo: drawn crowds and short training. It tests the code; not comparable with the paper."
-    epochs = sorted({config.epochs for config in configs if config.epochs < Config.epochs})
+    epochs = {config.epochs for config in configs if config.epochs < Config.epochs}
     if not epochs:
         return ""
-    length = " to ".join(str(number) for number in dict.fromkeys((epochs[0], epochs[-1])))
+    length = " to ".join(map(str, sorted({min(epochs), max(epochs)})))
     published = f"not for the published {Config.epochs}: not comparable with the paper's tables."
     return f"Trained for {length} epochs, {published}"
 
@@ -192,7 +188,7 @@ def verdict(better: Sequence[float], worse: Sequence[float]) -> str:
     if min(len(better), len(worse)) < 2:
         return "undecided: one seed"
     difference = np.mean(worse) - np.mean(better)
-    error = math.sqrt(sum(np.var(side, ddof=1) / len(side) for side in (better, worse)))
+    error = math.hypot(stats.sem(better), stats.sem(worse))
     if abs(difference) <= 2 * error:
         return "undecided: within the seeds' spread"
     return "yes" if difference > 0 else "reversed"
@@ -221,13 +217,12 @@ def paired_difference(
             "needs runs on one split."
         )
     difference = (sides[0].mean(axis=1) - sides[1].mean(axis=1)).to_numpy()
-    found = {"difference": float(difference.mean()), "images": len(difference)}
-    if np.ptp(difference) == 0:
-        return found | {"lower": found["difference"], "upper": found["difference"]}
-    rng = np.random.default_rng(0)
-    drawn = stats.bootstrap((difference,), np.mean, n_resamples=resamples, rng=rng)
-    low, high = drawn.confidence_interval
-    return found | {"lower": float(low), "upper": float(high)}
+    mean = low = high = float(difference.mean())
+    if np.ptp(difference):
+        rng = np.random.default_rng(0)
+        drawn = stats.bootstrap((difference,), np.mean, n_resamples=resamples, rng=rng)
+        low, high = map(float, drawn.confidence_interval)
+    return {"difference": mean, "images": len(difference), "lower": low, "upper": high}
 
 
 def _errors(run: Run) -> pd.Series:
@@ -243,7 +238,7 @@ def against_regression(table: Table, resamples: int = 9999) -> pd.DataFrame:
     -------
     a row a pair with finished runs: ``column``, ``regression`` and ``classifier`` (rows of the table),
     ``before`` and ``after`` (mean MAE, people), ``improvement`` in percent, ``seeds`` of either, and of
-    `paired_difference` ``difference``, ``lower``, ``upper``
+    `paired_difference` ``difference``, ``images``, ``lower``, ``upper``
     """
     pairs = []
     for column in table.columns:
@@ -275,16 +270,7 @@ def _finished(cells: Sequence[Cell]) -> list[Run]:
     return [cell.run for cell in cells if cell.run.is_finished]
 
 
-_NUMBER = r"[−-]?(?:∞|[\d.]+(?:e[−-]?\d+)?)\s*(?:%|±.*|\(.*\))?"
 _LATEX = UnicodeToLatexEncoder(unknown_char_policy="fail").unicode_to_latex
-_FONT = "font: 14px/1.45 system-ui, sans-serif; border-collapse: collapse; border-block: 2px solid"
-_STYLE = [
-    {"selector": "", "props": f"{_FONT}; margin: 1em auto"},
-    {"selector": "thead", "props": "border-block-end: 1px solid"},
-    {"selector": "th, td", "props": "padding: .2em .7em; font-weight: 400; text-align: start"},
-]
-_RIGHT = [{"selector": "", "props": "text-align: end; white-space: nowrap"}]
-_SHRUNK = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%" + "\n"
 
 
 def save(
@@ -304,130 +290,76 @@ def save(
     table : numbers, or text such as "12.3 ± 0.4"; a missing value is a dash in print. An index that only
         numbers the rows is left out, and in the CSV headings of several levels are joined by spaces
     digits : significant digits in the CSV
-    caption, note : above and below the printed table; a caption of None is made from ``name``
-    runs : the run or runs of each number, labelled like ``table``: `<name>.runs.csv`, and HTML titles
-    decimals : of all printed numbers that are not whole; None: what each column needs
+    caption, note : printed with the table, one after the other; a caption of None is made from ``name``
+    runs : the run or runs of each number, labelled like ``table``: `<name>.runs.csv`, and HTML tooltips
+    decimals : of all printed numbers that are not whole; None: four significant digits
 
     Raises
     ------
-    ValueError : labels that are there twice or other in ``runs``, characters that LaTeX has not; nothing
-        is written then
+    ValueError : characters that LaTeX has not; nothing is written then
     """
-    for axis, labels in (("rows", table.index), ("columns", table.columns)):
-        if not labels.is_unique:
-            twice = labels[labels.duplicated()].tolist()
-            raise ValueError(f"The {axis} {twice} are there twice: name each differently.")
-    if runs is not None and [*map(list, runs.axes)] != [*map(list, table.axes)]:
-        raise ValueError("runs and table have other labels: give runs.reindex_like(table).")
     caption = caption or Path(name).name.strip("0123456789_").replace("_", " ").capitalize()
+    caption = f"{caption}. {note}" if note else caption
     label, text = re.sub(r"[^a-zA-Z0-9:]", "-", name.replace("/", ":")), as_text(table, decimals)
-    printed = {".tex": _latex(text, caption, label, note)}
-    printed[".html"] = _html(text, caption, label.replace(":", "-"), note, runs)
+    left = text.apply(lambda column: not column.str.match(r"[−–∞\d]").all())
+    kinds = "l" * text.index.nlevels * _has_labels(text) + "".join(np.where(left, "l", "r"))
+    latex = "% needs \\usepackage{booktabs}\n" + _styler(text, _escaped).to_latex(
+        caption=_escaped(caption),
+        label=f"tab:{label}",
+        position_float="centering",
+        hrules=True,
+        column_format=kinds,
+        multicol_align="c",
+        multirow_align="naive",
+    )
+    page = _styler(text, html.escape).set_caption(html.escape(caption))
+    if runs is not None:
+        page.set_tooltips(runs)
+    page = page.set_table_attributes('border="1"').to_html(doctype_html=True)
     path = results_root() / "tables" / f"{name}.csv"
     write_csv(path, _flat(table), digits)
-    for suffix, content in printed.items():
+    for suffix, content in ((".tex", latex), (".html", page)):
         write_whole(
-            path.with_suffix(suffix), lambda part, content=content: part.write_text(content)
+            path.with_suffix(suffix),
+            lambda part, content=content: part.write_text(content, "utf-8"),
         )
-    path.with_suffix(".runs.csv").unlink(missing_ok=True)  # of a former table
     if runs is not None:
         write_csv(path.with_suffix(".runs.csv"), _flat(runs))
     return path
 
 
 def as_text(table: pd.DataFrame, decimals: int | None = None) -> pd.DataFrame:
-    """Every cell as it is printed; the numbers of a column have equally many decimals.
+    """Every cell as it is printed.
 
-    >>> as_text(pd.DataFrame({"a": [13.0, -29.844], "b": [None, True], "c": [2e-7, 1.0]})).to_numpy()
-    array([['13.00', '–', '2e−07'],
+    >>> as_text(pd.DataFrame({"a": [13.5, -29.844], "b": [None, True], "c": [2e-7, 1.0]})).to_numpy()
+    array([['13.5', '–', '2e−07'],
            ['−29.84', 'yes', '1']], dtype=object)
     """
-    columns = {}
-    for k, (_, column) in enumerate(table.items()):
-        places = _places(column) if decimals is None else decimals
-        columns[k] = [_shown(value, places) for value in column]
-    return pd.DataFrame(columns, table.index, dtype=object).set_axis(table.columns, axis=1)
+
+    def shown(value: object) -> str:
+        if pd.isna(value):
+            return MISSING
+        if isinstance(value, bool | np.bool_):
+            return "yes" if value else "no"
+        if isinstance(value, float | np.floating):
+            value = f"{value:.4g}" if decimals is None else f"{value:.{decimals}f}"
+            return value.replace("-", "−").replace("inf", "∞")
+        return str(value)
+
+    return table.astype(object).map(shown)
 
 
-def _shown(value: object, decimals: int | None) -> str:
-    if pd.api.types.is_scalar(value) and pd.isna(value):
-        return MISSING
-    if isinstance(value, float | np.floating):
-        value = f"{value:.4g}" if decimals is None else f"{value:.{decimals}f}"
-        return value.replace("-", "−").replace("inf", "∞")
-    if isinstance(value, bool | np.bool_):
-        return "yes" if value else "no"
-    text = " ".join(str(value).split())
-    return text.replace("-", "−") if isinstance(value, int | np.integer) else text
-
-
-def _places(column: pd.Series) -> int | None:
-    """Decimals for four digits of the largest number and two of the smallest; None: too far apart."""
-    there = [abs(float(value)) for value in column if isinstance(value, float | np.floating)]
-    there = [value for value in there if math.isfinite(value) and value]
-    if not there or all(value.is_integer() for value in there):
-        return 0 if there else None
-    high, low = (math.floor(math.log10(value)) for value in (max(there), min(there)))
-    places = max(3 - high, 1 - low, 0)
-    return places if places <= 6 else None
-
-
-def _styler(cells: pd.DataFrame, escaped: Callable[[str], str]) -> Styler:
-    """Cells as they are; labels and the index' names escaped."""
-    cells = cells.rename_axis(index=[name and escaped(name) for name in cells.index.names])
-    styler = Styler(cells, cell_ids=False)
+def _styler(text: pd.DataFrame, escaped: Callable[[str], str]) -> Styler:
+    styler = Styler(text, uuid="table").format(escaped)
     for axis in (0, 1):
         styler.format_index(lambda label: escaped(str(label)), axis=axis)
-    return styler if _has_labels(cells) else styler.hide(axis="index")
+    return styler if _has_labels(text) else styler.hide(axis="index")
 
 
-def _latex(text: pd.DataFrame, caption: str, label: str, note: str) -> str:
-    r"""A `table` with booktabs' rules; one wider than the line is shrunk to it."""
-
-    def escaped(value: str) -> str:
-        r"""Braces keep `\\` and rules before a cell from taking [ or * for an option of theirs."""
-        latex = _LATEX(value).replace("|", r"{\textbar}")
-        return f"{{{latex}}}" if latex.startswith(("[", "*")) else latex
-
-    kinds = "l" * text.index.nlevels * _has_labels(text)
-    kinds += "".join("r" if _is_numeric(column) else "l" for _, column in text.items())
-    written = _styler(text.map(escaped), escaped).to_latex(
-        caption=escaped(caption),
-        label=f"tab:{label}",
-        position="tbp",
-        position_float="centering",
-        hrules=True,
-        column_format=f"@{{}}{kinds}@{{}}",
-        multicol_align="c",
-        multirow_align="naive",
-    )
-    below = rf"\par\medskip\parbox{{\linewidth}}{{\footnotesize {escaped(note)}}}" + "\n"
-    for before, after in (
-        (r"\begin{tabular}", _SHRUNK + r"\begin{tabular}"),
-        (r"\end{tabular}", r"\end{tabular}}"),
-        (r"\end{table}", (below if note else "") + r"\end{table}"),
-    ):
-        written = written.replace(before, after)
-    return "% needs \\usepackage{booktabs,graphicx}\n" + written
-
-
-def _html(text: pd.DataFrame, caption: str, uuid: str, note: str, runs: pd.DataFrame | None) -> str:
-    """A fragment that a page can include and a browser opens as it is, in ASCII."""
-    cells = text.map(html.escape)
-    if runs is not None:
-        titled = '<span title="run: ' + runs.map(html.escape) + '">' + cells + "</span>"
-        cells = cells.where(runs == "", titled)
-    styler = _styler(cells, html.escape).set_uuid(uuid).set_caption(html.escape(caption))
-    right = {key: _RIGHT for key, column in text.items() if _is_numeric(column)}
-    styler.set_table_styles(_STYLE).set_table_styles(right, overwrite=False)
-    below = f"<p><small>{html.escape(note)}</small></p>\n" if note else ""
-    return (styler.to_html() + below).encode("ascii", "xmlcharrefreplace").decode()
-
-
-def _is_numeric(texts: pd.Series) -> bool:
-    """Whether every text that is there is a number, or begins as "mean ± sd" does."""
-    there = texts[texts != MISSING]
-    return bool(len(there)) and there.str.fullmatch(_NUMBER).all()
+def _escaped(text: str) -> str:
+    r"""LaTeX; in braces where `\\` and rules before a cell would take its [ or * for an option."""
+    latex = _LATEX(text).replace("|", r"{\textbar}")
+    return f"{{{latex}}}" if latex.startswith(("[", "*")) else latex
 
 
 def _has_labels(table: pd.DataFrame) -> bool:
