@@ -38,17 +38,6 @@ def test_label_correction_counts_blocks_and_people_above_m(images):
     assert table.loc[(16, 4), "people"] == 0
 
 
-def test_a_narrow_kernel_changes_nothing_and_a_wide_one_nearly_everything(images):
-    table = design.kernels(images, 8, interval(4, 8), [1e-3, 100.0])
-    assert table.loc[0, ["moved", "changed", "count_in_empty_blocks"]].tolist() == pytest.approx(
-        [0, 0, 0]
-    )
-    assert table.loc[1, "moved"] == pytest.approx(4 / 6, abs=1e-3)  # 1 each: 4 of 5 have left
-    assert table.loc[1, "count_in_empty_blocks"] == pytest.approx(
-        4 / 10
-    )  # the empty image stays empty
-
-
 def test_shaking_points_changes_classes_the_more_the_harder(images):
     def changed(shake_px, sigma_px=None):
         bins = interval(4) if sigma_px else fine(4)

@@ -13,7 +13,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from ebclib.bins import Bin, Bins, Interval
 from ebclib.plots.style import COLOURS, COLUMN_INCHES, PAGE_INCHES, PLAIN, bare, legend_above, mark
@@ -22,15 +22,12 @@ NOBODY, CLOSED, OPEN = "0.78", (COLOURS[0], COLOURS[9]), COLOURS[1]
 IMAGE, TEXT, JOINT, GREY = (*COLOURS[:3], (0.55, 0.55, 0.55))
 
 
-def plot_long_tail(
-    histograms: Mapping[str, np.ndarray], ax: Axes | None = None, longest: int = 30
-) -> Axes:
+def plot_long_tail(histograms: Mapping[str, np.ndarray], ax: Axes, longest: int = 30) -> Axes:
     """How many blocks hold how many people, as shares on a logarithmic axis (paper, Fig. 2).
 
     ``histograms`` are `blocks.histogram`'s by label, a curve each; one that goes on beyond ``longest``
     says in its label how far.
     """
-    ax = ax or plt.subplots(figsize=(COLUMN_INCHES, 2.6))[1]
     for k, (label, blocks) in enumerate(histograms.items()):
         count = np.flatnonzero(blocks)
         shown = count[count <= longest]
@@ -57,7 +54,7 @@ def plot_block_labels(
     points: np.ndarray,
     values: np.ndarray,
     block_size_px: int,
-    ax: Axes | None = None,
+    ax: Axes,
     wrong: np.ndarray | None = None,
     title: str = "",
 ) -> Axes:
@@ -70,7 +67,6 @@ def plot_block_labels(
     values : (h, w), counts or smoothed counts
     wrong : bool (h, w), blocks to be hatched: their class is not that of their people
     """
-    ax = ax or plt.subplots(figsize=(2.3, 2.3))[1]
     (height, width), r = image.shape[:2], block_size_px
     ax.imshow(image // 2 + 110, extent=(0, width, height, 0), interpolation="bilinear")
     for edge in range(0, max(height, width) + 1, r):
@@ -106,7 +102,7 @@ def _short(item: Bin | Interval) -> str:
     return f"{item.low}" if item.low == item.high else f"{item.low}–{item.high}"
 
 
-def plot_bins(policies: Mapping[str, Bins], ax: Axes | None = None) -> Axes:
+def plot_bins(policies: Mapping[str, Bins], ax: Axes) -> Axes:
     """Each policy's bins as spans along the axis of counts, a row a policy.
 
     Integer-valued bins leave gaps, for between two whole numbers there is nothing; intervals border
@@ -115,7 +111,6 @@ def plot_bins(policies: Mapping[str, Bins], ax: Axes | None = None) -> Axes:
     is_integer, *others = {bins.is_integer for bins in policies.values()}
     if others:
         raise ValueError("Integer-valued bins and intervals need an axis each: plot them apart.")
-    ax = ax or plt.subplots(figsize=(PAGE_INCHES, 0.5 + 0.34 * len(policies)))[1]
     right = max(bins.lows[-1] for bins in policies.values()) * (1.12 if is_integer else 1.6) + 1.5
     for y, bins in enumerate(policies.values()):
         if is_integer:
@@ -145,13 +140,12 @@ def plot_bins(policies: Mapping[str, Bins], ax: Axes | None = None) -> Axes:
 
 
 def plot_class_sizes(
-    bins: Bins, sizes: np.ndarray, ax: Axes | None = None, min_blocks: int | None = None
+    bins: Bins, sizes: np.ndarray, ax: Axes, min_blocks: int | None = None
 ) -> Axes:
     """How many blocks each class gets, (N,), on a logarithmic axis; a class without any is marked ×.
 
     A line is drawn at ``min_blocks``, the fewest that a class should have.
     """
-    ax = ax or plt.subplots(figsize=(PAGE_INCHES / 2, 2.2))[1]
     floor = 0.6
     ax.bar(range(len(bins)), sizes.clip(floor) - floor, 0.9, floor, lw=0.6, **_looks(bins))
     for k in np.flatnonzero(sizes == 0):
@@ -166,13 +160,12 @@ def plot_class_sizes(
     return ax
 
 
-def plot_bias(errors: pd.DataFrame, ax: Axes | None = None, title: str = "") -> Axes:
+def plot_bias(errors: pd.DataFrame, ax: Axes, title: str = "") -> Axes:
     """The miscount of a perfect classifier against the people in an image, a point an image.
 
     ``errors`` has ``people`` in the image, and a column of errors (predicted − annotated) for each kind of
     representative; the kind's mean absolute error goes into the legend.
     """
-    ax = ax or plt.subplots(figsize=(PAGE_INCHES / 2, 2.2))[1]
     for k, kind in enumerate(errors.columns.drop("people")):
         look = mark(k, ls="none", ms=3.4, mew=0.8, color=COLOURS[1 - k % 2])
         look |= {"mfc": "none"} if k == 0 else {}
@@ -186,42 +179,9 @@ def plot_bias(errors: pd.DataFrame, ax: Axes | None = None, title: str = "") -> 
     return ax
 
 
-def plot_correction(table: pd.DataFrame, people: str = "people") -> Axes:
-    """The share of people above m by the smallest person s, a line a block size (`design.correction`)."""
-    ax = plt.subplots(figsize=(COLUMN_INCHES, 2.4))[1]
-    for k, (r, rows) in enumerate(table.groupby("r")):
-        ax.plot(rows["s"], rows["share"], label=f"r = {r}", **mark(k, ms=4.5))
-    ax.axvline(4, color="0.5", ls=":", lw=1, zorder=0, label="s = 4 (paper)")
-    ax.yaxis.set_major_formatter(PercentFormatter(1))
-    ax.set(xlabel="s, smallest recognisable side (px)", ylabel=f"{people.capitalize()} above m")
-    ax.set(xticks=sorted(table["s"].unique()), ylim=(0, None))
-    legend_above(ax, columns=2)
-    return ax
-
-
-def plot_kernels(
-    table: pd.DataFrame, block_size_px: int, ax: Axes | None = None, people: str = "people"
-) -> Axes:
-    """What a growing kernel does to labels (paper, Fig. 2 a–b); ``table`` is `design.kernels`'."""
-    ax = ax or plt.subplots(figsize=(COLUMN_INCHES, 2.6))[1]
-    lines = {"changed": "occupied blocks, wrong class", "moved": f"{people}, in another block"}
-    lines["count_in_empty_blocks"] = "empty blocks, no longer nobody"
-    for k, (column, label) in enumerate(lines.items()):
-        ax.plot(table["sigma"], table[column], label=label, **mark(k))
-    ax.axvline(block_size_px, color="0.5", ls=":", lw=1, zorder=0, label="σ = r")
-    ax.set(xscale="log", xlabel="σ of the kernel (px)", ylabel="Share", ylim=(0, 1))
-    ax.set_xticks(table["sigma"], [f"{sigma:g}" for sigma in table["sigma"]])
-    ax.minorticks_off()
-    ax.yaxis.set_major_formatter(PercentFormatter(1))
-    legend_above(ax)
-    return ax
-
-
-def plot_borders(
-    smoothed: np.ndarray, whole: np.ndarray, bins: Bins, ax: Axes | None = None, longest: float = 4
-) -> Axes:
+def plot_borders(smoothed: np.ndarray, whole: np.ndarray, bins: Bins, longest: float = 4) -> Axes:
     """Smoothed counts beside whole ones of the same blocks, and the borders of ``bins``, intervals."""
-    ax = ax or plt.subplots(figsize=(COLUMN_INCHES, 2.4))[1]
+    ax = plt.subplots(figsize=(COLUMN_INCHES, 2.4))[1]
     look = {"color": COLOURS[9], "histtype": "stepfilled", "label": "smoothed counts"}
     ax.hist(np.ravel(smoothed), np.linspace(0, longest, 81), **look)
     count, blocks = np.unique(np.ravel(whole), return_counts=True)
@@ -282,38 +242,6 @@ def plot_same_network(regression: pd.DataFrame, classifier: pd.DataFrame) -> Axe
             _arrow(ax, *ends)
     ax.set(xlim=(-2.3, 2.2 * k + 1.3), ylim=(-0.55, 2.05))
     ax.axis("off")
-    return ax
-
-
-def plot_costs(costs: pd.DataFrame) -> Axes:
-    """Multiply-adds of each model, a row a model and a marker an image size (`cost.model_costs`)."""
-    ax = plt.subplots(figsize=(PAGE_INCHES, 0.8 + 0.2 * len(costs)))[1]
-    order = costs.sort_values("parameters")
-    sizes = order.drop(columns="parameters")
-    for k, (size, each) in enumerate(sizes.items()):
-        ax.plot(each, range(len(order)), **mark(k, ls="none", ms=5, label=f"{size} px"))
-    names = [f"{name} ({millions:.1f} M)" for name, millions in order["parameters"].items()]
-    ax.set_yticks(range(len(order)), names)
-    ax.set(xscale="log", xlabel="Multiply-adds of one image (10⁹)", ylim=(len(order) - 0.5, -0.5))
-    ax.set_ylabel("Model (parameters)")
-    ax.xaxis.set_major_formatter(PLAIN)
-    ax.grid(axis="both", lw=0.4)
-    legend_above(ax, columns=sizes.shape[1])
-    return ax
-
-
-def plot_similarity(similarity: np.ndarray, sentences: Sequence[str]) -> Axes:
-    """How alike the text encoder finds the bins' sentences: cosines, (N, N), written into the cells."""
-    n = len(sentences)
-    side = max(COLUMN_INCHES * 0.9, 0.34 * n + 1)
-    ax = plt.subplots(figsize=(side + 2.4, side))[1]
-    table = pd.DataFrame(similarity, index=sentences)
-    scale = {"vmin": min(0.5, float(similarity.min())), "vmax": 1, "cmap": "cividis"}
-    texts = {"annot": n <= 12, "fmt": ".2f", "annot_kws": {"fontsize": 7}}
-    bar = {"cbar_kws": {"label": "cosine", "shrink": 0.8}}
-    sns.heatmap(table, ax=ax, square=True, linewidths=0.5, **scale, **texts, **bar)
-    ax.set(xlabel="bin")
-    ax.tick_params(length=0)
     return ax
 
 

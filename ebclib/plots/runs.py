@@ -160,14 +160,13 @@ def _slanted(ax: Axes, places: np.ndarray, names: pd.Index) -> None:
 def plot_signed_errors(
     predictions: Mapping[str, pd.DataFrame],
     groups: Mapping[str, pd.DataFrame],
-    ax: Axes | None = None,
+    ax: Axes,
     people: str = "people",
 ) -> Axes:
     """Predicted minus annotated, a pale point an image, and the mean of each group.
 
     ``predictions`` (columns points, count) and ``groups`` (`studies.by_people`) are by run.
     """
-    ax = ax or plt.subplots(figsize=(COLUMN_INCHES, 2.6))[1]
     ax.axhline(0, color="black", lw=0.8, zorder=0)
     for k, (run, found) in enumerate(predictions.items()):
         table, error = groups[run], found["count"] - found["points"]
@@ -189,7 +188,7 @@ def plot_groups(
     tables: Mapping[str, pd.DataFrame],
     column: str,
     ylabel: str,
-    ax: Axes | None = None,
+    ax: Axes,
     reference: float | None = None,
 ) -> Axes:
     """One column of tables of groups with its 95 % intervals, the tables side by side in each group.
@@ -200,7 +199,6 @@ def plot_groups(
     column : of the tables, which have its ``_low`` and ``_high`` too; one without it is left out
     reference : where to draw a line
     """
-    ax = ax or plt.subplots(figsize=(COLUMN_INCHES, 2.6))[1]
     names = next(iter(tables.values())).index
     place = np.arange(len(names))
     if reference is not None:
@@ -216,9 +214,8 @@ def plot_groups(
     return ax
 
 
-def plot_shares(table: pd.DataFrame, ax: Axes | None = None, people: str = "people") -> Axes:
+def plot_shares(table: pd.DataFrame, ax: Axes, people: str = "people") -> Axes:
     """Which share of the blocks, people and absolute error each range of counts has (`by_range`)."""
-    ax = ax or plt.subplots(figsize=(COLUMN_INCHES, 2.6))[1]
     place = np.arange(len(table))
     labels = {"blocks": "blocks", "people": people, "error": "absolute error"}
     for k, (what, label) in enumerate(labels.items()):
@@ -232,9 +229,8 @@ def plot_shares(table: pd.DataFrame, ax: Axes | None = None, people: str = "peop
     return ax
 
 
-def plot_windows(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+def plot_windows(table: pd.DataFrame, ax: Axes) -> Axes:
     """The error that remains when people are counted in larger windows (`by_window`)."""
-    ax = ax or plt.subplots(figsize=(COLUMN_INCHES, 2.6))[1]
     ax.plot(table.index, table["error"], **mark(0))
     ends = table["error_low"], table["error_high"]
     ax.fill_between(table.index, *ends, color=COLOURS[0], alpha=0.2, lw=0)
@@ -246,15 +242,12 @@ def plot_windows(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def plot_reliability(
-    table: pd.DataFrame, names: list[str], ax: Axes | None = None, least: float = 5
-) -> Axes:
+def plot_reliability(table: pd.DataFrame, names: list[str], ax: Axes, least: float = 5) -> Axes:
     """How often blocks have a class, against how probable it was called: both on logarithmic axes.
 
     ``table`` is `studies.reliability`'s, ``names`` are of the classes to draw. Cells in which fewer than
     ``least`` blocks are expected to have the class are left out.
     """
-    ax = ax or plt.subplots(figsize=(COLUMN_INCHES, 2.9))[1]
     ax.plot([1e-9, 1], [1e-9, 1], "k--", lw=0.8, label="calibrated")
     colours = plt.colormaps["viridis"]
     seen = table[(table["blocks"] * table["probability"] >= least) & (table["share"] > 0)]

@@ -42,10 +42,8 @@ def outline(
 def steps(model: nn.Module, height_px: int, width_px: int) -> pd.DataFrame:
     """What each part of a model (an `outline`) makes of one image.
 
-    Returns
-    -------
-    a row a step: ``step``, ``shape`` (C, h, w) of what it makes, ``parameters`` that it learns, and
-    ``multiply_adds`` of its convolutions, matrix products and attention
+    Gives a row a ``step``: the ``shape`` (C, h, w) of what it makes, ``parameters`` that it learns, and
+    ``multiply_adds`` of its convolutions, matrix products and attention.
     """
     seen: dict[str, Tensor] = {}
     parts = {"encoder": model.encoder, "decoder": model.decoder, "head": model.head}
@@ -75,11 +73,8 @@ def model_costs(
 ) -> pd.DataFrame:
     """Parameters and multiply-adds of models with their usual heads and five bins, by image size.
 
-    ``sizes`` are (height, width) in pixels; a ViT sees an image in windows, as in evaluation.
-
-    Returns
-    -------
-    a row a model: ``parameters`` in millions, then a column of 10⁹ multiply-adds for each size
+    ``sizes`` are (height, width) in pixels; a ViT sees an image in windows, as in evaluation. Gives a row
+    a model: ``parameters`` in millions, then a column of 10⁹ multiply-adds for each size.
     """
     rows = {}
     for name in names:
@@ -98,12 +93,9 @@ def model_costs(
 def costs(experiment: Experiment, teraflops: float | None = None) -> pd.DataFrame:
     """What each run of an experiment costs to train.
 
-    ``teraflops`` are 10¹² operations a second that training reaches here; None gives no hours.
-
-    Returns
-    -------
-    a row a run: ``finished``, ``crops`` it sees, ``petaflop`` (10¹⁵ operations of its convolutions and
-    matrix products, evaluation left out), ``hours``
+    ``teraflops`` are 10¹² operations a second that training reaches here; None gives no hours. Gives a row
+    a run: ``finished``, ``crops`` it sees, ``petaflop`` (10¹⁵ operations of its convolutions and matrix
+    products, evaluation left out), ``hours``.
     """
     rows = {}
     for name, cell in experiment.cells.items():

@@ -54,10 +54,8 @@ def correction(
 ) -> pd.DataFrame:
     """What label correction takes away, by block size r and smallest person s (Sec. III-A2).
 
-    Returns
-    -------
-    a row for each r and s ≤ r; columns r, s, m, ``largest`` (count of a block), ``blocks`` above m,
-    ``people`` above m, and ``share`` of all people
+    Gives a row for each r and s ≤ r; columns r, s, m, ``largest`` (count of a block), ``blocks`` above m,
+    ``people`` above m, and ``share`` of all people.
     """
     rows = []
     for r in block_sizes_px:
@@ -69,28 +67,6 @@ def correction(
             share = beyond / max((histogram * count).sum(), 1)
             rows.append((r, s, m, len(histogram) - 1, int(histogram[m + 1 :].sum()), beyond, share))
     return pd.DataFrame(rows, columns=["r", "s", "m", "largest", "blocks", "people", "share"])
-
-
-def kernels(
-    images: PreparedSplit, block_size_px: int, bins: Bins, sigmas_px: Sequence[float]
-) -> pd.DataFrame:
-    """What smoothing does to the labels as its kernel grows (Sec. III-A1, Fig. 2); ``bins`` are intervals.
-
-    Returns
-    -------
-    a row for each σ; columns ``sigma``, ``moved`` (share of all people whose label lies in another
-    block than they do, in sum), ``changed`` (share of occupied blocks in another class than that of
-    their whole count), ``count_in_empty_blocks`` (the same of empty blocks)
-    """
-    whole = joined(split_counts(images, block_size_px))
-    right, occupied = bins.classes(whole.astype(float)), whole > 0
-    rows = []
-    for sigma in sigmas_px:
-        smoothed = joined(split_counts(images, block_size_px, sigma))
-        wrong, moved = bins.classes(smoothed) != right, np.abs(smoothed - whole).sum() / 2
-        shares = wrong[occupied].mean(), wrong[~occupied].mean()
-        rows.append((float(sigma), moved / max(whole.sum(), 1), *shares))
-    return pd.DataFrame(rows, columns=["sigma", "moved", "changed", "count_in_empty_blocks"])
 
 
 def changed_by_shaking(
@@ -151,12 +127,7 @@ def suggest(
 
     Of all fine, dynamic and coarse bins up to m = (r // s)² whose every class has ``min_blocks`` training
     blocks: those by which a perfect classifier with mean representatives (Eq. 2) errs least on a block.
-    Ties go to the finer policy and the smaller m.
-
-    Parameters
-    ----------
-    histogram : (largest count + 1,), how many training blocks hold 0, 1, 2, … people
-    block_size_px, min_person_px : r, and s, the side of the smallest person one can recognise
+    ``histogram``, (largest count + 1,), says how many training blocks hold 0, 1, 2, … people.
 
     Raises
     ------
@@ -188,10 +159,7 @@ def advise(split: PreparedSplit) -> tuple[dict[str, Any], str]:
     The block is the largest that is no wider than the median distance between neighbours, so that most
     hold one object or none. The bins are `suggest`'s, from fewer blocks a class where there are few; m is
     at least 2, since with m = 1 the open bin's sentence would say "more than one" of blocks that hold one.
-
-    Returns
-    -------
-    the parameters of `Config` that are not the recipe's, and a text with them and the commands
+    Gives the parameters of `Config` that are not the recipe's, and a text with them and the commands.
 
     Raises
     ------

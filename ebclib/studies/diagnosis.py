@@ -1,7 +1,4 @@
-"""A model against the truth, block by block: sums of every image of a split are kept, and no maps.
-
-Calibration asks whether blocks given a probability of 0.3 are right three times in ten.
-"""
+"""A model against the truth, block by block: sums of every image of a split are kept, and no maps."""
 
 from __future__ import annotations
 
@@ -26,11 +23,9 @@ SPACING_PX = (0.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, np.inf)
 NEIGHBOURS = 3
 """The heads whose mean distance is taken; one alone is too often the same person's second point."""
 
-CELLS = np.arange(16) / 15
-"""Borders of probability: of the calibration error, 15 cells of equal width, as is usual; and then
-of the reliability diagram, three to a tenfold; and all that sums are kept for."""
-STEPS = np.concatenate([[0.0], np.geomspace(1e-5, 1, 16)])
-EDGES = np.union1d(CELLS, STEPS)
+CELLS = np.arange(16) / 15  # borders of probability of the calibration error: 15 cells, as is usual
+STEPS = np.concatenate([[0.0], np.geomspace(1e-5, 1, 16)])  # and of the reliability diagram
+EDGES = np.union1d(CELLS, STEPS)  # all that sums are kept for
 
 
 @dataclass(frozen=True)
@@ -98,7 +93,7 @@ def diagnose(
             "smoothing; TrainingSet.of(run.config).bins has a run's own bins."
         )
     model.eval()
-    images, tables, windows, sums = [], [], [], None
+    images, tables, windows, sums = [], [], [], []
     for index in inner_bar(range(len(split)), progress, "image"):
         sample = split[index]
         points, size = sample.points, sample.image.shape[:2]
@@ -107,7 +102,11 @@ def diagnose(
         density = maps.density.double().cpu().numpy()  # (h, w)
         counts = block_counts(points, *size, r)
         table = _block_sums(density, counts, block_spacing(points, *size, r))
-        images.append({"image": sample.name, **_image_row(points, table)})
+        empty, spacing = table["people_in_block"] == 0, local_spacing(points)
+        row = {"image": sample.name, "points": len(points), "count": table["predicted"].sum()}
+        row["spacing"] = np.median(spacing) if len(spacing) > 1 else np.nan
+        row["count_in_empty_blocks"] = table["predicted"][empty].sum()
+        images.append(row | {"absolute": table["absolute"].sum()})
         tables.append(table.assign(image=sample.name))
         windows.append(window_errors(density - counts, r).assign(image=sample.name))
         if bins is not None:
@@ -115,10 +114,9 @@ def diagnose(
             if smoothing_px is not None:
                 counts = smoothed_counts(points, *size, r, smoothing_px)
             classes = bins.classes(counts)
-            some = (*_class_sums(p, classes), reliability_sums(p, classes))
-            sums = some if sums is None else tuple(map(np.add, sums, some))
+            sums.append((*_class_sums(p, classes), reliability_sums(p, classes)))
     found = [pd.concat(frames, ignore_index=True) for frames in (tables, windows)]
-    return Diagnosis(pd.DataFrame(images), *found, *(sums or ()))
+    return Diagnosis(pd.DataFrame(images), *found, *map(sum, zip(*sums, strict=True)))
 
 
 def _block_sums(density: np.ndarray, counts: np.ndarray, spacing: np.ndarray) -> pd.DataFrame:
@@ -135,17 +133,6 @@ def _block_sums(density: np.ndarray, counts: np.ndarray, spacing: np.ndarray) ->
     )
     keys = ["people_in_block", "spacing"]
     return frame.groupby(keys, observed=True, dropna=False).sum().reset_index()
-
-
-def _image_row(points: np.ndarray, sums: pd.DataFrame) -> dict[str, float]:
-    spacing = local_spacing(points)
-    return {
-        "points": len(points),
-        "count": sums["predicted"].sum(),
-        "spacing": np.median(spacing) if len(spacing) > 1 else np.nan,
-        "count_in_empty_blocks": sums.loc[sums["people_in_block"] == 0, "predicted"].sum(),
-        "absolute": sums["absolute"].sum(),
-    }
 
 
 def window_errors(error: np.ndarray, block_size_px: int) -> pd.DataFrame:
@@ -206,18 +193,14 @@ def reliability_sums(probabilities: np.ndarray, classes: np.ndarray) -> np.ndarr
     """What calibration is computed from, summed over blocks; sums of several images add up.
 
     ``probabilities`` are (N, …), of each class in each block; ``classes``, (…), those that blocks have.
-
-    Returns
-    -------
-    float64 (N + 1, len(`EDGES`) − 1, 3): for each class, and last for the likeliest one, and each cell
-    of probability: blocks, the sum of their probabilities, and how many of them have that class
+    Gives float64 (N + 1, len(`EDGES`) − 1, 3): for each class, and last for the likeliest one, and each
+    cell of probability: blocks, the sum of their probabilities, and how many of them have that class.
     """
-    n = len(probabilities)
+    n, cells = len(probabilities), len(EDGES) - 1
     p = np.asarray(probabilities, dtype=np.float64).reshape(n, -1)  # (N, blocks)
     truth = np.ravel(classes)
     hit = np.concatenate([np.arange(n)[:, None] == truth, (p.argmax(axis=0) == truth)[None]])
     p = np.concatenate([p, p.max(axis=0)[None]])  # (N + 1, blocks)
-    cells = len(EDGES) - 1
     cell = np.searchsorted(EDGES[1:-1], p, side="right") + cells * np.arange(n + 1)[:, None]
     weights = (None, p.ravel(), hit.ravel())
     sums = [np.bincount(cell.ravel(), each, (n + 1) * cells) for each in weights]
@@ -243,10 +226,8 @@ def calibration_error(sums: np.ndarray) -> np.ndarray:
 def reliability(sums: np.ndarray, names: list[str]) -> pd.DataFrame:
     """The reliability diagram's numbers: a row for each class (``names``), and ``top``, and cell with blocks.
 
-    Returns
-    -------
-    columns ``class`` (``top``: the likeliest of each block), ``blocks``, ``probability`` (their mean),
-    ``share`` (of them that has the class), ``share_low`` and ``share_high`` (Wilson's 95 % interval)
+    Columns are ``class`` (``top``: the likeliest of each block), ``blocks``, ``probability`` (their mean),
+    ``share`` (of them that has the class), ``share_low`` and ``share_high`` (Wilson's 95 % interval).
     """
     blocks, probability, hits = _merged(sums, STEPS)
     row, cell = np.nonzero(blocks)
@@ -259,10 +240,8 @@ def reliability(sums: np.ndarray, names: list[str]) -> pd.DataFrame:
 def class_table(sums: np.ndarray, confusion: np.ndarray, bins: Bins) -> pd.DataFrame:
     """A row a bin, from `Diagnosis.calibration` and `Diagnosis.confusion`.
 
-    Returns
-    -------
-    columns ``blocks`` (that have the class), ``expected`` (the sum of its probabilities), ``said`` (the
-    blocks where it is the likeliest), ``recall``, ``precision``, ``calibration_error``
+    Columns are ``blocks`` (that have the class), ``expected`` (the sum of its probabilities), ``said`` (the
+    blocks where it is the likeliest), ``recall``, ``precision``, ``calibration_error``.
     """
     there, said, right = confusion.sum(axis=1), confusion.sum(axis=0), np.diag(confusion)
     with np.errstate(invalid="ignore"):

@@ -23,17 +23,11 @@ DRAWS = 1000
 def by_people(predictions: pd.DataFrame, groups: int = 6, seed: int = 0) -> pd.DataFrame:
     """Errors and coverage of images, in groups of about equally many with like numbers of people.
 
-    Parameters
-    ----------
-    predictions : columns points, count, and for coverage lower and upper (`Run.predictions`)
-    groups : at least 1; fewer are made where many images hold equally many people
-
-    Returns
-    -------
-    a row a group, named by its people ("13–58"): ``images``, ``people`` (their mean), ``mae`` and
+    ``predictions`` are `Run.predictions`. Fewer ``groups`` are made where many images hold equally many.
+    Gives a row a group, named by its people ("13–58"): ``images``, ``people`` (their mean), ``mae`` and
     ``bias`` (mean of predicted − annotated, people), ``relative`` (mae / people; nan where nobody is),
     ``inside`` (the share of images inside their interval). Each of the last four has columns
-    ``_low`` and ``_high``, the ends of a 95 % interval: bootstrap over images; Wilson's for the share
+    ``_low`` and ``_high``, the ends of a 95 % interval: bootstrap over images; Wilson's for the share.
     """
     points = predictions["points"].to_numpy()
     error = predictions["count"].to_numpy() - points
@@ -59,12 +53,10 @@ def by_people(predictions: pd.DataFrame, groups: int = 6, seed: int = 0) -> pd.D
 def by_range(blocks: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """Errors of blocks (`Diagnosis.blocks`) by how many people they hold: 0, 1, 2, 3, 4–7, 8–15, …
 
-    Returns
-    -------
-    a row a range that has blocks: ``blocks``, ``people``, ``predicted``, ``absolute`` (sums), the
+    Gives a row a range that has blocks: ``blocks``, ``people``, ``predicted``, ``absolute`` (sums), the
     ``share_of_`` all ``blocks``, ``people`` and ``error`` (absolute) that is in it, ``per_block`` (people
     predicted in one) and ``relative`` ((predicted − people) / people; nan for empty blocks), these two
-    with the ends ``_low`` and ``_high`` of a 95 % interval, bootstrap over images
+    with the ends ``_low`` and ``_high`` of a 95 % interval, bootstrap over images.
     """
     largest = int(blocks["people_in_block"].max())
     lows = [low for low in (*range(4), *2 ** np.arange(2, 31)) if low <= largest]
@@ -155,12 +147,9 @@ def suspect_annotations(found: Diagnosis, most: int = 5, window_px: int = 64) ->
     """The ``most`` images whose annotation a model believes least.
 
     People are compared in windows of ``window_px``, or of the next smaller side that an image has.
-
-    Returns
-    -------
-    ``image``, ``points``, ``count``, ``misplaced`` and ``doubt``. ``misplaced`` is Σ over windows of
-    |predicted − annotated|, as a share of the people predicted and annotated (Bray and Curtis 1957);
-    ``doubt``, by which they are ranked, is that share with an average image rightly counted beside it
+    Gives ``image``, ``points``, ``count``, ``misplaced`` (Σ over windows of |predicted − annotated|, as a
+    share of the people predicted and annotated; Bray and Curtis 1957) and ``doubt``, by which they are
+    ranked: that share with an average image rightly counted beside it.
     """
     windows = found.windows
     near = windows[windows["side_px"] <= max(window_px, windows["side_px"].min())]
@@ -179,7 +168,7 @@ def pick_images(
 ) -> list[int]:
     """Indices of ``number`` images whose counts grow by even factors (paper, Fig. 6), or of given ones.
 
-    No image is taken twice; the first and the last are the split's extremes.
+    No image is taken twice, so there may be fewer; the first and the last are the split's extremes.
 
     Raises
     ------
@@ -194,12 +183,9 @@ def pick_images(
         raise ValueError(f"images is {number}; give at least 2.")
     order = np.argsort(counts, kind="stable")
     levels = np.log1p(np.asarray(counts, dtype=float)[order])
-    number = min(number, len(order))
-    chosen = [0]
-    for k, level in enumerate(np.linspace(levels[0], levels[-1], number)[1:], start=1):
-        low, high = chosen[-1] + 1, len(order) - (number - 1 - k)  # one for each still to come
-        chosen.append(low + int(np.argmin(np.abs(levels[low:high] - level))))
-    return [int(order[place]) for place in chosen]
+    wanted_levels = np.linspace(levels[0], levels[-1], number)[:, None]
+    nearest = np.unique(np.abs(levels - wanted_levels).argmin(axis=1))
+    return order[nearest].tolist()
 
 
 def predictions_of(runs: Sequence[Run]) -> dict[str, pd.DataFrame]:

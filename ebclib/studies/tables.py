@@ -109,11 +109,9 @@ def results_of(table: Table) -> pd.DataFrame:
 def beside(table: Table) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A table as printed, with the published numbers of the same model, kind, data set and split beside.
 
-    Returns
-    -------
-    two frames of one shape, rows by columns × MAE, RMSE. Texts: the mean over the seeds, ± their sample
-    standard deviation where there are several, `MISSING` where no run is finished; and where each comes
-    from: names of runs, or the paper's table
+    Gives two frames of one shape, rows by columns × MAE, RMSE. Texts: the mean over the seeds, ± their
+    sample standard deviation where there are several, `MISSING` where no run is finished; and where each
+    comes from: names of runs, or the paper's table.
     """
     found = results_of(table)
     texts: dict[tuple[str, str], list[str]] = {}
@@ -160,10 +158,8 @@ CLAIMS = (
 def claims(experiment_tables: Mapping[str, Table]) -> pd.DataFrame:
     """The paper's orderings, and whether an experiment's runs show them.
 
-    Returns
-    -------
-    a row a claim and column with finished runs: ``claim``, ``column``, ``mae`` and ``than`` (means over
-    seeds, people), ``seeds``, and ``shown`` (`verdict`)
+    Gives a row a claim and column with finished runs: ``claim``, ``column``, ``mae`` and ``than`` (means
+    over seeds, people), ``seeds``, and ``shown`` (`verdict`).
     """
     rows = []
     for claim, name, better, worse in CLAIMS:
@@ -201,10 +197,7 @@ def paired_difference(
 
     The interval is a paired bootstrap over images (BCa; Efron 1987): it says what other test images
     might have shown, and nothing about other seeds. An image's error is the mean over a side's runs.
-
-    Returns
-    -------
-    ``difference`` in people, ``lower`` and ``upper`` of its 95 % interval, ``images``
+    Gives ``difference`` in people, ``lower`` and ``upper`` of its 95 % interval, ``images``.
 
     Raises
     ------
@@ -234,20 +227,17 @@ def _errors(run: Run) -> pd.Series:
 def against_regression(table: Table, resamples: int = 9999) -> pd.DataFrame:
     """Every classifier of a table beside each regression model of the same network and data set.
 
-    Returns
-    -------
-    a row a pair with finished runs: ``column``, ``regression`` and ``classifier`` (rows of the table),
-    ``before`` and ``after`` (mean MAE, people), ``improvement`` in percent, ``seeds`` of either, and of
-    `paired_difference` ``difference``, ``images``, ``lower``, ``upper``
+    Gives a row a pair with finished runs: ``column``, ``regression`` and ``classifier`` (rows of the
+    table), ``before`` and ``after`` (mean MAE, people), ``improvement`` in percent, ``seeds`` of either, and
+    what `paired_difference` gives.
     """
     pairs = []
     for column in table.columns:
         rows = {row: runs for row in table.rows if (runs := _finished(table.at(row, column)))}
         for (row, runs), (baseline, others) in product(rows.items(), rows.items()):
             one, other = runs[0].config, others[0].config
-            if one.head == "regression" or other.head != "regression":
-                continue
-            if _network(one) != _network(other):
+            forms = one.head != "regression" and other.head == "regression"
+            if not forms or _network(one) != _network(other):
                 continue
             before, after = (np.mean([run.metrics["mae"] for run in of]) for of in (others, runs))
             found = {"column": column, "regression": baseline, "classifier": row}
