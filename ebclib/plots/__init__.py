@@ -5,10 +5,10 @@ from ebclib import names_of
 __getattr__, __all__ = names_of(
     __name__,
     {
-        "method": "plot_bias plot_bins plot_block_labels plot_borders plot_class_sizes "
-        "plot_clip_ebc plot_image_counts plot_long_tail plot_same_network",
+        "method": "plot_bias plot_block_labels plot_class_sizes plot_clip_ebc plot_long_tail "
+        "plot_same_network",
         "overlay": "plot_count plot_maps",
-        "runs": "plot_cells plot_confusion plot_descent plot_differences plot_groups plot_history "
+        "runs": "plot_cells plot_confusion plot_differences plot_groups plot_history "
         "plot_over_time plot_predictions plot_reliability plot_shares plot_signed_errors plot_windows",
         "style": "COLOURS COLUMN_INCHES PAGE_INCHES save use_style",
     },

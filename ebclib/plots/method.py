@@ -9,14 +9,12 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
-from matplotlib.ticker import MaxNLocator
 
 from ebclib.bins import Bin, Bins, Interval
-from ebclib.plots.style import COLOURS, COLUMN_INCHES, PAGE_INCHES, PLAIN, bare, legend_above, mark
+from ebclib.plots.style import COLOURS, PAGE_INCHES, PLAIN, bare, mark
 
 NOBODY, CLOSED, OPEN = "0.78", (COLOURS[0], COLOURS[9]), COLOURS[1]
 IMAGE, TEXT, JOINT, GREY = (*COLOURS[:3], (0.55, 0.55, 0.55))
@@ -34,17 +32,6 @@ def plot_long_tail(histograms: Mapping[str, np.ndarray], ax: Axes, longest: int 
         tail = f" (to {count.max()})" if count.max() > longest else ""
         ax.plot(shown, blocks[shown] / blocks.sum(), label=label + tail, **mark(k, ms=3.5, lw=1))
     ax.set(yscale="log", xlabel="People in a block", ylabel="Share of blocks")
-    ax.legend()
-    return ax
-
-
-def plot_image_counts(counts: np.ndarray, people: str = "people") -> Axes:
-    """How many images hold how many people; the mean and the median marked."""
-    ax = plt.subplots(figsize=(COLUMN_INCHES, 2.4))[1]
-    sns.histplot(x=counts, bins=30, ax=ax, color=COLOURS[0], edgecolor="white", linewidth=0.4)
-    for value, style, name in ((np.mean(counts), "-", "mean"), (np.median(counts), "--", "median")):
-        ax.axvline(value, color="black", ls=style, lw=1.2, label=f"{name} {value:.0f}")
-    ax.set(xlabel=f"{people.capitalize()} in an image", ylabel="Images")
     ax.legend()
     return ax
 
@@ -102,43 +89,6 @@ def _short(item: Bin | Interval) -> str:
     return f"{item.low}" if item.low == item.high else f"{item.low}–{item.high}"
 
 
-def plot_bins(policies: Mapping[str, Bins], ax: Axes) -> Axes:
-    """Each policy's bins as spans along the axis of counts, a row a policy.
-
-    Integer-valued bins leave gaps, for between two whole numbers there is nothing; intervals border
-    each other and are drawn on a logarithmic axis. ``policies`` are all of one kind.
-    """
-    is_integer, *others = {bins.is_integer for bins in policies.values()}
-    if others:
-        raise ValueError("Integer-valued bins and intervals need an axis each: plot them apart.")
-    right = max(bins.lows[-1] for bins in policies.values()) * (1.12 if is_integer else 1.6) + 1.5
-    for y, bins in enumerate(policies.values()):
-        if is_integer:
-            low = bins.lows - 0.46
-            high = [right if item.high is None else item.high + 0.46 for item in bins.items]
-        else:
-            low = [bins.lows[1] / 2.2, *bins.lows[1:]]  # 0 has no place on a logarithmic axis
-            high = [*bins.lows[1:], right]
-        bars = ax.barh(y, np.subtract(high, low), 0.72, low, lw=0.8, **_looks(bins))
-        if is_integer and right < 30:  # there is room
-            box = {"fc": "white", "ec": "none", "alpha": 0.85, "pad": 0.8}
-            names = list(map(_short, bins.items))
-            ax.bar_label(bars, names, label_type="center", fontsize=7, bbox=box)
-    ax.set_yticks(range(len(policies)), [f"{label} ({len(policies[label])})" for label in policies])
-    ax.set(ylim=(len(policies) - 0.5, -0.5), xlim=(None, right))
-    ax.spines["left"].set_visible(False)
-    ax.tick_params(axis="y", length=0)
-    if is_integer:
-        ax.set_xlabel("People in a block")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    else:
-        ax.set(xlabel="Smoothed people in a block", xscale="log")
-        edges = next(iter(policies.values())).lows[1:]
-        ax.set_xticks(edges, [f"{edge:.2g}" for edge in edges], fontsize=7)
-        ax.minorticks_off()
-    return ax
-
-
 def plot_class_sizes(
     bins: Bins, sizes: np.ndarray, ax: Axes, min_blocks: int | None = None
 ) -> Axes:
@@ -176,23 +126,6 @@ def plot_bias(errors: pd.DataFrame, ax: Axes, title: str = "") -> Axes:
     ax.set_xlim(-0.5, errors["people"].max() * 1.5 + 1)
     ax.xaxis.set_major_formatter(PLAIN)
     ax.legend(title="mean |error|", fontsize=7, title_fontsize=7, alignment="left")
-    return ax
-
-
-def plot_borders(smoothed: np.ndarray, whole: np.ndarray, bins: Bins, longest: float = 4) -> Axes:
-    """Smoothed counts beside whole ones of the same blocks, and the borders of ``bins``, intervals."""
-    ax = plt.subplots(figsize=(COLUMN_INCHES, 2.4))[1]
-    look = {"color": COLOURS[9], "histtype": "stepfilled", "label": "smoothed counts"}
-    ax.hist(np.ravel(smoothed), np.linspace(0, longest, 81), **look)
-    count, blocks = np.unique(np.ravel(whole), return_counts=True)
-    shown = count <= longest
-    ax.vlines(count[shown], 0.5, blocks[shown], color=COLOURS[0], lw=2.2, label="whole counts")
-    for k, border in enumerate(bins.lows[(bins.lows > 0) & (bins.lows <= longest)]):
-        label = "border of two intervals" if k == 0 else None
-        ax.axvline(border, color=COLOURS[3], ls="--", lw=0.9, label=label)
-    ax.set(yscale="log", ylim=(0.5, None), xlim=(-0.06, longest + 0.06))
-    ax.set(xlabel="People in a block", ylabel="Blocks")
-    legend_above(ax)
     return ax
 
 

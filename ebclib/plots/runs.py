@@ -115,17 +115,6 @@ def plot_differences(pairs: pd.DataFrame) -> Figure:
     return figure
 
 
-def plot_descent(people: pd.DataFrame, true: float) -> Axes:
-    """The sum of a density over the steps of a descent, a line a column; ``true`` is how many there are."""
-    ax = plt.subplots(figsize=(COLUMN_INCHES * 1.2, 2.5))[1]
-    ax.axhline(true, color="0.4", lw=1, zorder=0)
-    for k, (name, each) in enumerate(people.items()):
-        ax.plot(each.index, each, label=name, **mark(k, markevery=max(1, len(each) // 8)))
-    ax.set(xlabel="Step", ylabel="People, predicted", ylim=(0, None))
-    legend_above(ax, columns=2)
-    return ax
-
-
 def plot_over_time(counts: pd.DataFrame, what: str = "people") -> Axes:
     """Counts of a video's frames, with the 90 % interval where it is finite.
 

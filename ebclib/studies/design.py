@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import yaml
 from scipy.spatial import KDTree
 
 from ebclib import blocks
@@ -159,7 +158,7 @@ def advise(split: PreparedSplit) -> tuple[dict[str, Any], str]:
     The block is the largest that is no wider than the median distance between neighbours, so that most
     hold one object or none. The bins are `suggest`'s, from fewer blocks a class where there are few; m is
     at least 2, since with m = 1 the open bin's sentence would say "more than one" of blocks that hold one.
-    Gives the parameters of `Config` that are not the recipe's, and a text with them and the commands.
+    Gives the parameters of `Config` that are not the recipe's, and a text with them and the command.
 
     Raises
     ------
@@ -187,14 +186,11 @@ def advise(split: PreparedSplit) -> tuple[dict[str, Any], str]:
     name, plural = shlex.quote(split.dataset), split.noun[1]
     sizes = ", ".join(f"{size:,.0f}" for size in bins.sizes(histogram))
     options = [f"--{k.replace('_', '-')} {shlex.quote(str(v))}" for k, v in given.items()]
-    style = {"default_flow_style": True, "sort_keys": False, "width": 1000}
-    overrides = shlex.quote(yaml.safe_dump({"overrides": given}, **style).strip())
     return given, (
         f"What suits {split.dataset}, by rules of thumb (notebook 02 shows more):\n"
         f"- Blocks of {r} px: half of the {plural} have another within {spacing:.0f} px.\n"
         f"- Bins {found.policy}, m = {m}: {bins}. {sizes} training blocks are in them.\n"
         f"- The text tower reads: {' '.join(sentences(bins, *split.noun))}\n"
         f"- {given['epochs']} epochs of {len(train)} images: about {STEPS} steps.\n"
-        f"To train, either of\n  ebc train {name} {' '.join(options)}\n"
-        f"  papermill notebooks/04_train.ipynb out.ipynb -p dataset {name} -y {overrides}"
+        f"To train:\n  ebc train {name} {' '.join(options)}"
     )

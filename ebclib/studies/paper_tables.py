@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -87,15 +86,11 @@ def improvements(number: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-class Wide(NamedTuple):
-    """A table as papers lay it out: rows methods, columns (data set, measure)."""
+def wide(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`published` (1) as papers lay it out: rows methods, columns (data set, measure), in the table's order.
 
-    numbers: pd.DataFrame  # errors, people; missing where none is published
-    sources: pd.DataFrame  # of the same shape: where each number is printed
-
-
-def wide(table: pd.DataFrame) -> Wide:
-    """`published` (1) as papers lay it out, in its order; a split not called ``test`` is named."""
+    Gives the errors in people, missing where none is published, and where each number is printed.
+    """
     place = [label(*pair) for pair in zip(table["dataset"], table["split"], strict=True)]
     source = table["source"] + " (" + table["citation"] + ")"
     cells = table.assign(place=place, source=source).rename(columns=MEASURES)
@@ -107,7 +102,7 @@ def wide(table: pd.DataFrame) -> Wide:
         cells[what].unstack(["place", "measure"]).reindex(index=methods, columns=columns)
         for what in ("error", "source")
     )
-    return Wide(numbers, sources.fillna(""))
+    return numbers, sources.fillna("")
 
 
 def label(dataset: str, split: str = "test") -> str:

@@ -290,19 +290,15 @@ def save(
     """
     caption = caption or Path(name).name.strip("0123456789_").replace("_", " ").capitalize()
     caption = f"{caption}. {note}" if note else caption
-    label, text = re.sub(r"[^a-zA-Z0-9:]", "-", name.replace("/", ":")), as_text(table, decimals)
-    left = text.apply(lambda column: not column.str.match(r"[−–∞\d]").all())
-    kinds = "l" * text.index.nlevels * _has_labels(text) + "".join(np.where(left, "l", "r"))
-    latex = "% needs \\usepackage{booktabs}\n" + _styler(text, _escaped).to_latex(
+    latex = "% needs \\usepackage{booktabs}\n" + _styler(table, decimals, _escaped).to_latex(
         caption=_escaped(caption),
-        label=f"tab:{label}",
+        label="tab:" + re.sub(r"[^a-zA-Z0-9:]", "-", name.replace("/", ":")),
         position_float="centering",
         hrules=True,
-        column_format=kinds,
         multicol_align="c",
         multirow_align="naive",
     )
-    page = _styler(text, html.escape).set_caption(html.escape(caption))
+    page = _styler(table, decimals, html.escape).set_caption(html.escape(caption))
     if runs is not None:
         page.set_tooltips(runs)
     page = page.set_table_attributes('border="1"').to_html(doctype_html=True)
@@ -318,32 +314,21 @@ def save(
     return path
 
 
-def as_text(table: pd.DataFrame, decimals: int | None = None) -> pd.DataFrame:
-    """Every cell as it is printed.
-
-    >>> as_text(pd.DataFrame({"a": [13.5, -29.844], "b": [None, True], "c": [2e-7, 1.0]})).to_numpy()
-    array([['13.5', '–', '2e−07'],
-           ['−29.84', 'yes', '1']], dtype=object)
-    """
+def _styler(table: pd.DataFrame, decimals: int | None, escaped: Callable[[str], str]) -> Styler:
+    """Cells and headings as they are printed."""
 
     def shown(value: object) -> str:
         if pd.isna(value):
-            return MISSING
-        if isinstance(value, bool | np.bool_):
-            return "yes" if value else "no"
-        if isinstance(value, float | np.floating):
+            return escaped(MISSING)
+        if isinstance(value, float):
             value = f"{value:.4g}" if decimals is None else f"{value:.{decimals}f}"
-            return value.replace("-", "−").replace("inf", "∞")
-        return str(value)
+            value = value.replace("-", "−")
+        return escaped(str(value))
 
-    return table.astype(object).map(shown)
-
-
-def _styler(text: pd.DataFrame, escaped: Callable[[str], str]) -> Styler:
-    styler = Styler(text, uuid="table").format(escaped)
+    styler = Styler(table, uuid="table").format(shown)
     for axis in (0, 1):
         styler.format_index(lambda label: escaped(str(label)), axis=axis)
-    return styler if _has_labels(text) else styler.hide(axis="index")
+    return styler if _has_labels(table) else styler.hide(axis="index")
 
 
 def _escaped(text: str) -> str:

@@ -113,17 +113,15 @@ def paste(
     ``palette`` is (PAINTS, 3); ``light`` in -1…1 makes one side darker: > 0, the left one.
     """
     height, width = sprite.size
-    y0, x0 = max(top, 0), max(left, 0)
-    y1, x1 = min(top + height, canvas.shape[1]), min(left + width, canvas.shape[2])
-    if y0 >= y1 or x0 >= x1:
-        return
-    layers = sprite.layers[:, y0 - top : y1 - top, x0 - left : x1 - left].astype(np.float32)
+    target = canvas[:, max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
+    _, h, w = target.shape
+    y, x = max(-top, 0), max(-left, 0)
     mixing = np.zeros((4, PAINTS + 1), np.float32)
     mixing[:3, :PAINTS], mixing[3, PAINTS] = palette.T / np.float32(255), -1 / 255
+    layers = sprite.layers[:, y : y + h, x : x + w].astype(np.float32)
     mixed = np.tensordot(mixing, layers, 1)  # (4, h, w): colour, and −cover
-    shade = np.arange(x0 - left, x1 - left, dtype=np.float32) * (2 * light / width) + (1 - light)
-    target = canvas[:, y0:y1, x0:x1]
     target *= mixed[3] + 1
+    shade = np.arange(x, x + w, dtype=np.float32) * (2 * light / width) + (1 - light)
     target += mixed[:3] * shade
 
 

@@ -52,9 +52,8 @@ def _accept(
     places: np.ndarray, wanted: int, camera: Camera, blocked: np.ndarray, spacing: float
 ) -> np.ndarray:
     """The first ``wanted`` of ``places`` with room for a head, (n, 2); they block what is near."""
-    inside = (places[:, 0] >= 0) & (places[:, 0] < camera.width)
-    inside &= (places[:, 1] >= camera.first) & (places[:, 1] < camera.height)
-    places = places[inside]
+    low, high = (0, camera.first), (camera.width, camera.height)
+    places = places[((places >= low) & (places < high)).all(axis=1)]
     if spacing == 0:
         return places[:wanted]
     found, radii = [], camera.head_px(places[:, 1]) * spacing
@@ -75,12 +74,10 @@ def _disc(radius: int) -> np.ndarray:
 
 def _stamp(blocked: np.ndarray, x: float, y: float, radius_px: float) -> None:
     """Block the places within ``radius_px`` of (x, y), in place."""
-    radius, row, column = round(radius_px), int(y), int(x)
-    disc = _disc(radius)
-    top, left = max(row - radius, 0), max(column - radius, 0)
-    window = blocked[top : row + radius + 1, left : column + radius + 1]
-    y0, x0 = top - row + radius, left - column + radius
-    window |= disc[y0 : y0 + window.shape[0], x0 : x0 + window.shape[1]]
+    radius = round(radius_px)
+    top, left = int(y) - radius, int(x) - radius
+    window = blocked[max(top, 0) : top + 2 * radius + 1, max(left, 0) : left + 2 * radius + 1]
+    window |= _disc(radius)[max(-top, 0) :, max(-left, 0) :][: window.shape[0], : window.shape[1]]
 
 
 def _rows(rng: np.random.Generator, camera: Camera, n: int, power: float) -> np.ndarray:
@@ -140,8 +137,8 @@ def _propose(
     for kind, name in enumerate(_KINDS):
         mine = np.flatnonzero(kinds == kind)
         if name == "scattered":
-            places[mine, 0] = rng.uniform(0, camera.width, len(mine))
-            places[mine, 1] = _rows(rng, camera, len(mine), 2.1)
+            across = rng.uniform(0, camera.width, len(mine))
+            places[mine] = np.stack([across, _rows(rng, camera, len(mine), 2.1)], axis=1)
             continue
         for number in np.unique(where[mine]):
             here = mine[where[mine] == number]
@@ -214,16 +211,11 @@ def _hidden(camera: Camera, things: list[Figure]) -> np.ndarray:
     """The places of heads that would be covered by what stands in front of them, bool (H, W)."""
     hidden = np.zeros((camera.height, camera.width), bool)
     for thing in things:
-        last = int(camera.head_row(thing.depth)) + 1
-        tall, wide = thing.sprite.size
-        y0, x0 = max(thing.top, 0), max(thing.left, 0)
-        y1, x1 = min(thing.top + tall, last, camera.height), min(thing.left + wide, camera.width)
-        if y0 < y1 and x0 < x1:
-            rows, columns = (
-                slice(y0 - thing.top, y1 - thing.top),
-                slice(x0 - thing.left, x1 - thing.left),
-            )
-            hidden[y0:y1, x0:x1] |= thing.sprite.layers[-1, rows, columns] > 100
+        (_, tall, wide), top, left = thing.sprite.layers.shape, thing.top, thing.left
+        bottom = min(top + tall, int(camera.head_row(thing.depth)) + 1)
+        window = hidden[max(top, 0) : max(bottom, 0), max(left, 0) : max(left + wide, 0)]
+        solid = thing.sprite.layers[-1, max(-top, 0) :, max(-left, 0) :] > 100
+        window |= solid[: window.shape[0], : window.shape[1]]
     return hidden
 
 
@@ -256,9 +248,7 @@ def _dress(
 def _whole(wanted: float, offset: float, side: int) -> int:
     """The whole number nearest to ``wanted - offset`` for which offset + it lies in [0, side)."""
     number = round(wanted - offset)
-    number += number + offset < 0
-    number -= number + offset >= side
-    return number
+    return number + (number + offset < 0) - (number + offset >= side)
 
 
 def paint(scene: Scene) -> np.ndarray:
