@@ -9,6 +9,7 @@ import pytest
 from ebclib import studies, training
 from ebclib.config import make_config
 from ebclib.runs import Run, code_digest, write_csv, write_json
+from ebclib.studies import tables
 from ebclib.studies.plan import begins_anew, is_done
 
 PLAN = """
@@ -234,12 +235,16 @@ def test_the_experiments_of_the_repository_fill_every_table_of_the_paper():
         ]
 
 
-def test_a_claim_is_shown_reversed_or_undecided():
-    low, high = [9.0, 9.2, 9.1], [12.0, 12.5, 11.8]
-    assert studies.verdict(low, high) == "yes"
-    assert studies.verdict(high, low) == "reversed"
-    assert studies.verdict(low, [9.1, 9.3, 8.9]).startswith("undecided: within")
-    assert studies.verdict(low[:1], high) == "undecided: one seed"
+def test_a_claim_is_told_in_standard_errors(plan, monkeypatch):
+    claim = ("EBC betters regression", "table1", "classifier", "regression")
+    monkeypatch.setattr(tables, "CLAIMS", (claim,))
+    table = plan.tables["table1"]
+    for cell, error in zip(table.cells, (4, 6, 3), strict=False):
+        finish(cell, error)
+    (row,) = studies.claims(plan.tables).to_dict("records")
+    assert (row["mae"], row["than"], row["seeds"]) == (3, 5, 1) and np.isnan(row["standard_errors"])
+    finish(table.cells[3], 3)
+    assert studies.claims(plan.tables)["standard_errors"].tolist() == [2]
 
 
 def test_the_recorded_demo_shows_what_is_stable_and_no_more(demo_runs):

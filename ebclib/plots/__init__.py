@@ -5,8 +5,7 @@ from ebclib import names_of
 __getattr__, __all__ = names_of(
     __name__,
     {
-        "method": "plot_bias plot_block_labels plot_class_sizes plot_clip_ebc plot_long_tail "
-        "plot_same_network",
+        "method": "plot_bias plot_block_labels plot_class_sizes plot_long_tail plot_networks",
         "overlay": "plot_count plot_maps",
         "runs": "plot_cells plot_confusion plot_differences plot_groups plot_history "
         "plot_over_time plot_predictions plot_reliability plot_shares plot_signed_errors plot_windows",

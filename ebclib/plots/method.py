@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,10 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 
-from ebclib.bins import Bin, Bins, Interval
+from ebclib.bins import Bins
 from ebclib.plots.style import COLOURS, PAGE_INCHES, PLAIN, bare, mark
 
-NOBODY, CLOSED, OPEN = "0.78", (COLOURS[0], COLOURS[9]), COLOURS[1]
 IMAGE, TEXT, JOINT, GREY = (*COLOURS[:3], (0.55, 0.55, 0.55))
 
 
@@ -74,38 +72,14 @@ def plot_block_labels(
     return bare(ax, title)
 
 
-def _looks(bins: Bins) -> dict[str, Any]:
-    """Grey for nobody, two colours by turns, and hatches for the open bin."""
-    closed = [CLOSED[k % 2] for k in range(1, len(bins) - 1)]
-    hatches = [""] * (len(bins) - 1) + ["////"]
-    return {"color": [NOBODY, *closed, OPEN], "hatch": hatches, "edgecolor": "white"}
-
-
-def _short(item: Bin | Interval) -> str:
-    if item.high is None:
-        return f"≥ {item.low:g}"
-    if isinstance(item, Interval):
-        return f"{item.low:.2g}–{item.high:.2g}"
-    return f"{item.low}" if item.low == item.high else f"{item.low}–{item.high}"
-
-
-def plot_class_sizes(
-    bins: Bins, sizes: np.ndarray, ax: Axes, min_blocks: int | None = None
-) -> Axes:
-    """How many blocks each class gets, (N,), on a logarithmic axis; a class without any is marked ×.
-
-    A line is drawn at ``min_blocks``, the fewest that a class should have.
-    """
-    floor = 0.6
-    ax.bar(range(len(bins)), sizes.clip(floor) - floor, 0.9, floor, lw=0.6, **_looks(bins))
-    for k in np.flatnonzero(sizes == 0):
-        ax.plot(k, floor * 1.6, "x", color=COLOURS[3], ms=4.5, mew=1.3)
-    if min_blocks:
-        ax.axhline(min_blocks, color="black", ls="--", lw=0.9, label=f"{min_blocks} blocks")
-        ax.legend(fontsize=7)
-    many = {"rotation": 90, "fontsize": 7} if len(bins) > 8 else {}
-    ax.set_xticks(range(len(bins)), map(_short, bins.items), **many)
-    ax.set(yscale="log", ylim=(floor, max(sizes.max(), 1) * 2.5), ylabel="Training blocks")
+def plot_class_sizes(bins: Bins, sizes: np.ndarray, ax: Axes, min_blocks: int) -> Axes:
+    """How many blocks each class gets, (N,), on a logarithmic axis, and the fewest that it should have."""
+    ax.bar(range(len(bins)), sizes, 0.9, color=[*[COLOURS[0]] * (len(bins) - 1), COLOURS[1]])
+    ax.axhline(min_blocks, color="black", ls="--", lw=0.9, label=f"{min_blocks} blocks")
+    ax.legend(fontsize=7)
+    many = {"rotation": 90, "fontsize": 7} if len(bins) > 6 else {}
+    ax.set_xticks(range(len(bins)), map(str, bins.items), **many)
+    ax.set(yscale="log", ylim=(0.6, max(sizes.max(), 1) * 2.5), ylabel="Training blocks")
     ax.set_xlabel("People in a block" if bins.is_integer else "Smoothed people in a block")
     return ax
 
@@ -129,79 +103,51 @@ def plot_bias(errors: pd.DataFrame, ax: Axes, title: str = "") -> Axes:
     return ax
 
 
-def plot_clip_ebc(steps: pd.DataFrame, sentences: Sequence[str], embedding: int) -> Axes:
-    """The way of CLIP-EBC from an image and sentences to a density map (paper, Fig. 1).
+def plot_networks(
+    networks: Mapping[str, pd.DataFrame], sentences: Sequence[str] = (), embedding: int = 0
+) -> Axes:
+    """Each network's `cost.steps` as a row of boxes (Fig. 4), and what its text encoder reads (Fig. 1).
 
-    ``steps`` are `cost.steps` of a model with the text head, ``embedding`` is D.
+    ``sentences`` are the bins', and ``embedding`` the width D of their vectors.
     """
-    ax = plt.subplots(figsize=(PAGE_INCHES, 2.9))[1]
-    shape = steps["shape"]
-    bins, h, w = shape["head"]
-    listed = [*sentences[:2], "…", sentences[-1]] if len(sentences) > 4 else sentences
-    image = _box(ax, 0, 1.75, "image", _size(shape["image"]), GREY)
-    features = _box(ax, 2.2, 1.75, "image encoder", _learnt(steps, "encoder"), IMAGE)
-    detail = _learnt(steps, "head", f"{embedding} × {h} × {w}")
-    joint = _box(ax, 4.7, 1.75, "1×1 convolution", detail, IMAGE)
-    words = _box(ax, 0.9, 0, f"{bins} bins as sentences", "\n".join(listed), GREY)
-    detail = f"frozen, used once\n{bins} × {embedding}"
-    text = _box(ax, 4.7, 0, "text encoder", detail, TEXT, style="--")
-    detail = f"softmax over the bins\n{bins} × {h} × {w}"
-    cosine = _box(ax, 7.2, 0.875, "cosine similarity", detail, JOINT)
-    density = _box(ax, 9.75, 0.875, "density map", f"mean of the bins\n1 × {h} × {w}", JOINT)
-    for ends in ((image, features), (features, joint), (words, text), (cosine, density)):
-        _arrow(ax, *ends)
-    _arrow(ax, joint, cosine, bend=-0.25)
-    _arrow(ax, text, cosine, bend=0.25)
-    ax.set(xlim=(-0.95, 10.75), ylim=(-0.7, 2.3))
-    ax.axis("off")
-    return ax
-
-
-def plot_same_network(regression: pd.DataFrame, classifier: pd.DataFrame) -> Axes:
-    """A regression model's `cost.steps` above its EBC form's: the output's width changes (Fig. 4)."""
-    ax = plt.subplots(figsize=(PAGE_INCHES, 2.5))[1]
-    colours = {"head": JOINT, "image": GREY, "density": GREY}
-    for y, title, steps, how in (
-        (1.5, "Regression", regression, "softplus"),
-        (0.0, "EBC", classifier, "softmax,\nmean of the bins"),
-    ):
-        ax.text(-1.05, y, title, ha="right", va="center", weight="bold")
+    rows = len(networks) + bool(sentences)
+    ax = plt.subplots(figsize=(PAGE_INCHES, 1.25 * rows))[1]
+    names = {"encoder": "image encoder", "density": "density map"}
+    colours = {"image": GREY, "density": GREY, "head": JOINT}
+    for y, (title, steps) in enumerate(networks.items()):
+        ax.text(-1.05, -y, title, ha="right", va="center", weight="bold")
         boxes = []
         for k, (name, step) in enumerate(steps.iterrows()):
-            detail = _learnt(steps, name) if step["parameters"] else _size(step["shape"])
-            detail = f"{how}\n{detail}" if name == "density" else detail
-            boxes.append(_box(ax, 2.2 * k, y, name, detail, colours.get(name, IMAGE)))
+            count, size = step["parameters"], " × ".join(map(str, step["shape"]))
+            weights = f"{count / 1e6:.1f} M weights\n" if count >= 1e5 else f"{count:,} weights\n"
+            detail = f"{weights if count else ''}{size}"
+            colour = colours.get(name, IMAGE)
+            boxes.append(_box(ax, 2.2 * k, -y, names.get(name, name), detail, colour))
         for ends in pairwise(boxes):
             _arrow(ax, *ends)
-    ax.set(xlim=(-2.3, 2.2 * k + 1.3), ylim=(-0.55, 2.05))
+    if sentences:
+        listed = [*sentences[:2], "…", sentences[-1]] if len(sentences) > 4 else sentences
+        words = _box(ax, 0.4, 1 - rows, f"{len(sentences)} bins", "\n".join(listed), GREY)
+        detail = f"frozen, used once\n{len(sentences)} × {embedding}"
+        text = _box(ax, 2.2 * (k - 1), 1 - rows, "text encoder", detail, TEXT)
+        _arrow(ax, words, text)
+        _arrow(ax, text, boxes[-2])
+    ax.set(xlim=(-2.3, 2.2 * k + 1.3), ylim=(0.45 - rows, 0.45))
     ax.axis("off")
     return ax
 
 
-def _size(shape: Sequence[int]) -> str:
-    return " × ".join(map(str, shape))
-
-
-def _learnt(steps: pd.DataFrame, step: str, size: str | None = None) -> str:
-    """How many weights a step has, and below it the size of what it makes."""
-    count = steps["parameters"][step]
-    weights = f"{count / 1e6:.1f} M weights" if count >= 1e5 else f"{count:,} weights"
-    return f"{weights}\n{size or _size(steps['shape'][step])}"
-
-
-def _box(
-    ax: Axes, x: float, y: float, title: str, detail: str, colour: tuple, style: str = "-"
-) -> Text:
+def _box(ax: Axes, x: float, y: float, title: str, detail: str, colour: tuple) -> Text:
     """A box around (x, y), as large as its bold title and the text below it."""
-    look = {"boxstyle": "round,pad=0.6", "fc": (*colour, 0.13), "ec": colour, "ls": style}
     bold = title.replace(" ", r"\ ")
     text = rf"$\bf{{{bold}}}$" + f"\n{detail}"
+    look = {"boxstyle": "round,pad=0.6", "fc": (*colour, 0.13), "ec": colour}
     middle = {"ha": "center", "va": "center", "fontsize": 6.5, "linespacing": 1.35}
     return ax.text(x, y, text, bbox=look, **middle)
 
 
-def _arrow(ax: Axes, start: Text, end: Text, bend: float = 0.0) -> None:
+def _arrow(ax: Axes, start: Text, end: Text) -> None:
     """From the border of one box to that of another."""
-    look = {"arrowstyle": "-|>", "color": "0.25", "connectionstyle": f"arc3,rad={bend}"}
+    look = {"arrowstyle": "-|>", "color": "0.25"}
     look |= {"patchA": start.get_bbox_patch(), "patchB": end.get_bbox_patch()}
     ax.annotate("", end.get_position(), start.get_position(), arrowprops=look)

@@ -42,16 +42,15 @@ def overlay(
         pixels = Image.fromarray(blocks).resize(size[::-1], way, box=(0, 0, width, height))
         return np.asarray(pixels)
 
+    colours = colormaps[DENSITY_MAP]
     if image is None:
-        whole = np.rint(255 * colormaps[DENSITY_MAP](share)[..., :3]).astype(np.uint8)
         size = round(height * PIXELS_A_BLOCK), round(width * PIXELS_A_BLOCK)
-        return stretched(whole, size, Image.Resampling.NEAREST)
+        return stretched(colours(share, bytes=True)[..., :3], size, Image.Resampling.NEAREST)
     share = stretched(np.float32(share), image.shape[:2], Image.Resampling.BILINEAR).clip(0, 1)
-    levels = np.rint(255 * share).astype(np.uint8)
-    table = np.rint(255 * colormaps[DENSITY_MAP](np.arange(256))[:, :3]).astype(np.float32)
-    grey = np.asarray(Image.fromarray(image).convert("L"), np.float32) * 0.55
+    grey = np.asarray(Image.fromarray(image).convert("L"), np.float32)[..., None] * 0.55
     weight = np.sqrt(share)[..., None]  # a single person is seen, too
-    return np.rint(grey[..., None] * (1 - weight) + table[levels] * weight).astype(np.uint8)
+    seen = colours(share, bytes=True)[..., :3]
+    return np.rint(grey * (1 - weight) + seen * weight).astype(np.uint8)
 
 
 def plot_count(

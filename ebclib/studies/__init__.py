@@ -11,6 +11,6 @@ __getattr__, __all__ = names_of(
         "reliability_sums suspect_annotations window_errors",
         "plan": "Cell Experiment Table check_parameters load names train_runs unfinished",
         "tables": "MISSING against_regression beside claims paired_difference results_of "
-        "verdict write_tables",
+        "write_tables",
     },
 )

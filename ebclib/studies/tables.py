@@ -49,10 +49,10 @@ def write_tables() -> dict[str, pd.DataFrame]:
     ``ratio`` is the MAE over the mean predictor's, ``inside_90`` the share of images inside their 90 %
     interval. A run that another program wrote is left out with a warning.
     """
-    found: dict[str, list[tuple[Config, dict]]] = {}
+    rows = []
     for run in all_runs():
         try:
-            found.setdefault(run.config.dataset, []).append((run.config, _measured(run)))
+            rows.append(_measured(run))
         except FileNotFoundError:
             continue  # unfinished
         except (KeyError, TypeError, ValueError, AttributeError) as problem:
@@ -61,28 +61,17 @@ def write_tables() -> dict[str, pd.DataFrame]:
     shown = "run split images mae rmse nae mean_predictor_mae ratio inside_interval epochs minutes device"
     named = {"mae": "MAE", "rmse": "RMSE", "nae": "NAE", "inside_interval": "inside_90"}
     named["mean_predictor_mae"] = "mean_predictor_MAE"
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    table["ratio"] = table["mae"] / table["mean_predictor_mae"]
     written = {}
-    for dataset, some in sorted((name, some) for name, some in found.items() if some):
-        table = pd.DataFrame([row for _, row in some])
-        table["ratio"] = table["mae"] / table["mean_predictor_mae"]
-        written[dataset] = table[shown.split()].rename(columns=named)
+    for dataset, some in table.groupby("dataset"):
         title = DATASETS[dataset].title if dataset in DATASETS else dataset
-        below = note([config for config, _ in some])
+        note = f"Not the published {Config.epochs} epochs: not comparable with the paper."
+        note = note if (some["epochs"] < Config.epochs).any() else ""
+        written[dataset] = some[shown.split()].rename(columns=named).reset_index(drop=True)
         caption = f"{title}: finished runs; errors in people"
-        save(written[dataset], f"runs_{dataset}", digits=4, caption=caption, note=below)
+        save(written[dataset], f"runs_{dataset}", digits=4, caption=caption, note=note)
     return written
-
-
-def note(configs: Sequence[Config]) -> str:
-    """How far runs of these are from the paper's training, to stand with their table; else empty."""
-    if any(DATASETS[c.dataset].is_drawn for c in configs if c.dataset in DATASETS):
-        return "Demo: drawn crowds and short training. It tests the code; not comparable with the paper."
-    epochs = {config.epochs for config in configs if config.epochs < Config.epochs}
-    if not epochs:
-        return ""
-    length = " to ".join(map(str, sorted({min(epochs), max(epochs)})))
-    published = f"not for the published {Config.epochs}: not comparable with the paper's tables."
-    return f"Trained for {length} epochs, {published}"
 
 
 def results_of(table: Table) -> pd.DataFrame:
@@ -159,7 +148,8 @@ def claims(experiment_tables: Mapping[str, Table]) -> pd.DataFrame:
     """The paper's orderings, and whether an experiment's runs show them.
 
     Gives a row a claim and column with finished runs: ``claim``, ``column``, ``mae`` and ``than`` (means
-    over seeds, people), ``seeds``, and ``shown`` (`verdict`).
+    over seeds, people), ``seeds``, and by how many ``standard_errors`` (Welch's) they differ: above 2 the
+    claim is shown, below −2 reversed; nan of one seed.
     """
     rows = []
     for claim, name, better, worse in CLAIMS:
@@ -168,26 +158,14 @@ def claims(experiment_tables: Mapping[str, Table]) -> pd.DataFrame:
             runs = [_finished(of.at(row, column)) for row in (better, worse)]
             if all(runs):
                 errors = [[run.metrics["mae"] for run in side] for side in runs]
-                seeds, means = min(map(len, errors)), map(np.mean, errors)
-                rows.append((claim, column, *means, seeds, verdict(*errors)))
-    return pd.DataFrame(rows, columns=["claim", "column", "mae", "than", "seeds", "shown"])
-
-
-def verdict(better: Sequence[float], worse: Sequence[float]) -> str:
-    """Whether errors over seeds show that ``better`` is lower: yes, reversed, or undecided.
-
-    Decided is a difference of means of more than two standard errors (Welch's); one seed decides nothing.
-
-    >>> verdict([9.0, 9.2, 9.1], [12.0, 12.5, 11.8]), verdict([9.0], [12.0])
-    ('yes', 'undecided: one seed')
-    """
-    if min(len(better), len(worse)) < 2:
-        return "undecided: one seed"
-    difference = np.mean(worse) - np.mean(better)
-    error = math.hypot(stats.sem(better), stats.sem(worse))
-    if abs(difference) <= 2 * error:
-        return "undecided: within the seeds' spread"
-    return "yes" if difference > 0 else "reversed"
+                better_mae, worse_mae = map(np.mean, errors)
+                seeds = min(map(len, errors))
+                spread = np.hypot(*map(stats.sem, errors)) if seeds > 1 else math.nan
+                ratio = (worse_mae - better_mae) / spread
+                rows.append((claim, column, better_mae, worse_mae, seeds, ratio))
+    return pd.DataFrame(
+        rows, columns=["claim", "column", "mae", "than", "seeds", "standard_errors"]
+    )
 
 
 def paired_difference(
