@@ -21,8 +21,7 @@ IMAGE, TEXT, JOINT, GREY = (*COLOURS[:3], (0.55, 0.55, 0.55))
 def plot_long_tail(histograms: Mapping[str, np.ndarray], ax: Axes, longest: int = 30) -> Axes:
     """How many blocks hold how many people, as shares on a logarithmic axis (paper, Fig. 2).
 
-    ``histograms`` are `blocks.histogram`'s by label, a curve each; one that goes on beyond ``longest``
-    says in its label how far.
+    ``histograms`` are `blocks.histogram`'s by label; one longer than ``longest`` says so in its label.
     """
     for k, (label, blocks) in enumerate(histograms.items()):
         count = np.flatnonzero(blocks)
@@ -43,14 +42,9 @@ def plot_block_labels(
     wrong: np.ndarray | None = None,
     title: str = "",
 ) -> Axes:
-    """A small image with its blocks' values written into them (paper, Fig. 2 a–c).
+    """A small image (uint8, (H, W, 3)) with its blocks' ``values``, (h, w), written into them (Fig. 2 a–c).
 
-    Parameters
-    ----------
-    image : uint8 (H, W, 3), a few blocks wide
-    points : (n, 2), the people in it
-    values : (h, w), counts or smoothed counts
-    wrong : bool (h, w), blocks to be hatched: their class is not that of their people
+    ``points``, (n, 2), are the people in it; blocks that are ``wrong``, bool (h, w), are hatched.
     """
     (height, width), r = image.shape[:2], block_size_px
     ax.imshow(image // 2 + 110, extent=(0, width, height, 0), interpolation="bilinear")

@@ -29,11 +29,8 @@ def overlay(
 ) -> np.ndarray:
     """The image in dark grey, and over it the density, brighter and denser where more people are.
 
-    Parameters
-    ----------
-    image : uint8 (H, W, 3), as what is returned; None draws the density alone
-    density : (h, w), people per block
-    covered : how many blocks the image is high and wide, with fractions
+    ``image`` is uint8 (H, W, 3), as what is returned; None draws the density alone. ``density``, (h, w), is
+    people per block; ``covered`` says how many blocks the image is high and wide, with fractions.
     """
     share = density / max(density.max(), LEAST_TOP)
     height, width = covered

@@ -57,9 +57,9 @@ def plot_predictions(predictions: pd.DataFrame) -> Axes:
 
 
 def plot_cells(found: pd.DataFrame, rows: list[str], columns: list[str]) -> Axes:
-    """MAE of every run of a table, a line a row and a sign a column; seeds are small, their mean large.
+    """MAE of every run of a table (`studies.results_of`), a line a row and a sign a column.
 
-    ``found`` is `studies.results_of`, ``rows`` and ``columns`` the table's; those without a run stay empty.
+    Seeds are small, their mean is large; ``rows`` and ``columns`` without a run stay empty.
     """
     width = COLUMN_INCHES + 0.07 * max(map(len, rows))  # labels leave the points their room
     height = 0.9 + 0.26 * len(rows) * max(1, 0.6 * len(columns))
@@ -85,10 +85,9 @@ def plot_cells(found: pd.DataFrame, rows: list[str], columns: list[str]) -> Axes
 
 
 def plot_differences(pairs: pd.DataFrame) -> Figure:
-    """By how many people a classifier's MAE is below its regression form's, with 95 % intervals.
+    """By how many people a classifier's MAE is below its regression form's (`studies.against_regression`).
 
-    A panel a data set, a row a classifier, a sign a regression model; ``pairs`` are
-    `studies.against_regression`'s.
+    A panel a data set, a row a classifier, a sign a regression model, with 95 % intervals.
     """
     columns, rows, baselines = (
         list(pairs[name].unique()) for name in ("column", "classifier", "regression")
@@ -116,10 +115,7 @@ def plot_differences(pairs: pd.DataFrame) -> Figure:
 
 
 def plot_over_time(counts: pd.DataFrame, what: str = "people") -> Axes:
-    """Counts of a video's frames, with the 90 % interval where it is finite.
-
-    ``counts`` has columns seconds, count, lower, upper; ``what`` is counted.
-    """
+    """A video's counts (columns seconds, count, lower, upper), with the interval where it is finite."""
     ax = plt.subplots(figsize=(PAGE_INCHES, 2.4))[1]
     length = counts["seconds"].max() if len(counts) else 0
     unit, scale = ("s", 1) if length <= 120 else ("min", 60) if length <= 7200 else ("h", 3600)
@@ -152,10 +148,7 @@ def plot_signed_errors(
     ax: Axes,
     people: str = "people",
 ) -> Axes:
-    """Predicted minus annotated, a pale point an image, and the mean of each group.
-
-    ``predictions`` (columns points, count) and ``groups`` (`studies.by_people`) are by run.
-    """
+    """Predicted minus annotated, a pale point an image, and the mean of each group (`studies.by_people`)."""
     ax.axhline(0, color="black", lw=0.8, zorder=0)
     for k, (run, found) in enumerate(predictions.items()):
         table, error = groups[run], found["count"] - found["points"]
@@ -182,11 +175,7 @@ def plot_groups(
 ) -> Axes:
     """One column of tables of groups with its 95 % intervals, the tables side by side in each group.
 
-    Parameters
-    ----------
-    tables : of the same groups (rows), by what they are of
-    column : of the tables, which have its ``_low`` and ``_high`` too; one without it is left out
-    reference : where to draw a line
+    A table without the ``column``, and its ``_low`` and ``_high``, is left out. ``reference`` is a line.
     """
     names = next(iter(tables.values())).index
     place = np.arange(len(names))
@@ -232,10 +221,9 @@ def plot_windows(table: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def plot_reliability(table: pd.DataFrame, names: list[str], ax: Axes, least: float = 5) -> Axes:
-    """How often blocks have a class, against how probable it was called: both on logarithmic axes.
+    """How often blocks have a class, against how probable it was called (`studies.reliability`).
 
-    ``table`` is `studies.reliability`'s, ``names`` are of the classes to draw. Cells in which fewer than
-    ``least`` blocks are expected to have the class are left out.
+    Drawn are the classes ``names``, where at least ``least`` blocks are expected to have the class.
     """
     ax.plot([1e-9, 1], [1e-9, 1], "k--", lw=0.8, label="calibrated")
     colours = plt.colormaps["viridis"]
@@ -257,8 +245,7 @@ def plot_confusion(
 ) -> Axes:
     """What is said of the blocks of each class, as shares of the row; logarithmic colour.
 
-    ``sums``, (N, N), has the true class in rows: blocks by likeliest class, or summed probabilities. A
-    row adds up to the blocks of its class.
+    ``sums``, (N, N), has the true class in rows: blocks by likeliest class, or summed probabilities.
     """
     side = max(COLUMN_INCHES, 1.8 + 0.17 * len(names))
     ax = ax or plt.subplots(figsize=(side + 0.8, side - 0.6))[1]

@@ -302,9 +302,8 @@ def by_range(blocks: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     largest = int(blocks["people_in_block"].max())
     lows = [low for low in (*range(4), *2 ** np.arange(2, 31)) if low <= largest]
     names = [_range(low, high - 1) for low, high in pairwise([*lows, largest + 1])]
-    place = np.searchsorted(lows, blocks["people_in_block"], side="right") - 1
-    group = pd.Categorical.from_codes(place, names, ordered=True)
-    return _block_groups(blocks, group, "people in block", seed)
+    group = pd.cut(blocks["people_in_block"], [*lows, np.inf], right=False, labels=names)
+    return _block_groups(blocks, group.rename("people in block"), seed)
 
 
 def by_spacing(blocks: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
@@ -318,7 +317,7 @@ def by_spacing(blocks: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
         f"≥ {span.left:g}" if np.isinf(span.right) else f"{span.left:g}–{span.right:g}"
         for span in group.categories
     ]
-    return _block_groups(there, group.rename_categories(names).array, "spacing (px)", seed)
+    return _block_groups(there, group.rename_categories(names).rename("spacing (px)"), seed)
 
 
 def by_window(windows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
@@ -337,13 +336,10 @@ def _range(low: float, high: float) -> str:
     return f"{low:g}" if low == high else f"{low:g}–{high:g}"
 
 
-def _block_groups(
-    blocks: pd.DataFrame, group: pd.Categorical, name: str, seed: int
-) -> pd.DataFrame:
+def _block_groups(blocks: pd.DataFrame, group: pd.Series, seed: int) -> pd.DataFrame:
     """The table of `by_range` and `by_spacing`; ``group``, a row of ``blocks`` each."""
     values = ["blocks", "people", "predicted", "absolute"]
-    keys = ["image", pd.Series(group, index=blocks.index, name=name)]
-    sums = blocks.groupby(keys, observed=True)[values].sum().unstack(fill_value=0)
+    sums = blocks.groupby(["image", group], observed=True)[values].sum().unstack(fill_value=0)
     table = pd.DataFrame({value: sums[value].sum() for value in values})
     for share, value in (("blocks", "blocks"), ("people", "people"), ("error", "absolute")):
         table[f"share_of_{share}"] = table[value] / table[value].sum()
@@ -352,7 +348,7 @@ def _block_groups(
         **_ratios("per_block", predicted, count, seed),
         **_ratios("relative", predicted - people, people, seed),
     )
-    return table.set_axis(table.index.astype(str)).rename_axis(name)
+    return table.set_axis(table.index.astype(str)).rename_axis(group.name)
 
 
 def _ratios(name: str, top: np.ndarray, bottom: np.ndarray, seed: int) -> dict[str, np.ndarray]:
@@ -367,10 +363,8 @@ def _ratios(name: str, top: np.ndarray, bottom: np.ndarray, seed: int) -> dict[s
         estimate = pd.Series(top.sum(axis=0) / bottom.sum(axis=0))
     known = np.isfinite(estimate)
     ends = drawn.where(np.isfinite(drawn)).quantile([0.025, 0.975]).where(known, axis=1)
-    values = estimate.where(known), *(ends.loc[end] for end in ends.index)
-    return {
-        f"{name}{end}": v.to_numpy() for end, v in zip(("", "_low", "_high"), values, strict=True)
-    }
+    low, high = ends.to_numpy()
+    return {name: estimate.where(known).to_numpy(), f"{name}_low": low, f"{name}_high": high}
 
 
 def wilson(name: str, hits: np.ndarray, of: np.ndarray) -> dict[str, list[float]]:

@@ -27,7 +27,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,8 @@ import yaml
 from ebclib.config import FIELDS, Config, make_config, one_of, project_root, results_root
 from ebclib.runs import Run, code_digest
 
-_KEYS = (
-    *("title", "note", "defaults", "seeds", "follow_code", "runs_per_job", "notebooks", "tables"),
-    "shared",
-)
-_TABLE_KEYS = ("caption", "note", "defaults", "seeds", "columns", "rows")
+_TABLE_KEYS = ["caption", "note", "defaults", "seeds", "columns", "rows"]
+_KEYS = ["title", "note", "defaults", "seeds", "follow_code", "runs_per_job", "notebooks", "tables"]
 
 
 @dataclass(frozen=True)
@@ -126,7 +123,7 @@ def load(name: str) -> Experiment:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as problem:
         raise ValueError(f"{path}: not YAML ({problem}).") from problem
-    _known(content, _KEYS, f"{path}")
+    _known(content, [*_KEYS, "shared"], f"{path}")
     note = content.get("note", "")
     tables = {}
     for key, table in content.get("tables", {}).items():
@@ -225,11 +222,11 @@ def train_runs(experiment: Experiment, names: Sequence[str] | None = None) -> li
     names = list(cells) if names is None else names
     for name in names:
         one_of(f"run of {experiment.name}", name, cells)
-    shows = sys.stderr.isatty()  # progress
+    shows, say = sys.stderr.isatty(), partial(print, file=sys.stderr, flush=True)
     for number, name in enumerate(names, start=1):
         cell, place = cells[name], f"[{number}/{len(names)}] {name}"
         if is_done(cell, experiment):
-            _say(f"{place}: finished before")
+            say(f"{place}: finished before")
             continue
         start, anew = time.perf_counter(), begins_anew(cell, experiment)
         try:
@@ -239,15 +236,11 @@ def train_runs(experiment: Experiment, names: Sequence[str] | None = None) -> li
                 run = load_or_train(cell.config, progress=shows)
         except Exception as problem:  # whatever it is, the other runs can go on
             failed.append(name)
-            _say(f"{place}: FAILED, {type(problem).__name__}: {problem}")
+            say(f"{place}: FAILED, {type(problem).__name__}: {problem}")
             continue
         seconds = time.perf_counter() - start
-        _say(f"{place}: MAE {run.metrics['mae']:.1f} ({seconds:.0f} s)")
+        say(f"{place}: MAE {run.metrics['mae']:.1f} ({seconds:.0f} s)")
     return failed
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def check_parameters(namespace: Mapping[str, Any], allowed: Sequence[str]) -> dict[str, Any]:

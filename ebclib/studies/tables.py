@@ -98,9 +98,9 @@ def results_of(table: Table) -> pd.DataFrame:
 def beside(table: Table) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A table as printed, with the published numbers of the same model, kind, data set and split beside.
 
-    Gives two frames of one shape, rows by columns × MAE, RMSE. Texts: the mean over the seeds, ± their
-    sample standard deviation where there are several, `MISSING` where no run is finished; and where each
-    comes from: names of runs, or the paper's table.
+    Gives texts, rows by columns × MAE, RMSE: the mean over the seeds, ± their sample standard deviation
+    where there are several, `MISSING` where no run is finished. And, of the same shape, where each comes
+    from: names of runs, or the paper's table.
     """
     found = results_of(table)
     texts: dict[tuple[str, str], list[str]] = {}

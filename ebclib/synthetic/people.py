@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -154,14 +154,10 @@ def palettes(rng: np.random.Generator, count: int, uniform: float = 0.0) -> np.n
     tops[vivid] = 0.7 * bright + 0.3 * bright.mean(1, keepdims=True)
     team = rng.random(count) < uniform
     tops[team] = _pick(rng, _CLOTHS, 1) * rng.uniform(0.9, 1.1, (int(team.sum()), 1))
-    paints = np.empty((count, PAINTS, 3))
-    paints[:, SKIN] = _pick(rng, _SKINS, count)
-    paints[:, HAIR] = _pick(rng, _HAIRS, count, _HAIR_SHARES)
-    paints[:, TOP] = tops
-    paints[:, BOTTOM] = _pick(rng, _BOTTOMS, count)
-    paints[:, TRIM] = _pick(rng, _CLOTHS, count)
-    paints[:, HAT] = _pick(rng, _CLOTHS, count)
-    paints[:, DARK] = 34
+    pick = partial(_pick, rng, count=count)
+    skin, hair, bottom = pick(_SKINS), pick(_HAIRS, shares=_HAIR_SHARES), pick(_BOTTOMS)
+    trim, hat, dark = pick(_CLOTHS), pick(_CLOTHS), np.full_like(tops, 34)
+    paints = np.stack([skin, hair, tops, bottom, trim, hat, dark], axis=1)  # as SKIN, HAIR, …
     return np.clip(paints + rng.normal(0, 5, paints.shape), 8, 250).astype(np.float32)
 
 

@@ -80,11 +80,8 @@ def draw(
 ) -> Sample:
     """Draw one crowd with exactly known people; the points are the centres of the heads.
 
-    Parameters
-    ----------
-    rng : a generator, or a seed
-    count : how many people; by default drawn from the long tail of `count_at`
-    height, width : pixels, at least 64 each; by default one of several usual shapes, sides 448…800
+    ``rng`` is a generator, or a seed. By default the ``count`` of people is drawn from the long tail of
+    `count_at`, and the sides are those of `SERIES`; given ones are 64 pixels or more.
 
     Raises
     ------
@@ -102,19 +99,11 @@ def draw(
 
 
 class SyntheticSplit(Sequence[Sample]):
-    """A split of drawn crowds; image i depends on nothing but (seed, split, i).
+    """A split of drawn crowds, one of a key of `SERIES`; image i depends on nothing but (seed, split, i).
 
-    Parameters
-    ----------
-    split, series : one of the splits of a key of `SERIES`; no two share an image
-    seed : another seed, other images
-    size : how many images; by default the series'. The first n are the same for any size
-
-    Attributes
-    ----------
-    names : of the images, as ``train_0007``
-    counts : how many people are in each, int64 (size,), known without drawing: a golden-ratio sequence
-        of the distribution's quantiles
+    ``size`` is how many images there are; the first n are the same for any size. The ``names`` are as
+    ``train_0007``. The ``counts`` of people, int64 (size,), are known without drawing: a golden-ratio
+    sequence of the distribution's quantiles.
     """
 
     def __init__(
