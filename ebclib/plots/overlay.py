@@ -17,11 +17,10 @@ from ebclib.blocks import smoothed_counts
 from ebclib.data import Sample
 from ebclib.plots.style import DENSITY_MAP, PAGE_INCHES, bare
 
-LEAST_TOP = 0.05
-"""A block of fewer people than this is never drawn at full strength: an empty image stays calm."""
-
-PIXELS_A_BLOCK = 8
-"""Of a density drawn without its image."""
+LEAST_TOP = (
+    0.05  # fewer people in a block are not drawn at full strength: an empty image stays calm
+)
+PIXELS_A_BLOCK = 8  # of a density drawn without its image
 
 
 def overlay(

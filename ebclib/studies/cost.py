@@ -18,9 +18,6 @@ from ebclib.encoders.variants import find_variant
 from ebclib.models import BlockwiseModel
 from ebclib.studies.plan import Experiment, is_done
 
-FORWARD_AND_BACKWARD = 3
-"""A training step's operations in forward passes: the backward pass takes about two."""
-
 
 def outline(
     name: str, bins: int = 5, block_size_px: int = 8, head: str | None = None
@@ -129,4 +126,6 @@ def _training_images(dataset: str) -> int:
 def _of_a_crop(model: str, head: str, block_size_px: int, crop_px: int) -> float:
     """Floating-point operations of a training step for one crop."""
     made = steps(outline(model, 5, block_size_px, head), crop_px, crop_px)
-    return 2 * FORWARD_AND_BACKWARD * float(made["multiply_adds"].sum())
+    return (
+        2 * 3 * float(made["multiply_adds"].sum())
+    )  # the backward pass takes about two forward ones

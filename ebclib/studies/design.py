@@ -21,12 +21,9 @@ from ebclib.config import OWN, Config
 from ebclib.data import PreparedSplit, hold_out
 from ebclib.prompts import sentences
 
-MIN_BLOCKS = 100
-"""The fewest training blocks a class is to have where nobody says otherwise; a choice."""
-
 BLOCKS_PX = (8, 16, 32)
-STEPS = 2000
-"""How many steps of training are advised: some 20 minutes on two cores."""
+MIN_BLOCKS = 100  # the fewest training blocks a class is to have where nobody says otherwise
+STEPS = 2000  # of training that are advised: some 20 minutes on two cores
 
 
 def split_counts(

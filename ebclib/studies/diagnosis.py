@@ -23,14 +23,10 @@ from ebclib.data import PreparedSplit
 from ebclib.evaluation.windows import inner_bar, predict_map
 from ebclib.models import BlockwiseModel
 
+DRAWS = 1000  # bootstrap samples of the images behind an interval
+NEIGHBOURS = 3  # of a head's spacing; one alone is too often the same person's second point
 SPACING_PX = (0.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, np.inf)
 """Borders of the ranges of spacing that errors are summed over, pixels."""
-
-NEIGHBOURS = 3
-"""The heads whose mean distance is taken; one alone is too often the same person's second point."""
-
-DRAWS = 1000
-"""Bootstrap samples of the images behind an interval."""
 
 CELLS = np.arange(16) / 15  # borders of probability of the calibration error: 15 cells, as is usual
 STEPS = np.concatenate([[0.0], np.geomspace(1e-5, 1, 16)])  # and of the reliability diagram

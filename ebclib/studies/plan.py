@@ -257,7 +257,7 @@ def check_parameters(namespace: Mapping[str, Any], allowed: Sequence[str]) -> di
     {'dataset': 'shb'}
     """
     for cell in reversed(namespace.get("In", [])[:-1]):
-        lines = [line for line in cell.splitlines() if line and not line.startswith("#")]
+        lines = re.findall(r"^[^\s#)\]}].*", cell, re.MULTILINE)  # where a statement begins
         assigned = [re.match(r"(\w+) = ", line) for line in lines]
         if not all(assigned):
             break

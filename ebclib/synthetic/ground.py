@@ -10,11 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-HEAD_M = 0.26
-"""A drawn head's diameter in metres."""
-
-STATURE = 6.1
-"""From a head's centre to the feet, in head diameters."""
+HEAD_M = 0.26  # a drawn head's diameter in metres
+STATURE = 6.1  # from a head's centre to the feet, in head diameters
 
 
 class Camera(NamedTuple):

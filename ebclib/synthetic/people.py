@@ -127,12 +127,8 @@ def paste(
 
 SKIN, HAIR, TOP, BOTTOM, TRIM, HAT, DARK = range(PAINTS)
 
-LOOKS = 20
-"""How many looks there are for each view; each may be mirrored."""
-
-UPRIGHT = (1.0, 0.85, 0.68, 0.5)
-"""How much of a body's height is seen: the cosine of the camera's angle below the horizontal."""
-
+LOOKS = 20  # for each view; each may be mirrored
+UPRIGHT = (1.0, 0.85, 0.68, 0.5)  # views: the cosine of the camera's angle below the horizontal
 HEAD_SIZES = (4, 4.6, 5.3, 6.1, 7, 8, 9.2, 10.5, 12, 14, 16, 18.5, 21.5, 25, 30, 37, 47, 60)
 """The diameters of heads, in pixels, that are drawn."""
 
