@@ -88,7 +88,6 @@ rule train:
             mark(f"prepare-{dataset}.done")
             for dataset in sorted({given["dataset"] for given in configs(wildcards)})
         ],
-        ancient(local(str(project_root() / "notebooks" / "04_train.ipynb"))),
     output:
         touch(mark("train-{job}.done")),
     params:

@@ -137,7 +137,7 @@ def _add_experiments(verbs: argparse._SubParsersAction) -> None:
     plan.add_argument("--teraflops", type=float, help="10^12 operations a second reached here")
     plan.set_defaults(command=_plan)
 
-    run = verbs.add_parser("run", help="train an experiment's runs, each by notebook 04")
+    run = verbs.add_parser("run", help="train an experiment's runs")
     run.add_argument("experiment", help="a file of notebooks/params, without its ending")
     run.add_argument("--runs", nargs="+", help="some of them; default: every one that is missing")
     run.set_defaults(command=_run)
@@ -260,11 +260,8 @@ def _advice(name: str) -> str:
 def _train(given: argparse.Namespace) -> None:
     config = make_config(**{name: getattr(given, name) for name in FIELDS})
     check_inputs(config)  # before what follows loads libraries for seconds
-    from ebclib.studies import say_duration
     from ebclib.training import shutdown_processes, train
 
-    if _is_first():
-        say_duration(config)
     _show(train(config, resume=given.resume, replace=given.replace))
     shutdown_processes()
 

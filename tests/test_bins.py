@@ -176,10 +176,8 @@ def test_every_policy_is_made_by_name():
 
 def test_enough_of_every_count_suggests_fine_bins_up_to_the_limit():
     found = suggest(np.array([9000, 500, 400, 300, 200, 50]), 8)
-    assert (found.policy, found.max_count, found.limit) == ("fine", 4, 4)
+    assert (found.policy, found.max_count) == ("fine", 4)
     assert found.sizes == (9000, 500, 400, 300, 250) and found.error == 0
-    assert "enough blocks of this data set hold that many" in str(found)
-    assert "fine, m = 4: {0} {1} {2} {3} [4, ∞)" in str(found)
 
 
 def test_a_thin_tail_suggests_pairs_and_a_smaller_m():
@@ -187,7 +185,6 @@ def test_a_thin_tail_suggests_pairs_and_a_smaller_m():
     found = suggest(tail, 32)
     assert (found.policy, found.max_count) == ("dynamic", 11)
     assert str(found.bins) == "{0} {1} {2} {3} {4} {5} {6,7} {8,9} [10, ∞)"
-    assert "larger ones only in pairs" in str(found) and "too few blocks" in str(found)
 
 
 @given(st.lists(st.integers(0, 400), min_size=3, max_size=20), st.integers(1, 100))

@@ -1,9 +1,6 @@
 import pytest
-import torch
 
-from ebclib import studies
 from ebclib.__main__ import main
-from ebclib.config import make_config
 
 
 def test_a_missing_data_set_says_what_to_do(tmp_path, monkeypatch, capsys):
@@ -56,12 +53,3 @@ def test_the_report_fits_a_screen_and_keeps_both_ends_of_a_name(make_run, capsys
     said = capsys.readouterr().out
     assert "shb-csrnet-epochs300" in said and "…" in said and "-seed3 " in said
     assert max(map(len, said.splitlines())) < 200
-
-
-def test_a_long_run_on_a_processor_says_what_it_takes(capsys, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    studies.say_duration(make_config("synthetic"))
-    assert not capsys.readouterr().err
-    studies.say_duration(make_config("shb", model="csrnet"))
-    said = capsys.readouterr().err
-    assert "2600 epochs of shb take more than" in said and "hours" in said

@@ -38,17 +38,6 @@ def test_label_correction_counts_blocks_and_people_above_m(images):
     assert table.loc[(16, 4), "people"] == 0
 
 
-def test_a_narrow_kernel_changes_nothing_and_a_wide_one_nearly_everything(images):
-    table = design.kernels(images, 8, interval(4, 8), [1e-3, 100.0])
-    assert table.loc[0, ["moved", "changed", "count_in_empty_blocks"]].tolist() == pytest.approx(
-        [0, 0, 0]
-    )
-    assert table.loc[1, "moved"] == pytest.approx(4 / 6, abs=1e-3)  # 1 each: 4 of 5 have left
-    assert table.loc[1, "count_in_empty_blocks"] == pytest.approx(
-        4 / 10
-    )  # the empty image stays empty
-
-
 def test_shaking_points_changes_classes_the_more_the_harder(images):
     def changed(shake_px, sigma_px=None):
         bins = interval(4) if sigma_px else fine(4)
@@ -57,19 +46,6 @@ def test_shaking_points_changes_classes_the_more_the_harder(images):
 
     assert changed(1e-9) == 0 and changed(1e-9, 2.0) == 0
     assert changed(30.0) > 0.5 and 0 < changed(3.0, 2.0) <= 1
-
-
-def test_the_fullest_block_and_a_patch_around_it(images):
-    assert design.fullest_block(images, 8) == (0, 0, 0, 5)
-    assert design.patch_of_blocks((16, 24), 0, 0, 8, 2) == (0, 0)
-    assert design.patch_of_blocks((16, 24), 1, 2, 8, 2) == (0, 1)
-    with pytest.raises(ValueError, match="no 3×3 blocks of 8 px"):
-        design.patch_of_blocks((16, 24), 0, 0, 8, 3)
-
-
-def test_the_fullest_block_lies_whole_inside_its_image():
-    cut_off = SimpleNamespace(points=[np.array([[9.0, 1], [9, 2], [1, 1]])], sizes=[(8, 12)])
-    assert design.fullest_block(cut_off, 8) == (0, 0, 0, 1)
 
 
 def test_the_table_of_bins_has_a_row_a_class():

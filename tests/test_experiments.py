@@ -1,16 +1,16 @@
 """Experiments: plans read from YAML, runs trained once, tables made of what is there."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from ebclib import studies, training
-from ebclib.config import make_config, results_root
+from ebclib.config import make_config
 from ebclib.runs import Run, code_digest, write_csv, write_json
-from ebclib.studies.plan import _new_kernel, _shut_down, begins_anew, is_done
+from ebclib.studies import tables
+from ebclib.studies.plan import begins_anew, is_done
 
 PLAN = """
 title: Two heads
@@ -199,14 +199,11 @@ def test_costs_grow_with_images_and_pixels(plan):
     assert "6 of 7 runs to train" in studies.format_costs(studies.costs(plan))
 
 
-def test_runs_are_trained_by_notebook_04_in_one_kernel_and_alike(
+def test_missing_runs_are_trained_and_a_failing_one_stops_no_other(
     plan, tmp_path, monkeypatch, capsys
 ):
     """One run fails; of two in a row the second is what it is alone; a third time nothing is done."""
     monkeypatch.setenv("EBC_DATA", str(tmp_path))
-    (tmp_path / "notebooks" / "04_train.ipynb").write_bytes(
-        (Path(__file__).parents[1] / "notebooks" / "04_train.ipynb").read_bytes()
-    )
     path = tmp_path / "notebooks" / "params" / "heads.yaml"
     path.write_text(PLAN.replace("coarse: {bins: coarse}", "coarse: {bins: coarse, dataset: shb}"))
     plan = studies.load("heads")  # some of its runs are on data that is not there
@@ -215,9 +212,6 @@ def test_runs_are_trained_by_notebook_04_in_one_kernel_and_alike(
     assert "is not there" in capsys.readouterr().err
     second = plan.cells[names[1]].run
     together = json.loads((second.path / "metrics.json").read_text())
-    executed = results_root() / "notebooks" / "heads" / "04_train"
-    assert '"execution_count": 1,' in (executed / f"{names[1]}.ipynb").read_text()
-    assert (executed / f"{missing}.part.ipynb").is_file()
     alone = training.train(plan.cells[names[1]].config, progress=False, replace=True).metrics
     assert alone["mae"] == pytest.approx(together["mae"], rel=1e-4)
     assert studies.train_runs(plan, names) == []
@@ -241,12 +235,16 @@ def test_the_experiments_of_the_repository_fill_every_table_of_the_paper():
         ]
 
 
-def test_a_claim_is_shown_reversed_or_undecided():
-    low, high = [9.0, 9.2, 9.1], [12.0, 12.5, 11.8]
-    assert studies.verdict(low, high) == "yes"
-    assert studies.verdict(high, low) == "reversed"
-    assert studies.verdict(low, [9.1, 9.3, 8.9]).startswith("undecided: within")
-    assert studies.verdict(low[:1], high) == "undecided: one seed"
+def test_a_claim_is_told_in_standard_errors(plan, monkeypatch):
+    claim = ("EBC betters regression", "table1", "classifier", "regression")
+    monkeypatch.setattr(tables, "CLAIMS", (claim,))
+    table = plan.tables["table1"]
+    for cell, error in zip(table.cells, (4, 6, 3), strict=False):
+        finish(cell, error)
+    (row,) = studies.claims(plan.tables).to_dict("records")
+    assert (row["mae"], row["than"], row["seeds"]) == (3, 5, 1) and np.isnan(row["standard_errors"])
+    finish(table.cells[3], 3)
+    assert studies.claims(plan.tables)["standard_errors"].tolist() == [2]
 
 
 def test_the_recorded_demo_shows_what_is_stable_and_no_more(demo_runs):
@@ -263,12 +261,3 @@ def test_the_recorded_demo_shows_what_is_stable_and_no_more(demo_runs):
     regression, ebc = maes.values()
     assert len(ebc) == len(regression) == 3
     assert max(ebc) < min(regression)
-
-
-def test_kernels_of_two_launches_do_not_hear_each_other():
-    kernels = [_new_kernel() for _ in range(2)]
-    places = {Path(kernel.ip).parent for kernel in kernels}
-    assert len(places) == 2 and all(place.is_dir() for place in places)
-    for kernel in kernels:
-        _shut_down(kernel)
-    assert not any(place.exists() for place in places)

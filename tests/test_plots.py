@@ -1,16 +1,20 @@
 """Figures say what they show; what they look like is for the eye."""
 
-from itertools import pairwise
-
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
 from ebclib import plots
-from ebclib.bins import coarse, dynamic, fine, interval
+from ebclib.bins import dynamic
 from ebclib.config import results_root
+from ebclib.data import Sample
 
 pytestmark = pytest.mark.usefixtures("figures")
+
+
+def axes():
+    return plt.subplots()[1]
 
 
 def legend(ax):
@@ -18,23 +22,17 @@ def legend(ax):
 
 
 def test_the_long_tail_is_shares_on_a_logarithmic_axis():
-    ax = plots.plot_long_tail({"a": np.array([90, 9, 0, 1]), "b": np.array([5] * 40)}, longest=30)
+    ax = plots.plot_long_tail({"a": np.array([90, 9, 0, 1]), "b": np.array([5] * 40)}, axes())
     assert ax.get_yscale() == "log"
     assert legend(ax) == ["a", "b (to 39)"]
     counts, shares = ax.lines[0].get_data()
     assert counts.tolist() == [0, 1, 3] and shares.tolist() == [0.9, 0.09, 0.01]
 
 
-def test_image_counts_name_their_mean_and_median():
-    ax = plots.plot_image_counts(np.array([0, 10, 50]), people="birds")
-    assert legend(ax) == ["mean 20", "median 10"]
-    assert ax.get_xlabel() == "Birds in an image"
-
-
 def test_block_labels_write_every_value_and_hatch_the_wrong_ones():
     image = np.zeros((16, 16, 3), np.uint8)
     values = np.array([[0.25, 1.0], [0.0, 2.0]])
-    ax = plots.plot_block_labels(image, np.zeros((0, 2)), values, 8, wrong=values == 1)
+    ax = plots.plot_block_labels(image, np.zeros((0, 2)), values, 8, axes(), values == 1)
     assert [t.get_text() for t in ax.texts] == ["0.25", "1.00", "0.00", "2.00"]
     (box,) = ax.patches
     assert box.get_xy() == (8, 0) and box.get_hatch()
@@ -57,70 +55,32 @@ def test_predictions_show_intervals_only_where_there_are_any():
 
 
 def test_maps_share_one_scale_and_state_their_counts():
-    image = np.zeros((20, 30, 3), np.uint8)
-    axes = plots.plot_maps(image, np.array([[1.0, 1.0], [2.0, 2.0]]), np.full((3, 4), 0.25), 8)
-    assert [ax.get_title() for ax in axes] == [
-        "Image",
-        "Annotated: 2 (smoothed)",
-        "Predicted: 3.0",
-    ]
-    scales = [ax.images[0].get_clim() for ax in axes[1:]]
-    assert scales[0] == scales[1] and scales[0][0] == 0 and scales[0][1] >= 0.25
+    few = Sample(np.zeros((20, 30, 3), np.uint8), np.array([[1.0, 1.0], [2.0, 2.0]]), "few")
+    nobody = Sample(np.zeros((16, 24, 3), np.uint8), np.empty((0, 2)), "nobody")
+    axes = plots.plot_maps([few, nobody], [np.full((3, 4), 0.25), np.zeros((2, 3))], 8)
+    said = [[ax.get_title() for ax in row] for row in axes]
+    assert said[0] == ["Image", "Annotated: 2 (smoothed)", "Predicted: 3.0"]
+    assert said[1][1:] == ["Annotated: 0 (smoothed)", "Predicted: 0.0"]
+    norms = {ax.images[0].norm for ax in axes[:, 1:].flat}
+    assert len(norms) == 1 and norms.pop().vmax >= 0.25
+    assert axes[0, 2].get_xlim() == (0, 30), "blocks reach over the image's border"
 
 
-def test_bins_are_spans_that_meet_only_where_they_are_intervals():
-    ax = plots.plot_bins({"fine": fine(2), "coarse": coarse(5)})
-    assert [t.get_text() for t in ax.get_yticklabels()] == ["fine (3)", "coarse (4)"]
-    spans = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in ax.patches[:3]]
-    assert all(low > high for (_, high), (low, _) in pairwise(spans))
-    assert {t.get_text() for t in ax.texts} >= {"0", "1", "≥ 2", "1–2", "≥ 5"}
-    ax = plots.plot_bins({"interval": interval(4, 5)})
-    spans = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in ax.patches]
-    assert [high for _, high in spans[:-1]] == pytest.approx([low for low, _ in spans[1:]])
-    assert ax.get_xscale() == "log"
-    with pytest.raises(ValueError, match="plot them apart"):
-        plots.plot_bins({"fine": fine(2), "interval": interval(4, 5)})
-
-
-def test_class_sizes_are_bars_and_a_class_without_blocks_is_marked():
-    ax = plots.plot_class_sizes(dynamic(4), np.array([900, 50, 3, 0]), min_blocks=10)
-    assert [bar.get_y() + bar.get_height() for bar in ax.patches] == [900, 50, 3]
-    cross, line = ax.lines
-    assert cross.get_marker() == "x" and cross.get_xdata()[0] == 3
-    assert [t.get_text() for t in ax.get_xticklabels()] == ["0", "1", "2–3", "≥ 4"]
-    assert line.get_ydata()[0] == 10 and ax.get_yscale() == "log"
-    assert legend(ax) == ["10 blocks"]
+def test_class_sizes_are_bars():
+    ax = plots.plot_class_sizes(dynamic(4), np.array([900, 50, 3, 0]), axes(), min_blocks=10)
+    assert [bar.get_height() for bar in ax.patches] == [900, 50, 3, 0]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["{0}", "{1}", "{2,3}", "[4, ∞)"]
+    assert legend(ax) == ["10 blocks"] and ax.get_yscale() == "log"
 
 
 def test_bias_states_the_mean_error_of_each_kind():
     errors = pd.DataFrame({"people": [0, 10], "middles": [0.0, 4.0], "means": [-1.0, 1.0]})
-    ax = plots.plot_bias(errors, title="coarse")
+    ax = plots.plot_bias(errors, axes(), title="coarse")
     assert legend(ax) == ["middles: 2.0", "means: 1.0"] and ax.get_title() == "coarse"
 
 
-def test_label_correction_is_a_line_a_block_size():
-    table = pd.DataFrame({"r": [8, 8, 16, 16], "s": [4, 8, 4, 8], "share": [0, 0.1, 0, 0.05]})
-    ax = plots.plot_correction(table, people="birds")
-    assert legend(ax) == ["r = 8", "r = 16", "s = 4 (paper)"]
-    assert ax.get_ylabel() == "Birds above m"
-
-
-def test_kernels_and_borders_name_what_they_show():
-    table = pd.DataFrame(
-        {"sigma": [1.0, 4.0], "changed": [0.1, 0.4], "moved": 0.1, "count_in_empty_blocks": 0.2}
-    )
-    ax = plots.plot_kernels(table, 8, people="birds")
-    assert "birds, in another block" in legend(ax) and "σ = r" in legend(ax)
-    smoothed, whole = np.array([0.2, 0.9, 1.4]), np.array([0, 1, 1])
-    bins = interval(16, 6)
-    ax = plots.plot_borders(smoothed, whole, bins, longest=2)
-    borders = [line.get_xdata()[0] for line in ax.lines]
-    assert borders == bins.lows[(bins.lows > 0) & (bins.lows <= 2)].tolist()
-    assert sorted(legend(ax)) == ["border of two intervals", "smoothed counts", "whole counts"]
-
-
 def test_a_figure_is_saved_where_figures_are():
-    figure = plots.plot_image_counts(np.array([1, 2])).figure
+    figure = plt.figure()
     plots.save(figure, "counts", "drawn")
     assert [path.name for path in (results_root() / "figures" / "drawn").iterdir()] == [
         "counts.png"
@@ -128,22 +88,17 @@ def test_a_figure_is_saved_where_figures_are():
 
 
 def test_the_diagrams_say_what_the_modules_say():
-    from ebclib.studies.cost import model_costs, outline, steps
+    from ebclib.studies.cost import outline, steps
 
     def texts(ax):
         return " ".join(text.get_text() for text in ax.texts)
 
     said = ["There is no person.", "There is one person."]
-    drawn = texts(plots.plot_clip_ebc(steps(outline("clip_lite", bins=2), 64, 96), said, 384))
-    for part in (*said, "1280 × 4 × 6", "384 × 8 × 12", "2 × 384", "1 × 8 × 12"):
+    drawn = texts(
+        plots.plot_networks({"CLIP-EBC": steps(outline("clip_lite", bins=2), 64, 96)}, said, 384)
+    )
+    for part in (*said, "CLIP-EBC", "1280 × 4 × 6", "2 × 384", "2 × 8 × 12", "1 × 8 × 12"):
         assert part in drawn
     pair = [steps(outline("csrnet", 7, 8, head), 64, 64) for head in ("regression", "linear")]
-    drawn = texts(plots.plot_same_network(*pair))
+    drawn = texts(plots.plot_networks(dict(zip(("a", "b"), pair, strict=True))))
     assert "65 weights\n1 × 8 × 8" in drawn and "455 weights\n7 × 8 × 8" in drawn
-    ax = plots.plot_costs(model_costs(["vgg16", "mobilenetv2"], [(64, 64), (96, 96)]))
-    assert [label.get_text().split()[0] for label in ax.get_yticklabels()] == [
-        "mobilenetv2",
-        "vgg16",
-    ]
-    ax = plots.plot_similarity(np.eye(2), said)
-    assert [label.get_text() for label in ax.get_yticklabels()] == said

@@ -1,34 +1,21 @@
 """Figures of where a model errs say what they show; what they look like is for the eye."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
 from ebclib import plots, studies
-from ebclib.data import Sample
 
 pytestmark = pytest.mark.usefixtures("figures")
 
 
+def axes():
+    return plt.subplots()[1]
+
+
 def legend(ax):
     return [text.get_text() for text in ax.get_legend().get_texts()]
-
-
-def sample(n, height, width):
-    points = np.random.default_rng(n).random((n, 2)) * (width, height)
-    return Sample(np.zeros((height, width, 3), np.uint8), points, str(n))
-
-
-def test_the_gallery_has_one_scale_and_states_its_counts():
-    samples = [sample(0, 16, 24), sample(40, 30, 20)]  # sides that blocks do not divide, and nobody
-    figure = plots.plot_gallery(samples, [np.zeros((2, 3)), np.full((4, 3), 2.0)], 8)
-    images, truths, maps = np.array(figure.axes[:6]).reshape(3, 2)
-    assert [ax.get_title() for ax in truths] == ["0", "40"]
-    assert [ax.get_title() for ax in maps] == ["0.0", "24.0"]
-    norms = {ax.images[0].norm for ax in (*truths, *maps)}
-    assert len(norms) == 1 and norms.pop().vmax >= 2
-    assert figure.axes[6].get_ylabel() == "People per block"
-    assert maps[1].get_xlim() == (0, 20) and images[0].get_ylabel() == "Image"
 
 
 def test_signed_errors_and_groups_of_two_runs_are_told_apart():
@@ -36,10 +23,10 @@ def test_signed_errors_and_groups_of_two_runs_are_told_apart():
     found = found.assign(lower=0.0, upper=80.0)
     predictions = {"one": found, "two": found.assign(count=found["points"])}
     tables = {name: studies.by_people(some, 2) for name, some in predictions.items()}
-    ax = plots.plot_signed_errors(predictions, tables, people="birds")
+    ax = plots.plot_signed_errors(predictions, tables, axes(), people="birds")
     assert ax.get_xlabel() == "Birds annotated"
     assert ax.get_legend_handles_labels()[1] == ["one", "two"]
-    ax = plots.plot_groups(tables, "inside", "Inside", reference=0.9)
+    ax = plots.plot_groups(tables, "inside", "Inside", axes(), reference=0.9)
     assert [label.get_text() for label in ax.get_xticklabels()] == ["0–5", "50–90"]
     one, two = (container.lines[0] for container in ax.containers)
     assert one.get_ydata().tolist() == [1, 0.5]
@@ -51,11 +38,11 @@ def test_shares_and_windows_draw_their_tables():
         {"share_of_blocks": [0.9, 0.1], "share_of_people": [0, 1], "share_of_error": [0.4, 0.6]},
         index=["0", "1"],
     )
-    ax = plots.plot_shares(shares)
+    ax = plots.plot_shares(shares, axes())
     assert [bar.get_height() for bar in ax.patches] == [0.9, 0.1, 0, 1, 0.4, 0.6]
     assert legend(ax) == ["blocks", "people", "absolute error"]
     windows = pd.DataFrame({"error": [9.0, 3], "error_low": [8.0, 2], "error_high": [10.0, 4]})
-    ax = plots.plot_windows(windows.set_index(pd.Index([8, 16])))
+    ax = plots.plot_windows(windows.set_index(pd.Index([8, 16])), axes())
     assert ax.lines[0].get_xydata().tolist() == [[8, 9], [16, 3]] and ax.get_yscale() == "log"
 
 
@@ -67,7 +54,7 @@ def test_reliability_leaves_out_what_is_too_rare_and_names_only_what_it_draws():
         ["{1}", 10, 0.2, 0.3, 0.2, 0.4],
         ["top", 1000, 0.9, 0.8, 0.7, 0.9],
     ]
-    ax = plots.plot_reliability(pd.DataFrame(rows, columns=columns), ["{0}", "{1}"])
+    ax = plots.plot_reliability(pd.DataFrame(rows, columns=columns), ["{0}", "{1}"], axes())
     assert legend(ax) == ["calibrated", "{0}"]
     assert ax.containers[0].lines[0].get_xydata().tolist() == [[0.9, 0.8]]
 

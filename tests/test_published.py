@@ -141,8 +141,6 @@ def test_rows_of_other_papers_are_told_from_the_paper_s():
 def test_an_unknown_table_is_an_error_that_lists_the_known_ones():
     with pytest.raises(ValueError, match=r"table '5' is not known\..*1, 2, 3, 4"):
         published(5)
-    with pytest.raises(ValueError, match="improvements '2' is not known"):
-        improvements(2)
 
 
 def test_without_a_checkout_the_error_says_what_to_do(tmp_path, monkeypatch):

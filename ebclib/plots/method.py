@@ -1,40 +1,28 @@
-"""Figures before any training: people in images and blocks, bins, what is done to labels, and models.
-
-Numbers of a model's diagram are those of its modules (paper, Fig. 1 and Fig. 4).
-"""
+"""Figures before any training: people in images and blocks, bins, what is done to labels, and models."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from ebclib.bins import Bin, Bins, Interval
-from ebclib.plots.style import COLOURS, COLUMN_INCHES, PAGE_INCHES, PLAIN, bare, legend_above, mark
+from ebclib.bins import Bins
+from ebclib.plots.style import COLOURS, PAGE_INCHES, PLAIN, bare, mark
 
-NOBODY, CLOSED, OPEN = "0.78", (COLOURS[0], COLOURS[9]), COLOURS[1]
-OPEN_LOOK = {"facecolor": OPEN, "hatch": "////", "edgecolor": "white"}
 IMAGE, TEXT, JOINT, GREY = (*COLOURS[:3], (0.55, 0.55, 0.55))
 
 
-def plot_long_tail(
-    histograms: Mapping[str, np.ndarray], ax: Axes | None = None, longest: int = 30
-) -> Axes:
+def plot_long_tail(histograms: Mapping[str, np.ndarray], ax: Axes, longest: int = 30) -> Axes:
     """How many blocks hold how many people, as shares on a logarithmic axis (paper, Fig. 2).
 
-    Parameters
-    ----------
-    histograms : a curve each; label → blocks that hold 0, 1, 2, … people (`blocks.histogram`)
-    longest : the largest count on the axis; how far a curve goes on is said in its label
+    ``histograms`` are `blocks.histogram`'s by label; one longer than ``longest`` says so in its label.
     """
-    ax = ax or plt.subplots(figsize=(COLUMN_INCHES, 2.6))[1]
     for k, (label, blocks) in enumerate(histograms.items()):
         count = np.flatnonzero(blocks)
         shown = count[count <= longest]
@@ -45,47 +33,30 @@ def plot_long_tail(
     return ax
 
 
-def plot_image_counts(counts: np.ndarray, people: str = "people") -> Axes:
-    """How many images hold how many people; the mean and the median marked."""
-    ax = plt.subplots(figsize=(COLUMN_INCHES, 2.4))[1]
-    sns.histplot(x=counts, bins=30, ax=ax, color=COLOURS[0], edgecolor="white", linewidth=0.4)
-    for value, style, name in ((np.mean(counts), "-", "mean"), (np.median(counts), "--", "median")):
-        ax.axvline(value, color="black", ls=style, lw=1.2, label=f"{name} {value:.0f}")
-    ax.set(xlabel=f"{people.capitalize()} in an image", ylabel="Images")
-    ax.legend()
-    return ax
-
-
 def plot_block_labels(
     image: np.ndarray,
     points: np.ndarray,
     values: np.ndarray,
     block_size_px: int,
-    ax: Axes | None = None,
+    ax: Axes,
     wrong: np.ndarray | None = None,
     title: str = "",
 ) -> Axes:
-    """A small image with its blocks' values written into them (paper, Fig. 2 a–c).
+    """A small image (uint8, (H, W, 3)) with its blocks' ``values``, (h, w), written into them (Fig. 2 a–c).
 
-    Parameters
-    ----------
-    image : uint8 (H, W, 3), a few blocks wide
-    points : (n, 2), the people in it
-    values : (h, w), counts or smoothed counts
-    wrong : bool (h, w), blocks to be hatched: their class is not that of their people
+    ``points``, (n, 2), are the people in it; blocks that are ``wrong``, bool (h, w), are hatched.
     """
-    ax = ax or plt.subplots(figsize=(2.3, 2.3))[1]
     (height, width), r = image.shape[:2], block_size_px
     ax.imshow(image // 2 + 110, extent=(0, width, height, 0), interpolation="bilinear")
     for edge in range(0, max(height, width) + 1, r):
         ax.axhline(edge, color="white", lw=0.8)
         ax.axvline(edge, color="white", lw=0.8)
+    for i, j in np.argwhere(wrong) if wrong is not None else ():
+        look = {"fc": "none", "ec": COLOURS[3], "hatch": "////", "lw": 1.4}
+        ax.add_patch(plt.Rectangle((j * r, i * r), r, r, **look))
     middle = {"ha": "center", "va": "center", "fontsize": 7.5}
     middle["path_effects"] = [withStroke(linewidth=2.2, foreground="white")]
     for (i, j), value in np.ndenumerate(values):
-        if wrong is not None and wrong[i, j]:
-            look = {"fc": "none", "ec": COLOURS[3], "hatch": "////", "lw": 1.4}
-            ax.add_patch(plt.Rectangle((j * r, i * r), r, r, **look))
         text = f"{value:.2f}" if values.dtype.kind == "f" else str(value)
         weight = "bold" if value >= 0.5 else "normal"
         ax.text((j + 0.5) * r, (i + 0.5) * r, text, weight=weight, **middle)
@@ -95,102 +66,26 @@ def plot_block_labels(
     return bare(ax, title)
 
 
-def _colour(bins: Bins, k: int) -> dict:
-    if k == len(bins) - 1:
-        return OPEN_LOOK
-    return {"facecolor": NOBODY if k == 0 else CLOSED[k % 2], "edgecolor": "white"}
-
-
-def _short(item: Bin | Interval) -> str:
-    if item.high is None:
-        return f"≥ {item.low:g}"
-    if isinstance(item, Interval):
-        return f"{item.low:.2g}–{item.high:.2g}"
-    return f"{item.low}" if item.low == item.high else f"{item.low}–{item.high}"
-
-
-def _spans(bins: Bins) -> list[tuple[float, float]]:
-    """Where each bin is drawn on the axis of counts; an integer takes the space around it."""
-    end = bins.lows[-1] * 1.12 + (1.5 if bins.is_integer else 0)
-    if not bins.is_integer:
-        lows = bins.lows.copy()
-        lows[0] = bins.lows[1] / 2.2  # 0 has no place on a logarithmic axis
-        return list(zip(lows, [*bins.lows[1:], end * 1.4], strict=True))
-    return [(b.low - 0.46, end if b.high is None else b.high + 0.46) for b in bins.items]
-
-
-def plot_bins(policies: Mapping[str, Bins], ax: Axes | None = None) -> Axes:
-    """Each policy's bins as spans along the axis of counts, a row a policy.
-
-    Integer-valued bins leave gaps, for between two whole numbers there is nothing; intervals border
-    each other and are drawn on a logarithmic axis. ``policies`` are all of one kind.
-    """
-    is_integer, *others = {bins.is_integer for bins in policies.values()}
-    if others:
-        raise ValueError("Integer-valued bins and intervals need an axis each: plot them apart.")
-    ax = ax or plt.subplots(figsize=(PAGE_INCHES, 0.5 + 0.34 * len(policies)))[1]
-    spans = {label: _spans(bins) for label, bins in policies.items()}
-    right = max(span[-1][1] for span in spans.values())
-    left = min(span[0][0] for span in spans.values())
-    per_unit = 0.88 * ax.figure.get_figwidth() / (right - left)
-    for y, (label, bins) in enumerate(policies.items()):
-        for k, (low, high) in enumerate(spans[label]):
-            high = right if k == len(bins) - 1 else high
-            ax.barh(y, high - low, left=low, height=0.72, lw=0.8, **_colour(bins, k))
-            text = _short(bins.items[k])
-            if is_integer and (high - low) * per_unit > 0.065 * len(text) + 0.04:
-                look = {"color": "white" if 0 < k < len(bins) - 1 and k % 2 == 0 else "black"}
-                if k == len(bins) - 1:  # a white ground on the hatch
-                    look["bbox"] = {"fc": "white", "ec": "none", "alpha": 0.85, "pad": 0.8}
-                ax.text((low + high) / 2, y, text, ha="center", va="center", fontsize=7, **look)
-    ax.set_yticks(range(len(policies)), [f"{label} ({len(policies[label])})" for label in policies])
-    ax.set(ylim=(len(policies) - 0.5, -0.5), xlim=(left, right))
-    ax.spines["left"].set_visible(False)
-    ax.tick_params(axis="y", length=0)
-    if is_integer:
-        ax.set_xlabel("People in a block")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    else:
-        ax.set(xlabel="Smoothed people in a block", xscale="log")
-        edges = next(iter(policies.values())).lows[1:]
-        ax.set_xticks(edges, [f"{edge:.2g}" for edge in edges], fontsize=7)
-        ax.minorticks_off()
-    return ax
-
-
-def plot_class_sizes(
-    bins: Bins, sizes: np.ndarray, ax: Axes | None = None, min_blocks: int | None = None
-) -> Axes:
-    """How many blocks each class gets, (N,), on a logarithmic axis; a class without any is marked ×.
-
-    A line is drawn at ``min_blocks``, the fewest that a class should have.
-    """
-    ax = ax or plt.subplots(figsize=(PAGE_INCHES / 2, 2.2))[1]
-    floor = 0.6
-    for k, size in enumerate(sizes):
-        if size:
-            ax.bar(k, size - floor, 0.9, floor, lw=0.6, **_colour(bins, k))
-        else:
-            ax.plot(k, floor * 1.6, "x", color=COLOURS[3], ms=4.5, mew=1.3)
-    if min_blocks:
-        ax.axhline(min_blocks, color="black", ls="--", lw=0.9, label=f"{min_blocks} blocks")
-        ax.legend(fontsize=7)
-    many = {"rotation": 90, "fontsize": 7} if len(bins) > 8 else {}
-    ax.set_xticks(range(len(bins)), map(_short, bins.items), **many)
-    ax.set(yscale="log", ylim=(floor, max(sizes.max(), 1) * 2.5), ylabel="Training blocks")
+def plot_class_sizes(bins: Bins, sizes: np.ndarray, ax: Axes, min_blocks: int) -> Axes:
+    """How many blocks each class gets, (N,), on a logarithmic axis, and the fewest that it should have."""
+    ax.bar(range(len(bins)), sizes, 0.9, color=[*[COLOURS[0]] * (len(bins) - 1), COLOURS[1]])
+    ax.axhline(min_blocks, color="black", ls="--", lw=0.9, label=f"{min_blocks} blocks")
+    ax.legend(fontsize=7)
+    many = {"rotation": 90, "fontsize": 7} if len(bins) > 6 else {}
+    ax.set_xticks(range(len(bins)), map(str, bins.items), **many)
+    ax.set(yscale="log", ylim=(0.6, max(sizes.max(), 1) * 2.5), ylabel="Training blocks")
     ax.set_xlabel("People in a block" if bins.is_integer else "Smoothed people in a block")
     return ax
 
 
-def plot_bias(errors: pd.DataFrame, ax: Axes | None = None, title: str = "") -> Axes:
+def plot_bias(errors: pd.DataFrame, ax: Axes, title: str = "") -> Axes:
     """The miscount of a perfect classifier against the people in an image, a point an image.
 
     ``errors`` has ``people`` in the image, and a column of errors (predicted − annotated) for each kind of
     representative; the kind's mean absolute error goes into the legend.
     """
-    ax = ax or plt.subplots(figsize=(PAGE_INCHES / 2, 2.2))[1]
     for k, kind in enumerate(errors.columns.drop("people")):
-        look = mark(k, ls="none", ms=3.4, mew=0.8, color=COLOURS[(1, 0, 2)[k % 3]])
+        look = mark(k, ls="none", ms=3.4, mew=0.8, color=COLOURS[1 - k % 2])
         look |= {"mfc": "none"} if k == 0 else {}
         label = f"{kind}: {errors[kind].abs().mean():.1f}"
         ax.plot(errors["people"], errors[kind], label=label, **look)
@@ -202,170 +97,51 @@ def plot_bias(errors: pd.DataFrame, ax: Axes | None = None, title: str = "") -> 
     return ax
 
 
-def plot_correction(table: pd.DataFrame, people: str = "people") -> Axes:
-    """The share of people above m by the smallest person s, a line a block size (Sec. III-A2).
-
-    ``table`` is `design.correction`'s; the paper's s = 4 is marked.
-    """
-    ax = plt.subplots(figsize=(COLUMN_INCHES, 2.4))[1]
-    for k, (r, rows) in enumerate(table.groupby("r")):
-        ax.plot(rows["s"], rows["share"], label=f"r = {r}", **mark(k, ms=4.5))
-    ax.axvline(4, color="0.5", ls=":", lw=1, zorder=0, label="s = 4 (paper)")
-    ax.yaxis.set_major_formatter(PercentFormatter(1))
-    ax.set(xlabel="s, smallest recognisable side (px)", ylabel=f"{people.capitalize()} above m")
-    ax.set_ylim(bottom=0)
-    ax.set_xticks(sorted(table["s"].unique()))
-    legend_above(ax, columns=2)
-    return ax
-
-
-def plot_kernels(
-    table: pd.DataFrame, block_size_px: int, ax: Axes | None = None, people: str = "people"
+def plot_networks(
+    networks: Mapping[str, pd.DataFrame], sentences: Sequence[str] = (), embedding: int = 0
 ) -> Axes:
-    """What a growing kernel does to labels (paper, Fig. 2 a–b); ``table`` is `design.kernels`'."""
-    ax = ax or plt.subplots(figsize=(COLUMN_INCHES, 2.6))[1]
-    lines = {"changed": "occupied blocks, wrong class", "moved": f"{people}, in another block"}
-    lines["count_in_empty_blocks"] = "empty blocks, no longer nobody"
-    for k, (column, label) in enumerate(lines.items()):
-        ax.plot(table["sigma"], table[column], label=label, **mark(k))
-    ax.axvline(block_size_px, color="0.5", ls=":", lw=1, zorder=0, label="σ = r")
-    ax.set(xscale="log", xlabel="σ of the kernel (px)", ylabel="Share", ylim=(0, 1))
-    ax.set_xticks(table["sigma"], [f"{sigma:g}" for sigma in table["sigma"]])
-    ax.minorticks_off()
-    ax.yaxis.set_major_formatter(PercentFormatter(1))
-    legend_above(ax)
-    return ax
+    """Each network's `cost.steps` as a row of boxes (Fig. 4), and what its text encoder reads (Fig. 1).
 
-
-def plot_borders(
-    smoothed: np.ndarray, whole: np.ndarray, bins: Bins, ax: Axes | None = None, longest: float = 4
-) -> Axes:
-    """Smoothed counts beside whole ones of the same blocks, and the borders of ``bins``, intervals."""
-    ax = ax or plt.subplots(figsize=(COLUMN_INCHES, 2.4))[1]
-    look = {"color": COLOURS[9], "histtype": "stepfilled", "label": "smoothed counts"}
-    ax.hist(np.ravel(smoothed), np.linspace(0, longest, 81), **look)
-    count, blocks = np.unique(np.ravel(whole), return_counts=True)
-    shown = count <= longest
-    ax.vlines(count[shown], 0.5, blocks[shown], color=COLOURS[0], lw=2.2, label="whole counts")
-    for k, border in enumerate(bins.lows[(bins.lows > 0) & (bins.lows <= longest)]):
-        label = "border of two intervals" if k == 0 else None
-        ax.axvline(border, color=COLOURS[3], ls="--", lw=0.9, label=label)
-    ax.set(yscale="log", ylim=(0.5, None), xlim=(-0.06, longest + 0.06))
-    ax.set(xlabel="People in a block", ylabel="Blocks")
-    legend_above(ax)
-    return ax
-
-
-def plot_clip_ebc(steps: pd.DataFrame, sentences: Sequence[str], embedding: int) -> Axes:
-    """The way of CLIP-EBC from an image and sentences to a density map (paper, Fig. 1).
-
-    ``steps`` are `cost.steps` of a model with the text head, ``embedding`` is D.
+    ``sentences`` are the bins', and ``embedding`` the width D of their vectors.
     """
-    ax = plt.subplots(figsize=(PAGE_INCHES, 2.9))[1]
-    shape = steps["shape"]
-    bins, h, w = shape["head"]
-    listed = [*sentences[:2], "…", sentences[-1]] if len(sentences) > 4 else sentences
-    projected = f"{embedding} × {h} × {w}"
-    image = _box(ax, 0, 1.75, "image", _size(shape["image"]), GREY)
-    features = _box(ax, 2.2, 1.75, "image encoder", _learnt(steps, "encoder"), IMAGE)
-    joint = _box(ax, 4.7, 1.75, "1×1 convolution", _learnt(steps, "head", projected), IMAGE)
-    words = _box(ax, 0.9, 0, f"{bins} bins as sentences", "\n".join(listed), GREY)
-    detail = f"frozen, used once\n{bins} × {embedding}"
-    text = _box(ax, 4.7, 0, "text encoder", detail, TEXT, style="--")
-    detail = f"softmax over the bins\n{bins} × {h} × {w}"
-    cosine = _box(ax, 7.2, 0.875, "cosine similarity", detail, JOINT)
-    density = _box(ax, 9.75, 0.875, "density map", f"mean of the bins\n1 × {h} × {w}", JOINT)
-    for ends in ((image, features), (features, joint), (words, text), (cosine, density)):
-        _arrow(ax, *ends)
-    _arrow(ax, joint, cosine, bend=-0.25)
-    _arrow(ax, text, cosine, bend=0.25)
-    ax.set(xlim=(-0.95, 10.75), ylim=(-0.7, 2.3))
+    rows = len(networks) + bool(sentences)
+    ax = plt.subplots(figsize=(PAGE_INCHES, 1.25 * rows))[1]
+    names = {"encoder": "image encoder", "density": "density map"}
+    colours = {"image": GREY, "density": GREY, "head": JOINT}
+    for y, (title, steps) in enumerate(networks.items()):
+        ax.text(-1.05, -y, title, ha="right", va="center", weight="bold")
+        boxes = []
+        for k, (name, step) in enumerate(steps.iterrows()):
+            count, size = step["parameters"], " × ".join(map(str, step["shape"]))
+            weights = f"{count / 1e6:.1f} M weights\n" if count >= 1e5 else f"{count:,} weights\n"
+            detail = f"{weights if count else ''}{size}"
+            colour = colours.get(name, IMAGE)
+            boxes.append(_box(ax, 2.2 * k, -y, names.get(name, name), detail, colour))
+        for ends in pairwise(boxes):
+            _arrow(ax, *ends)
+    if sentences:
+        listed = [*sentences[:2], "…", sentences[-1]] if len(sentences) > 4 else sentences
+        words = _box(ax, 0.4, 1 - rows, f"{len(sentences)} bins", "\n".join(listed), GREY)
+        detail = f"frozen, used once\n{len(sentences)} × {embedding}"
+        text = _box(ax, 2.2 * (k - 1), 1 - rows, "text encoder", detail, TEXT)
+        _arrow(ax, words, text)
+        _arrow(ax, text, boxes[-2])
+    ax.set(xlim=(-2.3, 2.2 * k + 1.3), ylim=(0.45 - rows, 0.45))
     ax.axis("off")
     return ax
 
 
-def plot_same_network(regression: pd.DataFrame, classifier: pd.DataFrame) -> Axes:
-    """A regression model's `cost.steps` above its EBC form's: the output's width changes (Fig. 4)."""
-    ax = plt.subplots(figsize=(PAGE_INCHES, 2.5))[1]
-    for y, title, steps, how in (
-        (1.5, "Regression", regression, "softplus"),
-        (0.0, "EBC", classifier, "softmax,\nmean of the bins"),
-    ):
-        ax.text(-1.05, y, title, ha="right", va="center", weight="bold")
-        before = None
-        for k, name in enumerate(steps.index):
-            detail = (
-                _learnt(steps, name) if steps["parameters"][name] else _size(steps["shape"][name])
-            )
-            if name == "density":
-                detail = f"{how}\n{detail}"
-            colour = {"head": JOINT, "image": GREY, "density": GREY}.get(name, IMAGE)
-            box = _box(ax, 2.2 * k, y, name, detail, colour)
-            if before:
-                _arrow(ax, before, box)
-            before = box
-    ax.set(xlim=(-2.3, 2.2 * k + 1.3), ylim=(-0.55, 2.05))
-    ax.axis("off")
-    return ax
-
-
-def plot_costs(costs: pd.DataFrame) -> Axes:
-    """Multiply-adds of each model, a row a model and a marker an image size (`cost.model_costs`)."""
-    ax = plt.subplots(figsize=(PAGE_INCHES, 0.8 + 0.2 * len(costs)))[1]
-    order = costs.sort_values("parameters")
-    sizes = order.drop(columns="parameters")
-    for k, (size, each) in enumerate(sizes.items()):
-        ax.plot(each, range(len(order)), **mark(k, ls="none", ms=5, label=f"{size} px"))
-    names = [f"{name} ({millions:.1f} M)" for name, millions in order["parameters"].items()]
-    ax.set_yticks(range(len(order)), names)
-    ax.set(xscale="log", xlabel="Multiply-adds of one image (10⁹)", ylim=(len(order) - 0.5, -0.5))
-    ax.set_ylabel("Model (parameters)")
-    ax.xaxis.set_major_formatter(PLAIN)
-    ax.grid(axis="both", lw=0.4)
-    legend_above(ax, columns=sizes.shape[1])
-    return ax
-
-
-def plot_similarity(similarity: np.ndarray, sentences: Sequence[str]) -> Axes:
-    """How alike the text encoder finds the bins' sentences: cosines, (N, N), written into the cells."""
-    n = len(sentences)
-    side = max(COLUMN_INCHES * 0.9, 0.34 * n + 1)
-    ax = plt.subplots(figsize=(side + 2.4, side))[1]
-    scale = {"vmin": min(0.5, float(similarity.min())), "vmax": 1, "cmap": "cividis"}
-    texts = {"annot": n <= 12, "fmt": ".2f", "annot_kws": {"fontsize": 7}}
-    bar = {"cbar_kws": {"label": "cosine", "shrink": 0.8}}
-    sns.heatmap(similarity, ax=ax, square=True, linewidths=0.5, **scale, **texts, **bar)
-    ax.set_yticks(np.arange(n) + 0.5, sentences, rotation=0)
-    ax.set_xticks(np.arange(n) + 0.5, range(n))
-    ax.set(xlabel="bin")
-    ax.tick_params(length=0)
-    return ax
-
-
-def _size(shape: Sequence[int]) -> str:
-    return " × ".join(map(str, shape))
-
-
-def _learnt(steps: pd.DataFrame, step: str, size: str | None = None) -> str:
-    """How many weights a step has, and below it the size of what it makes."""
-    count = steps["parameters"][step]
-    weights = f"{count / 1e6:.1f} M weights" if count >= 1e5 else f"{count:,} weights"
-    return f"{weights}\n{size or _size(steps['shape'][step])}"
-
-
-def _box(
-    ax: Axes, x: float, y: float, title: str, detail: str, colour: tuple, style: str = "-"
-) -> Text:
+def _box(ax: Axes, x: float, y: float, title: str, detail: str, colour: tuple) -> Text:
     """A box around (x, y), as large as its bold title and the text below it."""
-    look = {"boxstyle": "round,pad=0.6", "fc": (*colour, 0.13), "ec": colour, "ls": style}
     bold = title.replace(" ", r"\ ")
     text = rf"$\bf{{{bold}}}$" + f"\n{detail}"
+    look = {"boxstyle": "round,pad=0.6", "fc": (*colour, 0.13), "ec": colour}
     middle = {"ha": "center", "va": "center", "fontsize": 6.5, "linespacing": 1.35}
     return ax.text(x, y, text, bbox=look, **middle)
 
 
-def _arrow(ax: Axes, start: Text, end: Text, bend: float = 0.0) -> None:
+def _arrow(ax: Axes, start: Text, end: Text) -> None:
     """From the border of one box to that of another."""
-    look = {"arrowstyle": "-|>", "color": "0.25", "connectionstyle": f"arc3,rad={bend}"}
+    look = {"arrowstyle": "-|>", "color": "0.25"}
     look |= {"patchA": start.get_bbox_patch(), "patchB": end.get_bbox_patch()}
     ax.annotate("", end.get_position(), start.get_position(), arrowprops=look)

@@ -57,9 +57,9 @@ def plot_predictions(predictions: pd.DataFrame) -> Axes:
 
 
 def plot_cells(found: pd.DataFrame, rows: list[str], columns: list[str]) -> Axes:
-    """MAE of every run of a table, a line a row and a sign a column; seeds are small, their mean large.
+    """MAE of every run of a table (`studies.results_of`), a line a row and a sign a column.
 
-    ``found`` is `studies.results_of`, ``rows`` and ``columns`` the table's; those without a run stay empty.
+    Seeds are small, their mean is large; ``rows`` and ``columns`` without a run stay empty.
     """
     width = COLUMN_INCHES + 0.07 * max(map(len, rows))  # labels leave the points their room
     height = 0.9 + 0.26 * len(rows) * max(1, 0.6 * len(columns))
@@ -85,10 +85,9 @@ def plot_cells(found: pd.DataFrame, rows: list[str], columns: list[str]) -> Axes
 
 
 def plot_differences(pairs: pd.DataFrame) -> Figure:
-    """By how many people a classifier's MAE is below its regression form's, with 95 % intervals.
+    """By how many people a classifier's MAE is below its regression form's (`studies.against_regression`).
 
-    A panel a data set, a row a classifier, a sign a regression model; ``pairs`` are
-    `studies.against_regression`'s.
+    A panel a data set, a row a classifier, a sign a regression model, with 95 % intervals.
     """
     columns, rows, baselines = (
         list(pairs[name].unique()) for name in ("column", "classifier", "regression")
@@ -115,22 +114,8 @@ def plot_differences(pairs: pd.DataFrame) -> Figure:
     return figure
 
 
-def plot_descent(people: pd.DataFrame, true: float) -> Axes:
-    """The sum of a density over the steps of a descent, a line a column; ``true`` is how many there are."""
-    ax = plt.subplots(figsize=(COLUMN_INCHES * 1.2, 2.5))[1]
-    ax.axhline(true, color="0.4", lw=1, zorder=0)
-    for k, (name, each) in enumerate(people.items()):
-        ax.plot(each.index, each, label=name, **mark(k, markevery=max(1, len(each) // 8)))
-    ax.set(xlabel="Step", ylabel="People, predicted", ylim=(0, None))
-    legend_above(ax, columns=2)
-    return ax
-
-
 def plot_over_time(counts: pd.DataFrame, what: str = "people") -> Axes:
-    """Counts of a video's frames, with the 90 % interval where it is finite.
-
-    ``counts`` has columns seconds, count, lower, upper; ``what`` is counted.
-    """
+    """A video's counts (columns seconds, count, lower, upper), with the interval where it is finite."""
     ax = plt.subplots(figsize=(PAGE_INCHES, 2.4))[1]
     length = counts["seconds"].max() if len(counts) else 0
     unit, scale = ("s", 1) if length <= 120 else ("min", 60) if length <= 7200 else ("h", 3600)
@@ -160,14 +145,10 @@ def _slanted(ax: Axes, places: np.ndarray, names: pd.Index) -> None:
 def plot_signed_errors(
     predictions: Mapping[str, pd.DataFrame],
     groups: Mapping[str, pd.DataFrame],
-    ax: Axes | None = None,
+    ax: Axes,
     people: str = "people",
 ) -> Axes:
-    """Predicted minus annotated, a pale point an image, and the mean of each group.
-
-    ``predictions`` (columns points, count) and ``groups`` (`studies.by_people`) are by run.
-    """
-    ax = ax or plt.subplots(figsize=(COLUMN_INCHES, 2.6))[1]
+    """Predicted minus annotated, a pale point an image, and the mean of each group (`studies.by_people`)."""
     ax.axhline(0, color="black", lw=0.8, zorder=0)
     for k, (run, found) in enumerate(predictions.items()):
         table, error = groups[run], found["count"] - found["points"]
@@ -189,18 +170,13 @@ def plot_groups(
     tables: Mapping[str, pd.DataFrame],
     column: str,
     ylabel: str,
-    ax: Axes | None = None,
+    ax: Axes,
     reference: float | None = None,
 ) -> Axes:
     """One column of tables of groups with its 95 % intervals, the tables side by side in each group.
 
-    Parameters
-    ----------
-    tables : of the same groups (rows), by what they are of
-    column : of the tables, which have its ``_low`` and ``_high`` too; one without it is left out
-    reference : where to draw a line
+    A table without the ``column``, and its ``_low`` and ``_high``, is left out. ``reference`` is a line.
     """
-    ax = ax or plt.subplots(figsize=(COLUMN_INCHES, 2.6))[1]
     names = next(iter(tables.values())).index
     place = np.arange(len(names))
     if reference is not None:
@@ -216,9 +192,8 @@ def plot_groups(
     return ax
 
 
-def plot_shares(table: pd.DataFrame, ax: Axes | None = None, people: str = "people") -> Axes:
+def plot_shares(table: pd.DataFrame, ax: Axes, people: str = "people") -> Axes:
     """Which share of the blocks, people and absolute error each range of counts has (`by_range`)."""
-    ax = ax or plt.subplots(figsize=(COLUMN_INCHES, 2.6))[1]
     place = np.arange(len(table))
     labels = {"blocks": "blocks", "people": people, "error": "absolute error"}
     for k, (what, label) in enumerate(labels.items()):
@@ -232,9 +207,8 @@ def plot_shares(table: pd.DataFrame, ax: Axes | None = None, people: str = "peop
     return ax
 
 
-def plot_windows(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+def plot_windows(table: pd.DataFrame, ax: Axes) -> Axes:
     """The error that remains when people are counted in larger windows (`by_window`)."""
-    ax = ax or plt.subplots(figsize=(COLUMN_INCHES, 2.6))[1]
     ax.plot(table.index, table["error"], **mark(0))
     ends = table["error_low"], table["error_high"]
     ax.fill_between(table.index, *ends, color=COLOURS[0], alpha=0.2, lw=0)
@@ -246,15 +220,11 @@ def plot_windows(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def plot_reliability(
-    table: pd.DataFrame, names: list[str], ax: Axes | None = None, least: float = 5
-) -> Axes:
-    """How often blocks have a class, against how probable it was called: both on logarithmic axes.
+def plot_reliability(table: pd.DataFrame, names: list[str], ax: Axes, least: float = 5) -> Axes:
+    """How often blocks have a class, against how probable it was called (`studies.reliability`).
 
-    ``table`` is `studies.reliability`'s, ``names`` are of the classes to draw. Cells in which fewer than
-    ``least`` blocks are expected to have the class are left out.
+    Drawn are the classes ``names``, where at least ``least`` blocks are expected to have the class.
     """
-    ax = ax or plt.subplots(figsize=(COLUMN_INCHES, 2.9))[1]
     ax.plot([1e-9, 1], [1e-9, 1], "k--", lw=0.8, label="calibrated")
     colours = plt.colormaps["viridis"]
     seen = table[(table["blocks"] * table["probability"] >= least) & (table["share"] > 0)]
@@ -275,8 +245,7 @@ def plot_confusion(
 ) -> Axes:
     """What is said of the blocks of each class, as shares of the row; logarithmic colour.
 
-    ``sums``, (N, N), has the true class in rows: blocks by likeliest class, or summed probabilities. A
-    row adds up to the blocks of its class.
+    ``sums``, (N, N), has the true class in rows: blocks by likeliest class, or summed probabilities.
     """
     side = max(COLUMN_INCHES, 1.8 + 0.17 * len(names))
     ax = ax or plt.subplots(figsize=(side + 0.8, side - 0.6))[1]

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import yaml
 from scipy.spatial import KDTree
 
 from ebclib import blocks
@@ -22,32 +21,21 @@ from ebclib.config import OWN, Config
 from ebclib.data import PreparedSplit, hold_out
 from ebclib.prompts import sentences
 
-MIN_BLOCKS = 100
-"""The fewest training blocks a class is to have where nobody says otherwise; a choice, not a law."""
-
 BLOCKS_PX = (8, 16, 32)
-STEPS = 2000
-"""How many steps of training are advised; ShanghaiTech B took 1800 in 20 minutes on two cores."""
-
-_WHY = {
-    "fine": "every count below has enough blocks of its own, so none need share a class",
-    "dynamic": "small counts have enough blocks of their own, larger ones only in pairs",
-    "coarse": "counts above 0 have enough blocks only in pairs",
-}
+MIN_BLOCKS = 100  # the fewest training blocks a class is to have where nobody says otherwise
+STEPS = 2000  # of training that are advised: some 20 minutes on two cores
 
 
 def split_counts(
     images: PreparedSplit, block_size_px: int, sigma_px: float | None = None
 ) -> list[np.ndarray]:
     """The block counts of each image, (h, w) each: whole, or smoothed where ``sigma_px`` is given."""
-    return _counts(images.points, images.sizes, block_size_px, sigma_px)
-
-
-def _counts(points: Iterable, sizes: Iterable, r: int, sigma_px: float | None) -> list[np.ndarray]:
-    pairs = zip(points, sizes, strict=True)
+    pairs = zip(images.points, images.sizes, strict=True)
     if sigma_px is None:
-        return [blocks.block_counts(here, *size, r) for here, size in pairs]
-    return [blocks.smoothed_counts(here, *size, r, sigma_px) for here, size in pairs]
+        return [blocks.block_counts(points, *size, block_size_px) for points, size in pairs]
+    return [
+        blocks.smoothed_counts(points, *size, block_size_px, sigma_px) for points, size in pairs
+    ]
 
 
 def joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
@@ -62,10 +50,8 @@ def correction(
 ) -> pd.DataFrame:
     """What label correction takes away, by block size r and smallest person s (Sec. III-A2).
 
-    Returns
-    -------
-    a row for each r and s ≤ r; columns r, s, m, ``largest`` (count of a block), ``blocks`` above m,
-    ``people`` above m, and ``share`` of all people
+    Gives a row for each r and s ≤ r; columns r, s, m, ``largest`` (count of a block), ``blocks`` above m,
+    ``people`` above m, and ``share`` of all people.
     """
     rows = []
     for r in block_sizes_px:
@@ -79,28 +65,6 @@ def correction(
     return pd.DataFrame(rows, columns=["r", "s", "m", "largest", "blocks", "people", "share"])
 
 
-def kernels(
-    images: PreparedSplit, block_size_px: int, bins: Bins, sigmas_px: Sequence[float]
-) -> pd.DataFrame:
-    """What smoothing does to the labels as its kernel grows (Sec. III-A1, Fig. 2); ``bins`` are intervals.
-
-    Returns
-    -------
-    a row for each σ; columns ``sigma``, ``moved`` (share of all people whose label lies in another
-    block than they do, in sum), ``changed`` (share of occupied blocks in another class than that of
-    their whole count), ``count_in_empty_blocks`` (the same of empty blocks)
-    """
-    whole = joined(split_counts(images, block_size_px))
-    right, occupied = bins.classes(whole.astype(float)), whole > 0
-    rows = []
-    for sigma in sigmas_px:
-        smoothed = joined(split_counts(images, block_size_px, sigma))
-        wrong, moved = bins.classes(smoothed) != right, np.abs(smoothed - whole).sum() / 2
-        shares = wrong[occupied].mean(), wrong[~occupied].mean()
-        rows.append((float(sigma), moved / max(whole.sum(), 1), *shares))
-    return pd.DataFrame(rows, columns=["sigma", "moved", "changed", "count_in_empty_blocks"])
-
-
 def changed_by_shaking(
     images: PreparedSplit,
     block_size_px: int,
@@ -111,49 +75,18 @@ def changed_by_shaking(
 ) -> float:
     """The share of occupied blocks that change class when every point is moved a little.
 
-    No annotator hits the middle of a head to the pixel. Points move by a normal distribution of
-    standard deviation ``shake_px`` and stay in their image. Occupied is a block that is in another class
-    than nobody's, before or after.
+    Points move by a normal distribution of standard deviation ``shake_px`` and stay in their image.
+    Occupied is a block that is in another class than nobody's, before or after.
     """
-    moved = []
+    moved = SimpleNamespace(points=[], sizes=images.sizes)
     for points, (height, width) in zip(images.points, images.sizes, strict=True):
         shaken = points + rng.normal(0, shake_px, points.shape)
-        moved.append(np.clip(shaken, 0, np.nextafter((width, height), 0.0)))
+        moved.points.append(np.clip(shaken, 0, np.nextafter((width, height), 0.0)))
     one, other = (
-        bins.classes(joined(_counts(points, images.sizes, block_size_px, sigma_px)))
-        for points in (images.points, moved)
+        bins.classes(joined(split_counts(split, block_size_px, sigma_px)))
+        for split in (images, moved)
     )
     return float((one != other)[(one > 0) | (other > 0)].mean())
-
-
-def fullest_block(images: PreparedSplit, block_size_px: int) -> tuple[int, int, int, int]:
-    """The whole block with the most people of a split: (image, row, column, people)."""
-    best = (0, 0, 0, -1)
-    for k, counts in enumerate(split_counts(images, block_size_px)):
-        height, width = images.sizes[k]
-        counts = counts[: height // block_size_px, : width // block_size_px]
-        if counts.max(initial=-1) > best[3]:
-            row, column = np.unravel_index(counts.argmax(), counts.shape)
-            best = (k, int(row), int(column), int(counts.max()))
-    return best
-
-
-def patch_of_blocks(
-    size: tuple[int, int], row: int, column: int, block_size_px: int, side: int
-) -> tuple[int, int]:
-    """The first row and column of ``side`` × ``side`` whole blocks around a block, inside the image.
-
-    Raises
-    ------
-    ValueError : the image (H, W) has no so many whole blocks
-    """
-    most = [length // block_size_px - side for length in size]
-    if min(most) < 0:
-        raise ValueError(
-            f"A {size[0]}×{size[1]} image holds no {side}×{side} blocks of {block_size_px} px."
-        )
-    middle = side // 2
-    return min(max(row - middle, 0), most[0]), min(max(column - middle, 0), most[1])
 
 
 def bins_table(bins: Bins, counts: np.ndarray, texts: list[str]) -> pd.DataFrame:
@@ -169,15 +102,11 @@ def bins_table(bins: Bins, counts: np.ndarray, texts: list[str]) -> pd.DataFrame
     )
 
 
-@dataclass(frozen=True)
-class Suggestion:
-    """Bins that a data set can fill, and why these; printed, the reason in words."""
+class Suggestion(NamedTuple):
+    """Bins that a data set can fill."""
 
     policy: str  # fine, dynamic or coarse
     max_count: int  # m to give with it
-    limit: int  # the label correction's m, (r // s)²
-    block_size_px: int
-    min_blocks: int
     sizes: tuple[int, ...]  # blocks in each class
     error: float  # RMSE in people of a block whose class is known for certain
 
@@ -185,22 +114,6 @@ class Suggestion:
     def bins(self) -> Bins:
         """The suggested bins."""
         return make_bins(self.policy, self.max_count)
-
-    def __str__(self) -> str:
-        bins, rarest = self.bins, int(np.argmin(self.sizes))
-        bound = "and enough blocks of this data set hold that many"
-        if bins.open_from < self.limit:
-            bound = (
-                f"but too few blocks of this data set hold that many: above {bins.open_from} no more "
-                f"classes of {self.min_blocks} blocks can be made"
-            )
-        return (
-            f"{self.policy}, m = {self.max_count}: {bins}\n"
-            f"A block of {self.block_size_px} px shows at most {self.limit} people, {bound}; "
-            f"{_WHY[self.policy]}. The rarest class, {bins.items[rarest]}, has {self.sizes[rarest]} "
-            f"blocks. A block whose class is known is then wrong by {self.error:.3f} people (RMSE over "
-            f"all blocks, counts capped at {self.limit})."
-        )
 
 
 def suggest(
@@ -210,12 +123,7 @@ def suggest(
 
     Of all fine, dynamic and coarse bins up to m = (r // s)² whose every class has ``min_blocks`` training
     blocks: those by which a perfect classifier with mean representatives (Eq. 2) errs least on a block.
-    Ties go to the finer policy and the smaller m.
-
-    Parameters
-    ----------
-    histogram : (largest count + 1,), how many training blocks hold 0, 1, 2, … people
-    block_size_px, min_person_px : r, and s, the side of the smallest person one can recognise
+    ``histogram``, (largest count + 1,), says how many training blocks hold 0, 1, 2, … people.
 
     Raises
     ------
@@ -234,12 +142,11 @@ def suggest(
                 found.append((round(error, 12), order, m, policy, tuple(map(int, sizes)), error))
     if not found:
         raise ValueError(
-            f"{int(capped[0])} blocks hold nobody and {int(capped[1:].sum())} somebody; "
-            f"a class needs {min_blocks}. Use more images, smaller blocks than {block_size_px} "
-            "px, or a smaller min_blocks."
+            f"{int(capped[0])} blocks hold nobody and {int(capped[1:].sum())} somebody; a class needs "
+            f"{min_blocks}. Use more images, blocks below {block_size_px} px, or a smaller min_blocks."
         )
     *_, m, policy, sizes, error = min(found)
-    return Suggestion(policy, m, limit, block_size_px, min_blocks, sizes, error)
+    return Suggestion(policy, m, sizes, error)
 
 
 def advise(split: PreparedSplit) -> tuple[dict[str, Any], str]:
@@ -248,10 +155,7 @@ def advise(split: PreparedSplit) -> tuple[dict[str, Any], str]:
     The block is the largest that is no wider than the median distance between neighbours, so that most
     hold one object or none. The bins are `suggest`'s, from fewer blocks a class where there are few; m is
     at least 2, since with m = 1 the open bin's sentence would say "more than one" of blocks that hold one.
-
-    Returns
-    -------
-    the parameters of `Config` that are not the recipe's, and a text with the reasons and the commands
+    Gives the parameters of `Config` that are not the recipe's, and a text with them and the command.
 
     Raises
     ------
@@ -267,34 +171,23 @@ def advise(split: PreparedSplit) -> tuple[dict[str, Any], str]:
     histogram = blocks.histogram(counts)
     fewest = min(MIN_BLOCKS, max(int(histogram[1:].sum()) // 3, 10))
     found = suggest(histogram, r, min_blocks=fewest)
-    bins = make_bins(found.policy, max(found.max_count, 2))
-    steps = max(len(train) // Config(**OWN).batch_size, 1)
-    given: dict[str, Any] = {"block_size_px": r, "bins": found.policy}
-    given["max_count"] = max(found.max_count, 2)
-    given["epochs"] = min(max(round(STEPS / steps), 10), STEPS)
-    given["name"] = split.dataset
+    m = max(found.max_count, 2)
+    bins = make_bins(found.policy, m)
+    epochs = round(STEPS / max(len(train) // Config(**OWN).batch_size, 1))
+    given: dict[str, Any] = {"block_size_px": r, "bins": found.policy, "max_count": m}
+    given |= {"epochs": min(max(epochs, 10), STEPS), "name": split.dataset}
     least = min(min(size) for size in split.sizes)
     if least < OWN["crop_px"]:  # a crop larger than its image would show it enlarged
         given["crop_px"] = max(least // 32, 1) * 32
 
-    plural, name = split.noun[1], shlex.quote(split.dataset)
-    near = f"half of the {plural} have another within {spacing:.0f} px"
-    if not apart:
-        near = f"no image shows two {plural}"
+    name, plural = shlex.quote(split.dataset), split.noun[1]
     sizes = ", ".join(f"{size:,.0f}" for size in bins.sizes(histogram))
-    means = ", ".join(f"{value:.3g}" for value in bins.representatives(histogram))
     options = [f"--{k.replace('_', '-')} {shlex.quote(str(v))}" for k, v in given.items()]
-    style = {"default_flow_style": True, "sort_keys": False, "width": 1000}
-    overrides = shlex.quote(yaml.safe_dump({"overrides": given}, **style).strip())
     return given, (
         f"What suits {split.dataset}, by rules of thumb (notebook 02 shows more):\n"
-        f"- Blocks of {r} px: {near}, and a block should be no wider than "
-        f"that ({BLOCKS_PX[0]} to {BLOCKS_PX[-1]} px are possible).\n"
-        f"- Bins {found.policy}, m = {given['max_count']}: {bins}. {sizes} training blocks are "
-        f"in them, whose means, {means} {plural}, they stand for.\n"
+        f"- Blocks of {r} px: half of the {plural} have another within {spacing:.0f} px.\n"
+        f"- Bins {found.policy}, m = {m}: {bins}. {sizes} training blocks are in them.\n"
         f"- The text tower reads: {' '.join(sentences(bins, *split.noun))}\n"
-        f"- {given['epochs']} epochs of {len(train)} images: about {STEPS} steps, some 20 minutes "
-        "on two processor cores that multiply bf16.\n"
-        f"To train, either of\n  ebc train {name} {' '.join(options)}\n"
-        f"  papermill notebooks/04_train.ipynb out.ipynb -p dataset {name} -y {overrides}"
+        f"- {given['epochs']} epochs of {len(train)} images: about {STEPS} steps.\n"
+        f"To train:\n  ebc train {name} {' '.join(options)}"
     )

@@ -1,13 +1,9 @@
-"""The paper's printed numbers as data: Tables I to IV, later versions' rows, the successor's and others'.
-
-They lie in `data/paper/` of the checkout, whose README says where each comes from. Nothing here was
-measured by this workbook, and nothing it measures is written there.
-"""
+"""The paper's printed numbers as data, from `data/paper/` of the checkout: nothing this workbook measured."""
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,24 +24,16 @@ def published(number: int) -> pd.DataFrame:
     ------
     ValueError : no such table
     FileNotFoundError : this is no checkout
-
-    >>> published(4).query("method == 'EBC'")["mae"].min()                     # doctest: +SKIP
-    77.9
     """
     one_of("table", str(number), list("1234"))
     types = {"year": "Int64", "count_weight": "float64"}
-    return pd.read_csv(_folder() / f"table{number}.csv", dtype=types)
-
-
-def _folder() -> Path:
-    """`data/paper/` of the project one works in, or else of the checkout this package lies in."""
+    path = Path("data", "paper", f"table{number}.csv")
     for root in (project_root(), Path(__file__).resolve().parents[2]):
-        folder = root / "data" / "paper"
-        if (folder / "table1.csv").is_file():
-            return folder
+        if (root / path).is_file():
+            return pd.read_csv(root / path, dtype=types)
     raise FileNotFoundError(
-        f"There is no {folder / 'table1.csv'}. The published numbers come with the workbook, not with "
-        "the installed package: run this in a checkout."
+        f"There is no {path}. The published numbers come with the workbook, not with the installed "
+        "package: run this in a checkout."
     )
 
 
@@ -70,15 +58,11 @@ def as_printed(percent: float) -> float:
 def improvements(number: int) -> pd.DataFrame:
     """How much each EBC model of a table betters the one it is compared with.
 
-    ``number`` is 1 (over its regression form) or 4 (over Blockwise on the same backbone).
-
-    Returns
-    -------
-    a row a cell: ``method``, ``improves_on``, ``dataset``, ``split``, ``backbone`` (table 4),
-    ``measure`` (MAE, RMSE), ``before`` and ``after`` in people, ``percent`` computed from these,
-    ``printed`` by the paper, and whether the two agree (`as_printed`)
+    ``number`` is 1 (over its regression form) or 4 (over Blockwise on the same backbone). Gives a row a
+    cell: ``method``, ``improves_on``, ``dataset``, ``split``, ``backbone`` (table 4), ``measure``,
+    ``before`` and ``after`` in people, ``percent`` computed from these, ``printed`` by the paper, and whether
+    the two agree (`as_printed`).
     """
-    one_of("table with improvements", str(number), ["1", "4"])
     table = published(number)
     keys = ["dataset", "split", *(["backbone"] if number == 4 else [])]
     better = table[table["improves_on"].notna()]
@@ -90,43 +74,35 @@ def improvements(number: int) -> pd.DataFrame:
         validate="one_to_one",
     )
     rows = []
-    for _, pair in pairs.iterrows():
-        for column, measure in MEASURES.items():
-            printed = pair.get(f"{column}_improvement_printed", np.nan)
-            if np.isnan(printed):
-                continue
-            row = {key: pair[key] for key in ("method", "improves_on", *keys)}
-            row |= {"measure": measure, "before": pair[f"{column}_before"], "after": pair[column]}
-            percent = improvement(row["before"], row["after"])
-            row |= {"percent": percent, "printed": printed}
-            rows.append(row | {"agrees": as_printed(percent) == printed})
+    for (_, pair), (column, measure) in product(pairs.iterrows(), MEASURES.items()):
+        printed = pair.get(f"{column}_improvement_printed", np.nan)
+        if np.isnan(printed):
+            continue
+        row = {key: pair[key] for key in ("method", "improves_on", *keys)}
+        row |= {"measure": measure, "before": pair[f"{column}_before"], "after": pair[column]}
+        percent = improvement(row["before"], row["after"])
+        row |= {"percent": percent, "printed": printed}
+        rows.append(row | {"agrees": as_printed(percent) == printed})
     return pd.DataFrame(rows)
 
 
-class Wide(NamedTuple):
-    """A table as papers lay it out: rows methods, columns (data set, measure)."""
+def wide(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`published` (1) as papers lay it out: rows methods, columns (data set, measure), in the table's order.
 
-    numbers: pd.DataFrame  # errors, people; missing where none is published
-    sources: pd.DataFrame  # of the same shape: where each number is printed
-
-
-def wide(table: pd.DataFrame) -> Wide:
-    """`published` (1) as papers lay it out; a split that is not ``test`` is said in the heading.
-
-    Rows and data sets keep the order they have in ``table``; two splits of one data set are two columns.
+    Gives the errors in people, missing where none is published, and where each number is printed.
     """
     place = [label(*pair) for pair in zip(table["dataset"], table["split"], strict=True)]
-    columns = pd.MultiIndex.from_product([dict.fromkeys(place), MEASURES.values()])
+    source = table["source"] + " (" + table["citation"] + ")"
+    cells = table.assign(place=place, source=source).rename(columns=MEASURES)
+    cells = cells.melt(["method", "place", "source"], list(MEASURES.values()), "measure", "error")
+    cells = cells.dropna(subset="error").set_index(["method", "place", "measure"])
     methods = pd.Index(table["method"].unique(), name="method")
-    numbers = pd.DataFrame(np.nan, index=methods, columns=columns)
-    sources = pd.DataFrame("", index=methods, columns=columns)
-    for where, (_, row) in zip(place, table.iterrows(), strict=True):
-        for column, measure in MEASURES.items():
-            if pd.notna(row[column]):
-                numbers.loc[row["method"], (where, measure)] = row[column]
-                source = f"{row['source']} ({row['citation']})"
-                sources.loc[row["method"], (where, measure)] = source
-    return Wide(numbers, sources)
+    columns = pd.MultiIndex.from_product([dict.fromkeys(place), MEASURES.values()])
+    numbers, sources = (
+        cells[what].unstack(["place", "measure"]).reindex(index=methods, columns=columns)
+        for what in ("error", "source")
+    )
+    return numbers, sources.fillna("")
 
 
 def label(dataset: str, split: str = "test") -> str:
@@ -140,8 +116,7 @@ def label(dataset: str, split: str = "test") -> str:
 
 
 REGRESSION_LOSSES = {"csrnet": "mse", "dmcount": "dmcount"}
-"""What the published regression models were trained by: density's squared error (Li et al. 2018), or
-counts and transport (Wang et al. 2020)."""
+"""What the published regression models were trained by (Li et al. 2018; Wang et al. 2020)."""
 
 
 def kind_of(config: Config) -> str:
@@ -159,8 +134,6 @@ def counterparts(config: Config) -> pd.DataFrame:
     """The published rows of Tables I and IV with a run's model and kind, on its data set and split.
 
     A regression model trained by another loss than the published one (`REGRESSION_LOSSES`) has none.
-    A counterpart, not a target: whether the run was trained as long is another question
-    (`tables.note`).
     """
     tables = pd.concat([published(1), published(4)], ignore_index=True)
     here = (tables["dataset"] == config.dataset) & (tables["model"] == config.model)

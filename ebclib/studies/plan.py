@@ -15,48 +15,30 @@ experiment, the table, the column and the row say together, each over the one be
         columns: {VGG16: {model: vgg16}, MobileNetV2: {model: mobilenetv2}}
         rows: {Blockwise: {bins: interval, count_weight: 0}, EBC: {}}
 
-What several of them say may stand once, under ``shared``, as YAML's anchors and merges have it. Cells
-that ask for the same run share it. What a run is, only `Config` knows: a run's name says its
-parameters, so that a changed one makes another run and leaves all others alone.
+What several of them say may stand once, under ``shared``, as YAML's anchors. Cells that ask for the same
+run share it. A run's name says its parameters: a changed one makes another run.
 """
 
 from __future__ import annotations
 
-import ast
-import asyncio
 import math
-import shutil
+import re
 import sys
-import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from ebclib.config import FIELDS, Config, make_config, one_of, project_root, results_root
 from ebclib.runs import Run, code_digest
 
-if TYPE_CHECKING:
-    from jupyter_client import AsyncKernelManager
-
-_KEYS = (
-    *("title", "note", "defaults", "seeds", "follow_code", "runs_per_job", "notebooks", "tables"),
-    "shared",
-)
-_TABLE_KEYS = ("caption", "note", "defaults", "seeds", "columns", "rows")
-
-_FORGET = """\
-%reset -f
-import matplotlib.pyplot, accelerate.state
-matplotlib.pyplot.close("all")
-accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
-get_ipython().execution_count = 0
-%reset -f
-"""
+_TABLE_KEYS = ["caption", "note", "defaults", "seeds", "columns", "rows"]
+_KEYS = ["title", "note", "defaults", "seeds", "follow_code", "runs_per_job", "notebooks", "tables"]
 
 
 @dataclass(frozen=True)
@@ -65,8 +47,7 @@ class Cell:
 
     row: str  # labels
     column: str
-    given: Mapping[str, Any]  # what was asked for, the arguments of `make_config`
-    config: Config  # and what it means
+    config: Config
 
     @property
     def run(self) -> Run:
@@ -126,7 +107,7 @@ class Experiment:
         if self.runs_per_job == 1:
             return {name: [name] for name in names}
         count = math.ceil(len(names) / self.runs_per_job)
-        # dealt like cards, so that the dear ones, which stand together, are spread over the jobs
+        # dealt like cards: the dear ones, which stand together, are spread over the jobs
         return {f"part-{number + 1}": names[number::count] for number in range(count)}
 
 
@@ -136,34 +117,27 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Experiment:
-    """An experiment by its name.
-
-    Raises
-    ------
-    ValueError : no such experiment (the nearest is named), or a file that makes no sense; says where
-    """
+    """An experiment by its name; ValueError where there is none, or its file makes no sense."""
     path = _folder() / f"{one_of('experiment', name, names())}.yaml"
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as problem:
         raise ValueError(f"{path}: not YAML ({problem}).") from problem
-    _known(content, _KEYS, f"{path}")
-    note = str(content.get("note", ""))
+    _known(content, [*_KEYS, "shared"], f"{path}")
+    note = content.get("note", "")
     tables = {}
-    for key, table in (content.get("tables") or {}).items():
+    for key, table in content.get("tables", {}).items():
         where = f"{path}, {key}"
         _known(table, _TABLE_KEYS, where)
         cells = tuple(_cells(table, content, where))
-        tables[key] = Table(
-            key, str(table.get("caption", key)), str(table.get("note", note)), cells
-        )
+        tables[key] = Table(key, table.get("caption", key), table.get("note", note), cells)
     return Experiment(
         name=path.stem,
-        title=str(content.get("title", path.stem)),
+        title=content.get("title", path.stem),
         note=note,
-        follow_code=bool(content.get("follow_code", False)),
-        runs_per_job=int(content.get("runs_per_job", 1)),
-        notebooks={k: dict(v or {}) for k, v in (content.get("notebooks") or {}).items()},
+        follow_code=content.get("follow_code", False),
+        runs_per_job=content.get("runs_per_job", 1),
+        notebooks=content.get("notebooks", {}),
         tables=tables,
     )
 
@@ -182,29 +156,24 @@ def _known(content: Any, keys: Sequence[str], where: str) -> None:
 def _cells(table: Mapping[str, Any], content: Mapping[str, Any], where: str) -> list[Cell]:
     """Rows times columns times seeds."""
     rows, columns = (_labelled(table.get(key), f"{where}, {key}") for key in ("rows", "columns"))
-    base = {**(content.get("defaults") or {}), **(table.get("defaults") or {})}
+    base = content.get("defaults", {}) | table.get("defaults", {})
     cells = []
-    for row, of_row in rows.items():
-        for column, of_column in columns.items():
-            given = {**base, **of_column, **of_row}
-            seeds = given.pop("seeds", table.get("seeds", content.get("seeds", [0])))
-            for seed in seeds:
-                own = given | {"seed": seed}
-                try:
-                    cells.append(Cell(row, column, own, make_config(**own)))
-                except (TypeError, ValueError) as problem:
-                    raise ValueError(f"{where}, {row} × {column}: {problem}") from problem
+    for (row, of_row), (column, of_column) in product(rows.items(), columns.items()):
+        given = base | of_column | of_row
+        for seed in given.pop("seeds", table.get("seeds", content.get("seeds", [0]))):
+            try:
+                cells.append(Cell(row, column, make_config(**given, seed=seed)))
+            except (TypeError, ValueError) as problem:
+                raise ValueError(f"{where}, {row} × {column}: {problem}") from problem
     return cells
 
 
 def _labelled(content: Any, where: str) -> dict[str, dict[str, Any]]:
     if not isinstance(content, dict) or not content:
-        raise ValueError(
-            f"{where}: labels with their parameters are expected, not {content!r:.60}."
-        )
+        raise ValueError(f"{where}: labels with parameters are expected, not {content!r:.60}.")
     for label, given in content.items():
-        _known(given or {}, (*FIELDS, "seeds"), f"{where}, {label}")
-    return {str(label): dict(given or {}) for label, given in content.items()}
+        _known(given, (*FIELDS, "seeds"), f"{where}, {label}")
+    return {str(label): given for label, given in content.items()}
 
 
 def unfinished(experiment: Experiment) -> list[str]:
@@ -213,10 +182,7 @@ def unfinished(experiment: Experiment) -> list[str]:
 
 
 def is_done(cell: Cell, experiment: Experiment) -> bool:
-    """Whether a cell's run needs no training: finished, with the parameters asked for.
-
-    Where the experiment follows the code, the run must also come from this code, and have its weights.
-    """
+    """Whether a cell's run is finished with its parameters, and of this code if the experiment follows it."""
     run = cell.run
     if not run.is_finished or cell.config.unlike(run.config):
         return False
@@ -224,11 +190,7 @@ def is_done(cell: Cell, experiment: Experiment) -> bool:
 
 
 def begins_anew(cell: Cell, experiment: Experiment) -> bool:
-    """Whether a run that is not done must be replaced, and cannot be gone on with.
-
-    Its parameters are others, or, where the experiment follows the code, its code or missing weights.
-    One that never began need not be replaced: another process may be about to begin it.
-    """
+    """Whether a run that is not done must be replaced, and cannot be gone on with (nor just begun)."""
     run = cell.run
     if not (run.path / "config.json").is_file():
         return False
@@ -247,124 +209,58 @@ def _is_of_this_code(run: Run) -> bool:
 def train_runs(experiment: Experiment, names: Sequence[str] | None = None) -> list[str]:
     """Train what is missing among ``names`` (default: every run), one after the other; say how it goes.
 
-    One kernel executes notebook 04 for all of them, and forgets everything but loaded libraries in
-    between: loading takes longer than a short run. A run that fails is reported and the next begun, in
-    another kernel. One that was stopped goes on from its last epoch; a finished one stays (`is_done`).
-
-    Returns
-    -------
-    the names of runs that failed
+    A run that fails is reported, and the next begun. One that was stopped goes on from its last epoch; a
+    finished one stays (`is_done`). Gives the names of those that failed.
 
     Raises
     ------
     ValueError : a name that is no run of the experiment; the nearest is given
     """
+    from ebclib.training import load_or_train, train  # they load for seconds
+
     cells, failed = experiment.cells, []
-    names = list(cells) if names is None else list(names)
+    names = list(cells) if names is None else names
     for name in names:
         one_of(f"run of {experiment.name}", name, cells)
-    kernel = None
+    shows, say = sys.stderr.isatty(), partial(print, file=sys.stderr, flush=True)
     for number, name in enumerate(names, start=1):
-        place = f"[{number}/{len(names)}] {name}"
-        if is_done(cells[name], experiment):
-            _say(f"{place}: finished before")
+        cell, place = cells[name], f"[{number}/{len(names)}] {name}"
+        if is_done(cell, experiment):
+            say(f"{place}: finished before")
             continue
-        kernel, start = kernel or _new_kernel(), time.perf_counter()
+        start, anew = time.perf_counter(), begins_anew(cell, experiment)
         try:
-            _execute(cells[name], experiment, kernel)
+            if anew:
+                run = train(cell.config, progress=shows, replace=True)
+            else:
+                run = load_or_train(cell.config, progress=shows)
         except Exception as problem:  # whatever it is, the other runs can go on
             failed.append(name)
-            _say(f"{place}: FAILED, {type(problem).__name__}: {problem}")
-            kernel = _shut_down(kernel)
+            say(f"{place}: FAILED, {type(problem).__name__}: {problem}")
             continue
-        seconds, run = time.perf_counter() - start, cells[name].run
-        _say(f"{place}: MAE {run.metrics['mae']:.1f} ({seconds:.0f} s)")
-    _shut_down(kernel)
+        seconds = time.perf_counter() - start
+        say(f"{place}: MAE {run.metrics['mae']:.1f} ({seconds:.0f} s)")
     return failed
 
 
-def _execute(cell: Cell, experiment: Experiment, kernel: AsyncKernelManager) -> None:
-    import nbformat
-    import papermill
-    from nbclient import NotebookClient
+def check_parameters(namespace: Mapping[str, Any], allowed: Sequence[str]) -> dict[str, Any]:
+    """The parameters of a notebook; papermill only warns about a mistyped ``-p``.
 
-    folder = results_root() / "notebooks" / experiment.name / "04_train"
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{cell.config.name}.part.ipynb"  # one that fails stays, to be read
-    parameters: dict[str, Any] = {
-        "dataset": cell.config.dataset,
-        "name": cell.config.name,
-        "overrides": {key: value for key, value in cell.given.items() if key != "dataset"},
-        "replace": begins_anew(cell, experiment),
-        "figures": experiment.runs_per_job == 1,
-    }
-    papermill.execute_notebook(
-        project_root() / "notebooks" / "04_train.ipynb",
-        part,
-        parameters,
-        kernel_name=kernel.kernel_name,
-        progress_bar=False,
-        km=kernel,
-    )
-    forget = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(_FORGET)])
-    NotebookClient(forget, km=kernel).execute()
-    part.replace(folder / f"{cell.config.name}.ipynb")
-
-
-def _new_kernel() -> AsyncKernelManager:
-    """A kernel that is spoken to through files in a folder of its own.
-
-    By default they lie in the working folder under names that two kernels started at once both take.
-    """
-    from jupyter_client import AsyncKernelManager
-
-    place = tempfile.mkdtemp(prefix="ebc-kernel-")
-    return AsyncKernelManager(kernel_name="python3", transport="ipc", ip=f"{place}/socket")
-
-
-def _shut_down(kernel: AsyncKernelManager | None) -> None:
-    if kernel is None:
-        return
-    if kernel.has_kernel:
-        asyncio.run(kernel.shutdown_kernel(now=True))
-    shutil.rmtree(Path(kernel.ip).parent, ignore_errors=True)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def check_parameters(namespace: Mapping[str, Any], allowed: Iterable[str]) -> dict[str, Any]:
-    """The parameters of a notebook; a name that its parameters cells assign beside them is an error.
-
-    papermill only warns about a mistyped ``-p``. Called with ``globals()`` in the cell below the
-    parameters, this looks at the cells run just before, in ``namespace["In"]``: the notebook's own
-    parameters cell, and the one that papermill puts after it.
+    Called with ``globals()`` in the cell below the parameters, this looks at the cells of assignments run
+    just before, in ``namespace["In"]``: the notebook's own parameters, and papermill's after them.
 
     Raises
     ------
-    ValueError : a parameters cell assigns a name that is not ``allowed``; the nearest one is given
+    ValueError : these cells assign a name that is not ``allowed``; the nearest one is given
 
     >>> check_parameters({"In": ["dataset = 'shb'", "check"], "dataset": "shb"}, ["dataset", "seed"])
     {'dataset': 'shb'}
     """
-    allowed = list(allowed)
     for cell in reversed(namespace.get("In", [])[:-1]):
-        names = _assigned(cell)
-        if not names:
+        lines = re.findall(r"^[^\s#)\]}].*", cell, re.MULTILINE)  # where a statement begins
+        assigned = [re.match(r"(\w+) = ", line) for line in lines]
+        if not all(assigned):
             break
-        for name in names:
-            one_of("parameter", name, allowed)
+        for match in assigned:
+            one_of("parameter", match[1], allowed)
     return {name: namespace[name] for name in allowed if name in namespace}
-
-
-def _assigned(cell: str) -> list[str]:
-    """The names that a cell assigns; none where it does anything else."""
-    try:
-        lines = ast.parse(cell).body
-    except SyntaxError:  # a magic, say
-        return []
-    targets = [
-        t for line in lines for t in (line.targets if isinstance(line, ast.Assign) else [line])
-    ]
-    return [t.id for t in targets] if all(isinstance(t, ast.Name) for t in targets) else []

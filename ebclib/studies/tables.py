@@ -35,11 +35,11 @@ COLUMNS = (
 
 
 def _measured(run: Run) -> dict[str, Any]:
-    """`COLUMNS` of a finished run."""
-    older = dict.fromkeys(("nae", "test_selected_mae", "inside_interval"))  # runs may lack these
-    metrics = older | run.metrics
-    row = metrics | {"run": run.name, "dataset": run.config.dataset}
-    row |= {"minutes": metrics["training_minutes"], "device": run.provenance["device"]}
+    """`COLUMNS` of a finished run; older runs lack some."""
+    metrics = run.metrics
+    row = dict.fromkeys(COLUMNS, math.nan) | metrics
+    row |= {"run": run.name, "dataset": run.config.dataset, "minutes": metrics["training_minutes"]}
+    row |= {"device": run.provenance["device"]}
     return {name: math.nan if row[name] is None else row[name] for name in COLUMNS}
 
 
@@ -49,44 +49,29 @@ def write_tables() -> dict[str, pd.DataFrame]:
     ``ratio`` is the MAE over the mean predictor's, ``inside_90`` the share of images inside their 90 %
     interval. A run that another program wrote is left out with a warning.
     """
-    found: dict[str, list[tuple[Config, dict]]] = {}
+    rows = []
     for run in all_runs():
         try:
-            found.setdefault(run.config.dataset, []).append((run.config, _measured(run)))
+            rows.append(_measured(run))
         except FileNotFoundError:
-            continue  # unfinished, or begun anew just now
+            continue  # unfinished
         except (KeyError, TypeError, ValueError, AttributeError) as problem:
-            why = f"another version or program wrote it ({type(problem).__name__}: {problem})"
+            why = f"another version or program wrote it ({problem!r})"
             warnings.warn(f"{run.path} is left out of the tables: {why}.", stacklevel=2)
     shown = "run split images mae rmse nae mean_predictor_mae ratio inside_interval epochs minutes device"
     named = {"mae": "MAE", "rmse": "RMSE", "nae": "NAE", "inside_interval": "inside_90"}
     named["mean_predictor_mae"] = "mean_predictor_MAE"
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    table["ratio"] = table["mae"] / table["mean_predictor_mae"]
     written = {}
-    for dataset, some in sorted((name, some) for name, some in found.items() if some):
-        table = pd.DataFrame([row for _, row in some])
-        table["ratio"] = table["mae"] / table["mean_predictor_mae"]
-        written[dataset] = table[shown.split()].rename(columns=named)
+    for dataset, some in table.groupby("dataset"):
         title = DATASETS[dataset].title if dataset in DATASETS else dataset
-        save(
-            written[dataset],
-            f"runs_{dataset}",
-            digits=4,
-            caption=f"{title}: finished runs; errors in people",
-            note=note([config for config, _ in some]),
-        )
+        note = f"Not the published {Config.epochs} epochs: not comparable with the paper."
+        note = note if (some["epochs"] < Config.epochs).any() else ""
+        written[dataset] = some[shown.split()].rename(columns=named).reset_index(drop=True)
+        caption = f"{title}: finished runs; errors in people"
+        save(written[dataset], f"runs_{dataset}", digits=4, caption=caption, note=note)
     return written
-
-
-def note(configs: Sequence[Config]) -> str:
-    """How far runs of these are from the paper's training, to stand below their table; else empty."""
-    if any(DATASETS[c.dataset].is_drawn for c in configs if c.dataset in DATASETS):
-        return "Demo: drawn crowds and short training. It tests the code; not comparable with the paper."
-    epochs = sorted({config.epochs for config in configs if config.epochs < Config.epochs})
-    if not epochs:
-        return ""
-    length = " to ".join(str(number) for number in dict.fromkeys((epochs[0], epochs[-1])))
-    published = f"not for the published {Config.epochs}: not comparable with the paper's tables."
-    return f"Trained for {length} epochs, {published}"
 
 
 def results_of(table: Table) -> pd.DataFrame:
@@ -113,11 +98,9 @@ def results_of(table: Table) -> pd.DataFrame:
 def beside(table: Table) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A table as printed, with the published numbers of the same model, kind, data set and split beside.
 
-    Returns
-    -------
-    two frames of one shape, rows by columns × MAE, RMSE. Texts: the mean over the seeds, ± their sample
-    standard deviation where there are several, `MISSING` where no run is finished; and where each comes
-    from: names of runs, or the paper's table
+    Gives texts, rows by columns × MAE, RMSE: the mean over the seeds, ± their sample standard deviation
+    where there are several, `MISSING` where no run is finished. And, of the same shape, where each comes
+    from: names of runs, or the paper's table.
     """
     found = results_of(table)
     texts: dict[tuple[str, str], list[str]] = {}
@@ -164,10 +147,9 @@ CLAIMS = (
 def claims(experiment_tables: Mapping[str, Table]) -> pd.DataFrame:
     """The paper's orderings, and whether an experiment's runs show them.
 
-    Returns
-    -------
-    a row a claim and column with finished runs: ``claim``, ``column``, ``mae`` and ``than`` (means over
-    seeds, people), ``seeds``, and ``shown`` (`verdict`)
+    Gives a row a claim and column with finished runs: ``claim``, ``column``, ``mae`` and ``than`` (means
+    over seeds, people), ``seeds``, and by how many ``standard_errors`` (Welch's) they differ: above 2 the
+    claim is shown, below −2 reversed; nan of one seed.
     """
     rows = []
     for claim, name, better, worse in CLAIMS:
@@ -176,26 +158,14 @@ def claims(experiment_tables: Mapping[str, Table]) -> pd.DataFrame:
             runs = [_finished(of.at(row, column)) for row in (better, worse)]
             if all(runs):
                 errors = [[run.metrics["mae"] for run in side] for side in runs]
-                seeds, means = min(map(len, errors)), map(np.mean, errors)
-                rows.append((claim, column, *means, seeds, verdict(*errors)))
-    return pd.DataFrame(rows, columns=["claim", "column", "mae", "than", "seeds", "shown"])
-
-
-def verdict(better: Sequence[float], worse: Sequence[float]) -> str:
-    """Whether errors over seeds show that ``better`` is lower: yes, reversed, or undecided.
-
-    Decided is a difference of means of more than two standard errors (Welch's); one seed decides nothing.
-
-    >>> verdict([9.0, 9.2, 9.1], [12.0, 12.5, 11.8]), verdict([9.0], [12.0])
-    ('yes', 'undecided: one seed')
-    """
-    if min(len(better), len(worse)) < 2:
-        return "undecided: one seed"
-    difference = np.mean(worse) - np.mean(better)
-    error = math.sqrt(sum(np.var(side, ddof=1) / len(side) for side in (better, worse)))
-    if abs(difference) <= 2 * error:
-        return "undecided: within the seeds' spread"
-    return "yes" if difference > 0 else "reversed"
+                better_mae, worse_mae = map(np.mean, errors)
+                seeds = min(map(len, errors))
+                spread = np.hypot(*map(stats.sem, errors)) if seeds > 1 else math.nan
+                ratio = (worse_mae - better_mae) / spread
+                rows.append((claim, column, better_mae, worse_mae, seeds, ratio))
+    return pd.DataFrame(
+        rows, columns=["claim", "column", "mae", "than", "seeds", "standard_errors"]
+    )
 
 
 def paired_difference(
@@ -205,10 +175,7 @@ def paired_difference(
 
     The interval is a paired bootstrap over images (BCa; Efron 1987): it says what other test images
     might have shown, and nothing about other seeds. An image's error is the mean over a side's runs.
-
-    Returns
-    -------
-    ``difference`` in people, ``lower`` and ``upper`` of its 95 % interval, ``images``
+    Gives ``difference`` in people, ``lower`` and ``upper`` of its 95 % interval, ``images``.
 
     Raises
     ------
@@ -221,13 +188,12 @@ def paired_difference(
             "needs runs on one split."
         )
     difference = (sides[0].mean(axis=1) - sides[1].mean(axis=1)).to_numpy()
-    found = {"difference": float(difference.mean()), "images": len(difference)}
-    if np.ptp(difference) == 0:
-        return found | {"lower": found["difference"], "upper": found["difference"]}
-    rng = np.random.default_rng(0)
-    drawn = stats.bootstrap((difference,), np.mean, n_resamples=resamples, rng=rng)
-    low, high = drawn.confidence_interval
-    return found | {"lower": float(low), "upper": float(high)}
+    mean = low = high = float(difference.mean())
+    if np.ptp(difference):
+        rng = np.random.default_rng(0)
+        drawn = stats.bootstrap((difference,), np.mean, n_resamples=resamples, rng=rng)
+        low, high = map(float, drawn.confidence_interval)
+    return {"difference": mean, "images": len(difference), "lower": low, "upper": high}
 
 
 def _errors(run: Run) -> pd.Series:
@@ -239,20 +205,17 @@ def _errors(run: Run) -> pd.Series:
 def against_regression(table: Table, resamples: int = 9999) -> pd.DataFrame:
     """Every classifier of a table beside each regression model of the same network and data set.
 
-    Returns
-    -------
-    a row a pair with finished runs: ``column``, ``regression`` and ``classifier`` (rows of the table),
-    ``before`` and ``after`` (mean MAE, people), ``improvement`` in percent, ``seeds`` of either, and of
-    `paired_difference` ``difference``, ``lower``, ``upper``
+    Gives a row a pair with finished runs: ``column``, ``regression`` and ``classifier`` (rows of the
+    table), ``before`` and ``after`` (mean MAE, people), ``improvement`` in percent, ``seeds`` of either, and
+    what `paired_difference` gives.
     """
     pairs = []
     for column in table.columns:
         rows = {row: runs for row in table.rows if (runs := _finished(table.at(row, column)))}
         for (row, runs), (baseline, others) in product(rows.items(), rows.items()):
             one, other = runs[0].config, others[0].config
-            if one.head == "regression" or other.head != "regression":
-                continue
-            if _network(one) != _network(other):
+            forms = one.head != "regression" and other.head == "regression"
+            if not forms or _network(one) != _network(other):
                 continue
             before, after = (np.mean([run.metrics["mae"] for run in of]) for of in (others, runs))
             found = {"column": column, "regression": baseline, "classifier": row}
@@ -275,16 +238,7 @@ def _finished(cells: Sequence[Cell]) -> list[Run]:
     return [cell.run for cell in cells if cell.run.is_finished]
 
 
-_NUMBER = r"[−-]?(?:∞|[\d.]+(?:e[−-]?\d+)?)\s*(?:%|±.*|\(.*\))?"
 _LATEX = UnicodeToLatexEncoder(unknown_char_policy="fail").unicode_to_latex
-_FONT = "font: 14px/1.45 system-ui, sans-serif; border-collapse: collapse; border-block: 2px solid"
-_STYLE = [
-    {"selector": "", "props": f"{_FONT}; margin: 1em auto"},
-    {"selector": "thead", "props": "border-block-end: 1px solid"},
-    {"selector": "th, td", "props": "padding: .2em .7em; font-weight: 400; text-align: start"},
-]
-_RIGHT = [{"selector": "", "props": "text-align: end; white-space: nowrap"}]
-_SHRUNK = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%" + "\n"
 
 
 def save(
@@ -304,130 +258,61 @@ def save(
     table : numbers, or text such as "12.3 ± 0.4"; a missing value is a dash in print. An index that only
         numbers the rows is left out, and in the CSV headings of several levels are joined by spaces
     digits : significant digits in the CSV
-    caption, note : above and below the printed table; a caption of None is made from ``name``
-    runs : the run or runs of each number, labelled like ``table``: `<name>.runs.csv`, and HTML titles
-    decimals : of all printed numbers that are not whole; None: what each column needs
+    caption, note : printed with the table, one after the other; a caption of None is made from ``name``
+    runs : the run or runs of each number, labelled like ``table``: `<name>.runs.csv`, and HTML tooltips
+    decimals : of all printed numbers that are not whole; None: four significant digits
 
     Raises
     ------
-    ValueError : labels that are there twice or other in ``runs``, characters that LaTeX has not; nothing
-        is written then
+    ValueError : characters that LaTeX has not; nothing is written then
     """
-    for axis, labels in (("rows", table.index), ("columns", table.columns)):
-        if not labels.is_unique:
-            twice = labels[labels.duplicated()].tolist()
-            raise ValueError(f"The {axis} {twice} are there twice: name each differently.")
-    if runs is not None and [*map(list, runs.axes)] != [*map(list, table.axes)]:
-        raise ValueError("runs and table have other labels: give runs.reindex_like(table).")
     caption = caption or Path(name).name.strip("0123456789_").replace("_", " ").capitalize()
-    label, text = re.sub(r"[^a-zA-Z0-9:]", "-", name.replace("/", ":")), as_text(table, decimals)
-    printed = {".tex": _latex(text, caption, label, note)}
-    printed[".html"] = _html(text, caption, label.replace(":", "-"), note, runs)
+    caption = f"{caption}. {note}" if note else caption
+    latex = "% needs \\usepackage{booktabs}\n" + _styler(table, decimals, _escaped).to_latex(
+        caption=_escaped(caption),
+        label="tab:" + re.sub(r"[^a-zA-Z0-9:]", "-", name.replace("/", ":")),
+        position_float="centering",
+        hrules=True,
+        multicol_align="c",
+        multirow_align="naive",
+    )
+    page = _styler(table, decimals, html.escape).set_caption(html.escape(caption))
+    if runs is not None:
+        page.set_tooltips(runs)
+    page = page.set_table_attributes('border="1"').to_html(doctype_html=True)
     path = results_root() / "tables" / f"{name}.csv"
     write_csv(path, _flat(table), digits)
-    for suffix, content in printed.items():
+    for suffix, content in ((".tex", latex), (".html", page)):
         write_whole(
-            path.with_suffix(suffix), lambda part, content=content: part.write_text(content)
+            path.with_suffix(suffix),
+            lambda part, content=content: part.write_text(content, "utf-8"),
         )
-    path.with_suffix(".runs.csv").unlink(missing_ok=True)  # of a former table
     if runs is not None:
         write_csv(path.with_suffix(".runs.csv"), _flat(runs))
     return path
 
 
-def as_text(table: pd.DataFrame, decimals: int | None = None) -> pd.DataFrame:
-    """Every cell as it is printed; the numbers of a column have equally many decimals.
+def _styler(table: pd.DataFrame, decimals: int | None, escaped: Callable[[str], str]) -> Styler:
+    """Cells and headings as they are printed."""
 
-    >>> as_text(pd.DataFrame({"a": [13.0, -29.844], "b": [None, True], "c": [2e-7, 1.0]})).to_numpy()
-    array([['13.00', '–', '2e−07'],
-           ['−29.84', 'yes', '1']], dtype=object)
-    """
-    columns = {}
-    for k, (_, column) in enumerate(table.items()):
-        places = _places(column) if decimals is None else decimals
-        columns[k] = [_shown(value, places) for value in column]
-    return pd.DataFrame(columns, table.index, dtype=object).set_axis(table.columns, axis=1)
+    def shown(value: object) -> str:
+        if pd.isna(value):
+            return escaped(MISSING)
+        if isinstance(value, float):
+            value = f"{value:.4g}" if decimals is None else f"{value:.{decimals}f}"
+            value = value.replace("-", "−")
+        return escaped(str(value))
 
-
-def _shown(value: object, decimals: int | None) -> str:
-    if pd.api.types.is_scalar(value) and pd.isna(value):
-        return MISSING
-    if isinstance(value, float | np.floating):
-        value = f"{value:.4g}" if decimals is None else f"{value:.{decimals}f}"
-        return value.replace("-", "−").replace("inf", "∞")
-    if isinstance(value, bool | np.bool_):
-        return "yes" if value else "no"
-    text = " ".join(str(value).split())
-    return text.replace("-", "−") if isinstance(value, int | np.integer) else text
-
-
-def _places(column: pd.Series) -> int | None:
-    """Decimals for four digits of the largest number and two of the smallest; None: too far apart."""
-    there = [abs(float(value)) for value in column if isinstance(value, float | np.floating)]
-    there = [value for value in there if math.isfinite(value) and value]
-    if not there or all(value.is_integer() for value in there):
-        return 0 if there else None
-    high, low = (math.floor(math.log10(value)) for value in (max(there), min(there)))
-    places = max(3 - high, 1 - low, 0)
-    return places if places <= 6 else None
-
-
-def _styler(cells: pd.DataFrame, escaped: Callable[[str], str]) -> Styler:
-    """Cells as they are; labels and the index' names escaped."""
-    cells = cells.rename_axis(index=[name and escaped(name) for name in cells.index.names])
-    styler = Styler(cells, cell_ids=False)
+    styler = Styler(table, uuid="table").format(shown)
     for axis in (0, 1):
         styler.format_index(lambda label: escaped(str(label)), axis=axis)
-    return styler if _has_labels(cells) else styler.hide(axis="index")
+    return styler if _has_labels(table) else styler.hide(axis="index")
 
 
-def _latex(text: pd.DataFrame, caption: str, label: str, note: str) -> str:
-    r"""A `table` with booktabs' rules; one wider than the line is shrunk to it."""
-
-    def escaped(value: str) -> str:
-        r"""Braces keep `\\` and rules before a cell from taking [ or * for an option of theirs."""
-        latex = _LATEX(value).replace("|", r"{\textbar}")
-        return f"{{{latex}}}" if latex.startswith(("[", "*")) else latex
-
-    kinds = "l" * text.index.nlevels * _has_labels(text)
-    kinds += "".join("r" if _is_numeric(column) else "l" for _, column in text.items())
-    written = _styler(text.map(escaped), escaped).to_latex(
-        caption=escaped(caption),
-        label=f"tab:{label}",
-        position="tbp",
-        position_float="centering",
-        hrules=True,
-        column_format=f"@{{}}{kinds}@{{}}",
-        multicol_align="c",
-        multirow_align="naive",
-    )
-    below = rf"\par\medskip\parbox{{\linewidth}}{{\footnotesize {escaped(note)}}}" + "\n"
-    for before, after in (
-        (r"\begin{tabular}", _SHRUNK + r"\begin{tabular}"),
-        (r"\end{tabular}", r"\end{tabular}}"),
-        (r"\end{table}", (below if note else "") + r"\end{table}"),
-    ):
-        written = written.replace(before, after)
-    return "% needs \\usepackage{booktabs,graphicx}\n" + written
-
-
-def _html(text: pd.DataFrame, caption: str, uuid: str, note: str, runs: pd.DataFrame | None) -> str:
-    """A fragment that a page can include and a browser opens as it is, in ASCII."""
-    cells = text.map(html.escape)
-    if runs is not None:
-        titled = '<span title="run: ' + runs.map(html.escape) + '">' + cells + "</span>"
-        cells = cells.where(runs == "", titled)
-    styler = _styler(cells, html.escape).set_uuid(uuid).set_caption(html.escape(caption))
-    right = {key: _RIGHT for key, column in text.items() if _is_numeric(column)}
-    styler.set_table_styles(_STYLE).set_table_styles(right, overwrite=False)
-    below = f"<p><small>{html.escape(note)}</small></p>\n" if note else ""
-    return (styler.to_html() + below).encode("ascii", "xmlcharrefreplace").decode()
-
-
-def _is_numeric(texts: pd.Series) -> bool:
-    """Whether every text that is there is a number, or begins as "mean ± sd" does."""
-    there = texts[texts != MISSING]
-    return bool(len(there)) and there.str.fullmatch(_NUMBER).all()
+def _escaped(text: str) -> str:
+    r"""LaTeX; in braces where `\\` and rules before a cell would take its [ or * for an option."""
+    latex = _LATEX(text).replace("|", r"{\textbar}")
+    return f"{{{latex}}}" if latex.startswith(("[", "*")) else latex
 
 
 def _has_labels(table: pd.DataFrame) -> bool:

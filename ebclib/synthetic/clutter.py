@@ -10,11 +10,7 @@ import numpy as np
 
 from ebclib.synthetic.people import PAINTS, Pen, Sprite
 
-LARGEST_PX = 100
-"""The most pixels per metre at which an object is drawn."""
-
-_SHRINK = 0.88
-
+LARGEST_PX, _SHRINK = 100, 0.88  # the most pixels per metre, and from one size to the next
 _BODY, _SECOND, _LIGHT, _DARK, _LEAF, _METAL, _WOOD = range(PAINTS)
 
 
@@ -72,12 +68,9 @@ def _balloons(pen: Pen, rng: np.random.Generator) -> None:
 def _flag(pen: Pen, rng: np.random.Generator) -> None:
     pen.limb([(0, 0), (0, -3.9)], 0.06, _METAL, 0.9)
     wave = [(0.4 * k, -0.1 * (k % 2)) for k in range(4)]
-    pen.polygon(
-        [(x, y - 3.8) for x, y in wave] + [(x, y - 3.1) for x, y in wave[::-1]], _BODY, 0.95
-    )
-    pen.polygon(
-        [(x, y - 3.55) for x, y in wave] + [(x, y - 3.35) for x, y in wave[::-1]], _LIGHT, 0.95
-    )
+    for top, bottom, paint in ((3.8, 3.1, _BODY), (3.55, 3.35, _LIGHT)):
+        low = [(x, y - bottom) for x, y in wave[::-1]]
+        pen.polygon([(x, y - top) for x, y in wave] + low, paint, 0.95)
 
 
 def _car(pen: Pen, rng: np.random.Generator) -> None:
@@ -125,19 +118,11 @@ def _cask(pen: Pen, rng: np.random.Generator) -> None:
 
 
 THINGS: dict[str, Callable[[Pen, np.random.Generator], None]] = {
-    "tree": _tree,
-    "bush": _bush,
-    "lamp": _lamp,
-    "bin": _bin,
-    "bollard": _bollard,
-    "sign": _sign,
-    "balloons": _balloons,
-    "flag": _flag,
-    "car": _car,
-    "bench": _bench,
-    "tent": _tent,
-    "ball": _ball,
-    "cask": _cask,
+    drawn.__name__.strip("_"): drawn
+    for drawn in (
+        *(_tree, _bush, _lamp, _bin, _bollard, _sign, _balloons, _flag, _car, _bench, _tent),
+        *(_ball, _cask),
+    )
 }
 
 _PAINT_RANGES = [
@@ -158,20 +143,15 @@ def palette(rng: np.random.Generator) -> np.ndarray:
 
 
 @cache
-def _largest(name: str, variant: int) -> Sprite:
+def _level(name: str, variant: int, step: int) -> Sprite:
+    """The object at ``LARGEST_PX`` · _SHRINK ** step, made from one about twice as large."""
+    if step:
+        source = max(step - 5, 0)
+        return _level(name, variant, source).resized(_SHRINK ** (step - source))
     rng = np.random.default_rng([list(THINGS).index(name), variant])
     pen = Pen((-2.6, -4.3, 2.6, 0.6), LARGEST_PX)
     THINGS[name](pen, rng)
     return pen.sprite(rng)
-
-
-@cache
-def _level(name: str, variant: int, step: int) -> Sprite:
-    """The object at ``LARGEST_PX`` · _SHRINK ** step, made from one about twice as large."""
-    if step == 0:
-        return _largest(name, variant)
-    source = max(step - 5, 0)
-    return _level(name, variant, source).resized(_SHRINK ** (step - source))
 
 
 def thing(name: str, variant: int, metre_px: float) -> Sprite:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -13,19 +13,16 @@ from PIL import Image, ImageColor, ImageDraw
 PAINTS = 7
 """How many paints a figure has; a palette is a float32 array (PAINTS, 3), RGB in 0…255."""
 
-_SUPERSAMPLING = 2
+_SUPERSAMPLING, _FOLDS = 2, 0.12
 
 
 class Sprite(NamedTuple):
-    """A figure at one size, not yet coloured.
+    """A figure at one size, not yet coloured."""
 
-    layers : uint8, (PAINTS + 1, h, w): how much of each paint there is, shade included, and at
-        last how much of the pixel is covered at all, each times 255.
-    x, y : where the figure's origin lies, in pixels from the sprite's upper left corner.
-    """
-
-    layers: np.ndarray
-    x: float
+    layers: (
+        np.ndarray
+    )  # uint8 (PAINTS + 1, h, w): 255 × how much of each paint, and of any, there is
+    x: float  # where the origin lies, in pixels from the upper left corner
     y: float
 
     @property
@@ -62,8 +59,8 @@ class Pen:
         self._left, self._top, right, bottom = box
         self._scale = scale * _SUPERSAMPLING
         size = (round((right - box[0]) * self._scale), round((bottom - box[1]) * self._scale))
-        self._paint, self._shade = Image.new("L", size), Image.new("L", size)
-        self._draws = ImageDraw.Draw(self._paint), ImageDraw.Draw(self._shade)
+        self._image = Image.new("RGB", size)  # paint, shade
+        self._draw = ImageDraw.Draw(self._image)
 
     def _xy(self, points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
         return [((x - self._left) * self._scale, (y - self._top) * self._scale) for x, y in points]
@@ -73,15 +70,13 @@ class Pen:
     ) -> None:
         """A filled ellipse about (x, y) with half-axes rx, ry."""
         corners = self._xy([(x - rx, y - ry), (x + rx, y + ry)])
-        for draw, value in zip(self._draws, (paint + 1, round(255 * shade)), strict=True):
-            draw.ellipse(corners, fill=value)
+        self._draw.ellipse(corners, fill=(paint + 1, round(255 * shade), 0))
 
     def polygon(
         self, points: Sequence[tuple[float, float]], paint: int, shade: float = 1.0
     ) -> None:
         """A filled polygon."""
-        for draw, value in zip(self._draws, (paint + 1, round(255 * shade)), strict=True):
-            draw.polygon(self._xy(points), fill=value)
+        self._draw.polygon(self._xy(points), fill=(paint + 1, round(255 * shade), 0))
 
     def box(
         self, x0: float, y0: float, x1: float, y1: float, paint: int, shade: float = 1.0
@@ -93,19 +88,18 @@ class Pen:
         self, points: Sequence[tuple[float, float]], width: float, paint: int, shade: float = 1.0
     ) -> None:
         """A thick line with round joints and ends."""
-        line, thick = self._xy(points), max(1, round(width * self._scale))
-        for draw, value in zip(self._draws, (paint + 1, round(255 * shade)), strict=True):
-            draw.line(line, fill=value, width=thick)
+        thick = max(1, round(width * self._scale))
+        self._draw.line(self._xy(points), fill=(paint + 1, round(255 * shade), 0), width=thick)
         for x, y in points:
             self.ellipse(x, y, width / 2, width / 2, paint, shade)
 
-    def sprite(self, rng: np.random.Generator, folds: float = 0.12) -> Sprite:
-        """What has been drawn, trimmed; ``folds`` is how much light and dark vary over it."""
-        left, top, right, bottom = self._paint.getbbox() or (0, 0, 1, 1)
-        paint = np.asarray(self._paint.crop((left, top, right, bottom)))
-        shade = np.asarray(self._shade.crop((left, top, right, bottom)), np.float32)
-        coarse = rng.uniform(1 - folds, 1.0, (8, 4)).astype(np.float32)
-        shade = shade * np.asarray(Image.fromarray(coarse).resize(paint.shape[::-1]))
+    def sprite(self, rng: np.random.Generator) -> Sprite:
+        """What has been drawn, trimmed, with folds of light and dark over it."""
+        left, top, right, bottom = self._image.getbbox()
+        drawn = np.asarray(self._image.crop((left, top, right, bottom)))
+        paint, shade = drawn[..., 0], drawn[..., 1].astype(np.float32)
+        coarse = rng.uniform(1 - _FOLDS, 1.0, (8, 4)).astype(np.float32)
+        shade *= np.asarray(Image.fromarray(coarse).resize(paint.shape[::-1]))
         layers = [(paint == i + 1) * shade for i in range(PAINTS)] + [(paint > 0) * np.float32(255)]
         origin = -self._left * self._scale - left, -self._top * self._scale - top
         return Sprite(np.stack(layers).astype(np.uint8), *origin).resized(1 / _SUPERSAMPLING)
@@ -119,32 +113,22 @@ def paste(
     ``palette`` is (PAINTS, 3); ``light`` in -1…1 makes one side darker: > 0, the left one.
     """
     height, width = sprite.size
-    y0, x0 = max(top, 0), max(left, 0)
-    y1, x1 = min(top + height, canvas.shape[1]), min(left + width, canvas.shape[2])
-    if y0 >= y1 or x0 >= x1:
-        return
-    layers = sprite.layers[:, y0 - top : y1 - top, x0 - left : x1 - left].astype(
-        np.float32, order="C"
-    )
+    target = canvas[:, max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
+    _, h, w = target.shape
+    y, x = max(-top, 0), max(-left, 0)
     mixing = np.zeros((4, PAINTS + 1), np.float32)
     mixing[:3, :PAINTS], mixing[3, PAINTS] = palette.T / np.float32(255), -1 / 255
-    mixed = (mixing @ layers.reshape(PAINTS + 1, -1)).reshape(4, y1 - y0, x1 - x0)
-    colour, clear = mixed[:3], mixed[3]
-    clear += 1
-    colour *= np.arange(x0 - left, x1 - left, dtype=np.float32) * (2 * light / width) + (1 - light)
-    target = canvas[:, y0:y1, x0:x1]
-    target *= clear
-    target += colour
+    layers = sprite.layers[:, y : y + h, x : x + w].astype(np.float32)
+    mixed = np.tensordot(mixing, layers, 1)  # (4, h, w): colour, and −cover
+    target *= mixed[3] + 1
+    shade = np.arange(x, x + w, dtype=np.float32) * (2 * light / width) + (1 - light)
+    target += mixed[:3] * shade
 
 
 SKIN, HAIR, TOP, BOTTOM, TRIM, HAT, DARK = range(PAINTS)
 
-LOOKS = 20
-"""How many looks there are for each of the views from above; each may be mirrored."""
-
-UPRIGHT = (1.0, 0.85, 0.68, 0.5)
-"""How much of a body's height is seen: the cosine of the camera's angle below the horizontal."""
-
+LOOKS = 20  # for each view; each may be mirrored
+UPRIGHT = (1.0, 0.85, 0.68, 0.5)  # views: the cosine of the camera's angle below the horizontal
 HEAD_SIZES = (4, 4.6, 5.3, 6.1, 7, 8, 9.2, 10.5, 12, 14, 16, 18.5, 21.5, 25, 30, 37, 47, 60)
 """The diameters of heads, in pixels, that are drawn."""
 
@@ -166,14 +150,10 @@ def palettes(rng: np.random.Generator, count: int, uniform: float = 0.0) -> np.n
     tops[vivid] = 0.7 * bright + 0.3 * bright.mean(1, keepdims=True)
     team = rng.random(count) < uniform
     tops[team] = _pick(rng, _CLOTHS, 1) * rng.uniform(0.9, 1.1, (int(team.sum()), 1))
-    paints = np.empty((count, PAINTS, 3))
-    paints[:, SKIN] = _pick(rng, _SKINS, count)
-    paints[:, HAIR] = _pick(rng, _HAIRS, count, _HAIR_SHARES)
-    paints[:, TOP] = tops
-    paints[:, BOTTOM] = _pick(rng, _BOTTOMS, count)
-    paints[:, TRIM] = _pick(rng, _CLOTHS, count)
-    paints[:, HAT] = _pick(rng, _CLOTHS, count)
-    paints[:, DARK] = 34
+    pick = partial(_pick, rng, count=count)
+    skin, hair, bottom = pick(_SKINS), pick(_HAIRS, shares=_HAIR_SHARES), pick(_BOTTOMS)
+    trim, hat, dark = pick(_CLOTHS), pick(_CLOTHS), np.full_like(tops, 34)
+    paints = np.stack([skin, hair, tops, bottom, trim, hat, dark], axis=1)  # as SKIN, HAIR, …
     return np.clip(paints + rng.normal(0, 5, paints.shape), 8, 250).astype(np.float32)
 
 
@@ -187,34 +167,23 @@ def _pick(
 
 
 @cache
-def _largest(look: int, view: int) -> Sprite:
-    """The person at the largest head size; ``view`` is a place in `UPRIGHT`."""
-    rng = np.random.default_rng([look, 20])
-    upright = UPRIGHT[view]
-    pen = Pen((-2.2, -1.6, 2.2, 7.2), HEAD_SIZES[-1])
+def person(look: int, view: int, size: int, mirrored: bool = False) -> Sprite:
+    """A person with a head of ``HEAD_SIZES[size]`` pixels, which the origin is the centre of."""
+    if mirrored:
+        return person(look, view, size).flipped()
+    largest, wanted = len(HEAD_SIZES) - 1, HEAD_SIZES[size]
+    if size < largest:  # made from one about twice as large
+        source = min(bisect_left(HEAD_SIZES, 1.9 * wanted), largest)
+        return person(look, view, source).resized(wanted / HEAD_SIZES[source])
+    rng, upright = np.random.default_rng([look, 20]), UPRIGHT[view]
+    pen = Pen((-2.2, -1.6, 2.2, 7.2), wanted)
     side = ("front", "back", "side", "front", "back")[look % 5]
-    shoulders = float(rng.uniform(0.74, 0.98))
-    _body(pen, rng, shoulders, upright)
+    _body(pen, rng, float(rng.uniform(0.74, 0.98)), upright)
     if look % 12 == 7:
         _covered_head(pen, side, upright)
     else:
         _head(pen, rng, side, upright, hat=look % 6 == 4)
     return pen.sprite(rng)
-
-
-@cache
-def person(look: int, view: int, size: int, mirrored: bool = False) -> Sprite:
-    """A person with a head of ``HEAD_SIZES[size]`` pixels; the origin is the head's centre.
-
-    ``look`` is below `LOOKS`, ``view`` a place in `UPRIGHT`.
-    """
-    if mirrored:
-        return person(look, view, size).flipped()
-    wanted = HEAD_SIZES[size]
-    if size == len(HEAD_SIZES) - 1:
-        return _largest(look, view)
-    source = min(bisect_left(HEAD_SIZES, 1.9 * wanted), len(HEAD_SIZES) - 1)
-    return person(look, view, source).resized(wanted / HEAD_SIZES[source])
 
 
 def _body(pen: Pen, rng: np.random.Generator, shoulders: float, upright: float) -> None:
@@ -257,9 +226,8 @@ def _body(pen: Pen, rng: np.random.Generator, shoulders: float, upright: float) 
     if extra < 0.2:
         pen.polygon([at(-0.55, 1.0), at(0.55, 1.0), at(0.6, 2.5), at(-0.6, 2.5)], TRIM, 0.9)
     elif extra < 0.32:
-        pen.polygon(
-            [at(-waist, 1.7), at(waist, 1.7), at(waist, 2.15), at(-waist, 2.15)], TRIM, 0.95
-        )
+        belt = [at(-waist, 1.7), at(waist, 1.7), at(waist, 2.15), at(-waist, 2.15)]
+        pen.polygon(belt, TRIM, 0.95)
     elif extra < 0.45:
         pen.limb([at(-shoulders * 0.7, 0.75), at(waist, 2.9)], 0.14, TRIM, 0.8)
         pen.ellipse(*at(waist, 3.0), 0.36, 0.4 * upright, TRIM, 0.85)

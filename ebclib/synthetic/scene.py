@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -19,8 +19,8 @@ _KINDS = ("scattered", "groups", "block", "rows", "stream", "ring")
 def stand(rng: np.random.Generator, count: int, camera: Camera, taken: np.ndarray) -> np.ndarray:
     """Heads of ``count`` people, (count, 2), x and y in pixels, most of each in sight.
 
-    ``taken`` is bool, (H, W): where no head may be. Nobody is refused: where there is no more room
-    people fill the gaps, stand closer, and at last anywhere.
+    ``taken`` is bool, (H, W): where no head may be. Where there is no more room people fill the gaps,
+    stand closer, and at last anywhere.
     """
     shares = rng.dirichlet(np.full(len(_KINDS), 0.35))
     number = int(rng.integers(1, 4 + min(count // 12, 12)))
@@ -52,9 +52,8 @@ def _accept(
     places: np.ndarray, wanted: int, camera: Camera, blocked: np.ndarray, spacing: float
 ) -> np.ndarray:
     """The first ``wanted`` of ``places`` with room for a head, (n, 2); they block what is near."""
-    inside = (places[:, 0] >= 0) & (places[:, 0] < camera.width)
-    inside &= (places[:, 1] >= camera.first) & (places[:, 1] < camera.height)
-    places = places[inside]
+    low, high = (0, camera.first), (camera.width, camera.height)
+    places = places[((places >= low) & (places < high)).all(axis=1)]
     if spacing == 0:
         return places[:wanted]
     found, radii = [], camera.head_px(places[:, 1]) * spacing
@@ -75,12 +74,10 @@ def _disc(radius: int) -> np.ndarray:
 
 def _stamp(blocked: np.ndarray, x: float, y: float, radius_px: float) -> None:
     """Block the places within ``radius_px`` of (x, y), in place."""
-    radius, row, column = round(radius_px), int(y), int(x)
-    disc = _disc(radius)
-    top, left = max(row - radius, 0), max(column - radius, 0)
-    window = blocked[top : row + radius + 1, left : column + radius + 1]
-    y0, x0 = top - row + radius, left - column + radius
-    window |= disc[y0 : y0 + window.shape[0], x0 : x0 + window.shape[1]]
+    radius = round(radius_px)
+    top, left = int(y) - radius, int(x) - radius
+    window = blocked[max(top, 0) : top + 2 * radius + 1, max(left, 0) : left + 2 * radius + 1]
+    window |= _disc(radius)[max(-top, 0) :, max(-left, 0) :][: window.shape[0], : window.shape[1]]
 
 
 def _rows(rng: np.random.Generator, camera: Camera, n: int, power: float) -> np.ndarray:
@@ -140,8 +137,8 @@ def _propose(
     for kind, name in enumerate(_KINDS):
         mine = np.flatnonzero(kinds == kind)
         if name == "scattered":
-            places[mine, 0] = rng.uniform(0, camera.width, len(mine))
-            places[mine, 1] = _rows(rng, camera, len(mine), 2.1)
+            across = rng.uniform(0, camera.width, len(mine))
+            places[mine] = np.stack([across, _rows(rng, camera, len(mine), 2.1)], axis=1)
             continue
         for number in np.unique(where[mine]):
             here = mine[where[mine] == number]
@@ -152,43 +149,33 @@ def _propose(
 def _gaps(rng: np.random.Generator, camera: Camera, number: int) -> np.ndarray:
     """Where nobody stands, bool (H, W): ``number`` ellipses."""
     gaps = np.zeros((camera.height, camera.width), bool)
-    for y, x in zip(
-        _rows(rng, camera, number, 1.5), rng.uniform(0, camera.width, number), strict=True
-    ):
+    rows, columns = _rows(rng, camera, number, 1.5), rng.uniform(0, camera.width, number)
+    for y, x in zip(rows.tolist(), columns.tolist(), strict=True):
         radius = int(camera.head_px(y) * rng.uniform(2, 8))
-        _stamp(gaps, float(x), float(y), min(radius, camera.width // 5))
+        _stamp(gaps, x, y, min(radius, camera.width // 5))
     return gaps
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A sprite with its colours and its upper left corner; ``depth`` is the row it stands on."""
+class Figure(NamedTuple):
+    """A sprite with its colours and its upper left corner."""
 
     sprite: Sprite
     left: int
     top: int
     palette: np.ndarray
-    depth: float
+    depth: float  # the row it stands on
 
 
-@dataclass(frozen=True)
-class Scene:
-    """Everything that is in an image, before it is painted.
+class Scene(NamedTuple):
+    """Everything that is in an image, before it is painted."""
 
-    seed : of the ground and of the light, so that the same place can be painted without people.
-    ground : one of ``GROUNDS``.
-    clutter, crowd : what stands about and who; the crowd is in the order of ``points``.
-    points : the centres of the heads, float64 (N, 2), x and y in pixels.
-    heads_px : the diameters of the heads, (N,).
-    """
-
-    seed: int
+    seed: int  # of the ground and of the light
     camera: Camera
-    ground: str
-    clutter: tuple[Figure, ...]
-    crowd: tuple[Figure, ...]
-    points: np.ndarray = field(repr=False)
-    heads_px: np.ndarray = field(repr=False)
+    ground: str  # one of ``GROUNDS``
+    clutter: list[Figure]
+    crowd: list[Figure]  # in the order of ``points``
+    points: np.ndarray  # the centres of the heads, float64 (N, 2), x and y in pixels
+    heads_px: np.ndarray  # their diameters, (N,)
 
 
 def plan(rng: np.random.Generator, count: int, height: int, width: int) -> Scene:
@@ -198,15 +185,13 @@ def plan(rng: np.random.Generator, count: int, height: int, width: int) -> Scene
     things = _set_out(rng, camera, kind)
     heads = stand(rng, count, camera, _hidden(camera, things))
     crowd, points, sizes = _dress(rng, camera, heads)
-    seed = int(rng.integers(2**31))
-    return Scene(seed, camera, kind, tuple(things), tuple(crowd), points, sizes)
+    return Scene(int(rng.integers(2**31)), camera, kind, things, crowd, points, sizes)
 
 
 def _set_out(rng: np.random.Generator, camera: Camera, kind: str) -> list[Figure]:
     """Clutter on the ground; nothing that would fill the image."""
-    names = [
-        name for name in clutter.THINGS if not (kind == "hall" and name in ("tree", "car", "bush"))
-    ]
+    outside = ("tree", "car", "bush") if kind == "hall" else ()
+    names = [name for name in clutter.THINGS if name not in outside]
     shares = rng.dirichlet(np.full(len(names), 0.4))
     number = int(rng.choice([2, 5, 10, 20, 45], p=[0.25, 0.3, 0.25, 0.15, 0.05]))
     figures, first = [], float(camera.feet(np.float64(camera.first)))
@@ -217,27 +202,20 @@ def _set_out(rng: np.random.Generator, camera: Camera, kind: str) -> list[Figure
         tall, wide = sprite.size
         if tall > 0.5 * camera.height or wide > 0.4 * camera.width:
             continue
-        x = float(rng.uniform(0, camera.width))
-        figures.append(_figure(sprite, x, row, clutter.palette(rng), row))
+        left, top = round(rng.uniform(0, camera.width) - sprite.x), round(row - sprite.y)
+        figures.append(Figure(sprite, left, top, clutter.palette(rng), row))
     return figures
-
-
-def _figure(sprite: Sprite, x: float, y: float, palette: np.ndarray, depth: float) -> Figure:
-    return Figure(sprite, round(x - sprite.x), round(y - sprite.y), palette, depth)
 
 
 def _hidden(camera: Camera, things: list[Figure]) -> np.ndarray:
     """The places of heads that would be covered by what stands in front of them, bool (H, W)."""
     hidden = np.zeros((camera.height, camera.width), bool)
     for thing in things:
-        last = int(camera.head_row(thing.depth)) + 1
-        tall, wide = thing.sprite.size
-        y0, x0 = max(thing.top, 0), max(thing.left, 0)
-        y1, x1 = min(thing.top + tall, last, camera.height), min(thing.left + wide, camera.width)
-        if y0 < y1 and x0 < x1:
-            solid = thing.sprite.layers[-1] > 100
-            inside = solid[y0 - thing.top : y1 - thing.top, x0 - thing.left : x1 - thing.left]
-            hidden[y0:y1, x0:x1] |= inside
+        (_, tall, wide), top, left = thing.sprite.layers.shape, thing.top, thing.left
+        bottom = min(top + tall, int(camera.head_row(thing.depth)) + 1)
+        window = hidden[max(top, 0) : max(bottom, 0), max(left, 0) : max(left + wide, 0)]
+        solid = thing.sprite.layers[-1, max(-top, 0) :, max(-left, 0) :] > 100
+        window |= solid[: window.shape[0], : window.shape[1]]
     return hidden
 
 
@@ -270,9 +248,7 @@ def _dress(
 def _whole(wanted: float, offset: float, side: int) -> int:
     """The whole number nearest to ``wanted - offset`` for which offset + it lies in [0, side)."""
     number = round(wanted - offset)
-    number += number + offset < 0
-    number -= number + offset >= side
-    return number
+    return number + (number + offset < 0) - (number + offset >= side)
 
 
 def paint(scene: Scene) -> np.ndarray:

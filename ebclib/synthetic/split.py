@@ -6,31 +6,22 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import overload
 
 import numpy as np
 
 from ebclib.config import one_of
 from ebclib.data.splits import Sample
-from ebclib.synthetic.scene import Scene, paint, plan
+from ebclib.synthetic.scene import paint, plan
 
 
 @dataclass(frozen=True)
 class Series:
-    """A family of drawn images.
+    """A family of drawn images."""
 
-    Attributes
-    ----------
-    splits : and how many images they have if nothing else is asked for
-    sizes : (height, width) in pixels that an image may have, upright or lying
-    median : people in the image in the middle
-    most : people in the fullest one
-    """
-
-    splits: dict[str, int]
-    sizes: tuple[tuple[int, int], ...]
-    median: float
-    most: int
+    splits: dict[str, int]  # and how many images they have if nothing else is asked for
+    sizes: tuple[tuple[int, int], ...]  # (H, W) in pixels that an image may have, upright or lying
+    median: float  # people in the image in the middle
+    most: int  # people in the fullest one
 
 
 SERIES = {
@@ -44,8 +35,7 @@ SERIES = {
         {"train": 128, "test": 48}, ((192, 256), (224, 224), (192, 288)), median=12, most=250
     ),
 }
-"""The data sets that are drawn. The small one is a sixth of the other in pixels and people, for
-experiments of many short runs."""
+"""The data sets that are drawn; the small one is for experiments of many short runs."""
 
 _SPLITS = ("train", "val", "test")
 _EMPTY, _SPREAD = 0.04, 1.15
@@ -57,8 +47,6 @@ def count_at(quantile: float, series: str = "synthetic") -> int:
 
     Four in a hundred are empty; the others are log-normal around the series' median, up to its most.
     """
-    if not 0 <= quantile <= 1:
-        raise ValueError(f"quantile is {quantile!r}; give a number from 0 to 1.")
     if quantile < _EMPTY:
         return 0
     rest = min(max((quantile - _EMPTY) / (1 - _EMPTY), 1e-6), 1 - 1e-6)
@@ -67,24 +55,21 @@ def count_at(quantile: float, series: str = "synthetic") -> int:
     return min(max(round(people), 1), kind.most)
 
 
-def plan_image(
+def _drawn(
     rng: np.random.Generator,
-    count: int | None,
-    height: int | None,
-    width: int | None,
-    series: str = "synthetic",
-) -> Scene:
-    """Choose what was left open, and plan the scene."""
-    for what, value, least in (("count", count, 0), ("height", height, 64), ("width", width, 64)):
-        if value is not None and (int(value) != value or value < least):
-            raise ValueError(
-                f"{what} is {value!r}; give a whole number of {least} or more, or None."
-            )
+    series: str,
+    name: str | None = None,
+    count: int | None = None,
+    height: int | None = None,
+    width: int | None = None,
+) -> Sample:
+    """An image of a series; what is None is drawn."""
     sizes = SERIES[series].sizes
     quantile, sides = float(rng.random()), sizes[rng.integers(len(sizes))]
     tall = sides[:: -1 if rng.random() < 0.3 else 1]
     count = count_at(quantile, series) if count is None else int(count)
-    return plan(rng, count, int(height or tall[0]), int(width or tall[1]))
+    scene = plan(rng, count, int(height or tall[0]), int(width or tall[1]))
+    return Sample(paint(scene), scene.points, name or f"drawn_{scene.seed:010d}")
 
 
 def draw(
@@ -93,44 +78,32 @@ def draw(
     height: int | None = None,
     width: int | None = None,
 ) -> Sample:
-    """Draw one crowd with exactly known people.
+    """Draw one crowd with exactly known people; the points are the centres of the heads.
 
-    Parameters
-    ----------
-    rng : a generator, or a seed.
-    count : how many people; by default drawn from the long tail of `count_at`.
-    height, width : pixels, at least 64 each; by default one of several usual shapes, sides 448…800.
-
-    Returns
-    -------
-    A `Sample` whose points are the centres of the heads, one for each person drawn.
+    ``rng`` is a generator, or a seed. By default the ``count`` of people is drawn from the long tail of
+    `count_at`, and the sides are those of `SERIES`; given ones are 64 pixels or more.
 
     Raises
     ------
-    ValueError : a negative or fractional count, or an image of less than 64 pixels.
+    ValueError : a negative or fractional count, or an image of less than 64 pixels
 
     >>> draw(0, count=12).points.shape
     (12, 2)
     """
-    scene = plan_image(np.random.default_rng(rng), count, height, width)
-    return Sample(paint(scene), scene.points, f"drawn_{scene.seed:010d}")
+    for what, value, least in (("count", count, 0), ("height", height, 64), ("width", width, 64)):
+        if value is not None and (int(value) != value or value < least):
+            raise ValueError(
+                f"{what} is {value!r}; give a whole number of {least} or more, or None."
+            )
+    return _drawn(np.random.default_rng(rng), "synthetic", None, count, height, width)
 
 
 class SyntheticSplit(Sequence[Sample]):
-    """A split of drawn crowds; image i depends on nothing but (seed, split, i).
+    """A split of drawn crowds, one of a key of `SERIES`; image i depends on nothing but (seed, split, i).
 
-    Parameters
-    ----------
-    split : one of the series' splits; no two share an image.
-    seed : another seed, other images.
-    size : how many images; by default the series'. The first n are the same for any size.
-    series : a key of `SERIES`.
-
-    Attributes
-    ----------
-    names : of the images, as ``train_0007``.
-    counts : how many people are in each, int64 (size,), known without drawing. Any run of images
-        is spread evenly over the distribution (a golden-ratio sequence of its quantiles).
+    ``size`` is how many images there are; the first n are the same for any size. The ``names`` are as
+    ``train_0007``. The ``counts`` of people, int64 (size,), are known without drawing: a golden-ratio
+    sequence of the distribution's quantiles.
     """
 
     def __init__(
@@ -139,13 +112,9 @@ class SyntheticSplit(Sequence[Sample]):
         self.series = one_of("series", series, SERIES)
         splits = SERIES[series].splits
         self.split = one_of(f"split of {series}", split, splits)
-        for what, value in (("seed", seed), ("size", size or 0)):
-            if int(value) != value or value < 0:
-                raise ValueError(f"{what} is {value!r}; give a whole number of 0 or more.")
-        self.seed, size = int(seed), splits[split] if size is None else int(size)
+        self.seed, size = seed, splits[split] if size is None else size
         self.names = [f"{split}_{index:04d}" for index in range(size)]
-        start = self._rng(0).random()
-        quantiles = (start + _GOLDEN * np.arange(size)) % 1
+        quantiles = (self._rng(0).random() + _GOLDEN * np.arange(size)) % 1
         self.counts = np.array([count_at(float(q), series) for q in quantiles], np.int64)
 
     def _rng(self, *key: int) -> np.random.Generator:
@@ -154,15 +123,9 @@ class SyntheticSplit(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self.names)
 
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Sample]: ...
     def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
         """Draw image ``index``; a slice gives a list of images. IndexError outside."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         number = range(len(self))[index]
-        count = int(self.counts[number])
-        scene = plan_image(self._rng(1, number), count, None, None, self.series)
-        return Sample(paint(scene), scene.points, self.names[number])
+        return _drawn(self._rng(1, number), self.series, self.names[number], self.counts[number])
