@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,14 +36,6 @@ from ebclib.data.splits import (
     natural,
 )
 
-LAYOUT = """\
-{name}/
-  dataset.yaml               (optional: noun, plural, longest_side, splits …)
-  train/
-    anything.jpg …
-    points.csv               image,x,y  (or points.json, COCO, or a file beside each image)
-  test/ …                    (without it the images are divided, 80 % train, 20 % test)"""
-
 FRACTIONS = {"train": 0.8, "test": 0.2}
 """How images are divided where there are no folders for splits."""
 
@@ -64,30 +55,25 @@ _STEMS = ("{0.stem}", "GT_{0.stem}", "{0.stem}_ann", "{0.name}")  # of an image'
 _PLAIN = {"images", "image", "imgs", "img", "jpegimages", "pictures", "points", "dots", "csv"}
 _PLAIN |= {"labels", "label", "annotations", "annotation", "ann", "anns", "jsons", "json"}
 _PLAIN |= {"gt", "ground-truth", "ground_truth", "groundtruth", "mats", "mat"}
-_UNREAD = {".txt", ".xml", ".npy", ".npz", ".h5", ".xlsx"}  # files that may hold points, too
 
 
 @dataclass(frozen=True)
 class FolderSettings:
-    """What `dataset.yaml` may say; everything has a default."""
+    """What `dataset.yaml` may say (`data/README.md`); everything has a default."""
 
-    title: str = ""  # for tables
-    noun: str = "person"  # what is counted; a plural not given is English's (goose, geese)
+    title: str = ""
+    noun: str = "person"
     plural: str = ""
-    longest_side: int | None = None  # longest side of a prepared image, pixels
-    least_side: int = LEAST_SIDE  # its least side, pixels; smaller images are enlarged
-    # folders ``{train: dir, test: dir}`` or parts ``{train: 0.8, test: 0.2}``; not given: the
-    # folders train, val, test that are there, or else `FRACTIONS`
+    longest_side: int | None = None
+    least_side: int = LEAST_SIDE
+    # folders ``{train: dir, test: dir}`` or parts ``{train: 0.8, test: 0.2}``
     splits: Mapping[str, str | float] = field(default_factory=dict)
-    seed: int = 0  # of the division into parts
-    category: str | None = None  # COCO, Label Studio, labelme: the category to count
-    unlabelled: Sequence[str] = ()  # splits that have no points
-    # whether an image that a listing of points does not name is an error, or shows nobody
+    seed: int = 0
+    category: str | None = None
+    unlabelled: Sequence[str] = ()
     unlisted: Literal["error", "empty"] = "error"
-    # ``check`` whether x and y look like pixels, or take them for ``pixels`` as they are
     coordinates: Literal["check", "pixels"] = "check"
-    # the folder whose images are divided, the data set's own if empty; no key of the file
-    heap: str = ""
+    heap: str = ""  # the folder whose images are divided; no key of the file
 
     @property
     def fractions(self) -> dict[str, float]:
@@ -120,9 +106,7 @@ def describe_folder(folder: Path) -> Dataset:
         longest_side=settings.longest_side,
         least_side=settings.least_side,
         noun=(settings.noun, settings.plural),
-        source=f"your own folder, {folder}",
         terms="your own",
-        folders=(folder.name,),
         is_divided=bool(settings.fractions),
         division=settings.division,
         checks_coordinates=settings.coordinates == "check",
@@ -141,8 +125,8 @@ def read_folder(folder: Path, split: str) -> ReadSplit:
     settings, noun = part.settings, (part.settings.noun, part.settings.plural)
     if split in settings.unlabelled:
         return ReadSplit([Entry(name, path) for name, path in part.mine.items()], False, noun)
-    own, refused = part.own_files()
-    entries, notes = part.with_files(own, refused) if own or refused else part.listed()
+    called = part.called()
+    entries, notes = part.with_files(called) if any(called.values()) else part.listed()
     if settings.fractions and split != EVERY:
         number = f"{len(part.mine)} of {len(part.here)}"
         notes.append(f"{split}: {number} images, divided {settings.division}")
@@ -156,6 +140,7 @@ class _FolderSplit:
     ----------
     base : folder of the split, or of all images where they are divided by a draw
     mine, here, known : the split's images, by name; those below ``base``; those of all splits
+    scenes : names of folders that images of any split are in
     files : files below ``base`` that may hold points
     """
 
@@ -165,81 +150,38 @@ class _FolderSplit:
         is_every = split == EVERY and settings.fractions
         if not is_every:
             one_of(f"split of {folder.name}", split, settings.splits)
-        if settings.fractions:
-            self.base = folder / settings.heap
-            self.here = self.mine = _images(self.base)
-            self.known = list(self.here.values())
-            if not is_every:
-                self.mine = _divide(self.here, settings, folder)[split]
-        else:
-            self.base = folder / settings.splits[split]
-            self.here = self.mine = _images(self.base)
-            parts = (_images(folder / part) for part in settings.splits.values())
-            self.known = [path for part in parts for path in part.values()]
+        tops = [settings.heap] if settings.fractions else settings.splits.values()
+        self.base = folder / (settings.heap if settings.fractions else settings.splits[split])
+        self.here = self.mine = _images(self.base)
+        self.known = [path for top in tops for path in _images(folder / top).values()]
+        self.scenes = _all_scenes(self.known, folder)
+        if settings.fractions and not is_every:
+            self.mine = _divide(self.here, settings, folder)[split]
         if not self.mine:
             raise FileNotFoundError(
-                f"{self.base} holds no images. Expected is, below {folder.parent}/,\n"
-                + LAYOUT.format(name=folder.name)
+                f"{self.base} holds no images. `data/README.md` shows how images and points lie."
             )
         self.files = _point_files(files_below(self.base))
 
-    def own_files(self) -> tuple[dict[Path, Path], dict[Path, str]]:
-        """For each image that has one the file with its points; for others why one called alike is not.
-
-        It is called like the image, the nearest one. No file serves two images, and none an image of
-        another scene.
-        """
-        base, images = self.base, list(self.here.values())
+    def called(self) -> dict[Path, list[Path]]:
+        """For each image the files that are called like it."""
         by_stem = defaultdict(list)
         for path in self.files:
             by_stem[path.stem].append(path)
-        called = {
+        return {
             image: list(dict.fromkeys(f for form in _STEMS for f in by_stem[form.format(image)]))
-            for image in images
+            for image in self.here.values()
         }
-        image_scenes = _all_scenes(images, base)
-        label_scenes = _all_scenes(chain(*called.values()), base)
-        claims = defaultdict(list)
-        for image, found in called.items():
-            best = _nearest(_folders(image, base), found, base)
-            if len(best) > 1:
-                raise ValueError(f"{image} has several files of points: {_some(best)}. Keep one.")
-            if best:
-                claims[best[0]].append(image)
-        own, refused = {}, {}
-        for path, claimants in claims.items():
-            image, *others = _nearest(_folders(path, base), claimants, base)
-            if others:
-                raise ValueError(
-                    f"{path} could hold the points of {_some([image, *others])}. Put it beside the one "
-                    "it is of, or into a folder of the same name."
-                )
-            of_image, of_label = {*_folders(image, base)}, {*_folders(path, base)}
-            is_elsewhere = (
-                min(len(of_image - of_label), len(of_label - of_image)) > 1
-                or image_scenes.intersection(_scenes(of_label - of_image))
-                or label_scenes.intersection(_scenes(of_image - of_label))
-            )
-            if not is_elsewhere:
-                own[image] = path
-            for other in claimants:
-                if other not in own:
-                    whose = f"is of {image}" if other != image else "lies in the folder of others"
-                    refused[other] = f"{path}, which is called like {other}, {whose}."
-        return own, refused
 
-    def with_files(
-        self, own: dict[Path, Path], refused: dict[Path, str]
-    ) -> tuple[list[Entry], list[str]]:
+    def with_files(self, called: dict[Path, list[Path]]) -> tuple[list[Entry], list[str]]:
         """The entries of a split whose images have a file of points each, and remarks on them."""
-        base, split = self.base, self.split
+        base, split, own = self.base, self.split, self._own_files(called)
         lacking = [p.relative_to(base).as_posix() for p in self.here.values() if p not in own]
         if lacking:
             raise ValueError(
-                f"{base}: {len(lacking)} of {len(self.here)} images have no points, the others have "
-                f"them in a file each: {_some(lacking)}. Give them one too (with no points for "
-                "nobody), or move out what is no image of the data set, such as a thumbnail. "
-                + " ".join(list(refused.values())[:2])
+                f"{base}: {len(lacking)} of {len(self.here)} images have no points: {_some(lacking)}. "
+                "Give each a file of its own, in a folder of the same name (with no points for "
+                "nobody), or move out what is no image of the data set."
             )
         readers = {".json": partial(read_json, category=self.settings.category)}
         readers |= {".csv": read_csv, ".mat": read_mat}
@@ -258,6 +200,39 @@ class _FolderSplit:
         if half:
             notes.append(f"{split}: {len(half)} images not marked as finished: {_some(half)}")
         return entries, notes
+
+    def _own_files(self, called: dict[Path, list[Path]]) -> dict[Path, Path]:
+        """The nearest file for each image; none serves two images, or an image of another scene."""
+        base = self.base
+        image_scenes = _all_scenes(called, base)
+        label_scenes = _all_scenes(chain(*called.values()), base)
+
+        def fits(image: Path, label: Path) -> bool:
+            of_image, of_label = {*_folders(image, base)}, {*_folders(label, base)}
+            return (
+                min(len(of_image - of_label), len(of_label - of_image)) <= 1
+                and image_scenes.isdisjoint(_scenes(of_label - of_image))
+                and label_scenes.isdisjoint(_scenes(of_image - of_label))
+            )
+
+        claims = defaultdict(list)
+        for image, found in called.items():
+            best = _nearest(_folders(image, base), found, base)
+            if len(best) > 1:
+                raise ValueError(f"{image} has several files of points: {_some(best)}. Keep one.")
+            for path in best:
+                claims[path].append(image)
+        own = {}
+        for path, images in claims.items():
+            image, *others = _nearest(_folders(path, base), images, base)
+            if others:
+                raise ValueError(
+                    f"{path} could hold the points of {_some([image, *others])}. Put it beside the one "
+                    "it is of, or into a folder of the same name."
+                )
+            if fits(image, path):
+                own[image] = path
+        return own
 
     def listed(self) -> tuple[list[Entry], list[str]]:
         """The entries of a split whose points one file lists, and remarks on them."""
@@ -290,16 +265,13 @@ class _FolderSplit:
             raise ValueError(
                 f"{base}: several files could list its points: {_some(found)}. Keep one there."
             )
-        if found:
-            return found[0]
-        seen = [path for path in files_below(folder) if path.suffix.lower() in _UNREAD]
-        said = f" Seen, but not read: {_some(seen)}; convert them." if seen else ""
-        raise ValueError(
-            f"{base} has images but no points.{said} Expected is one file "
-            "`points.csv` (columns image,x,y), `points.json` ({image: [[x, y], …]}) or COCO, or a "
-            ".csv (x,y), .json or .mat of the same name beside each image. Nothing to label? Write "
-            f"`unlabelled: [{self.split}]` into {folder / 'dataset.yaml'}."
-        )
+        if not found:
+            raise ValueError(
+                f"{base} has images but no points. Expected is `points.csv` (columns image,x,y), or a "
+                "file beside each image; `data/README.md` has all formats. Nothing to label? Write "
+                f"`unlabelled: [{self.split}]` into {folder / 'dataset.yaml'}."
+            )
+        return found[0]
 
     def _match(self, listing: Path) -> tuple[dict[Path, np.ndarray], list[str]]:
         """Points by image, and remarks.
@@ -311,78 +283,50 @@ class _FolderSplit:
         for path in self.here.values() if listing in self.files else self.known:
             for key in {path.name, path.stem}:
                 called[key].append(path)
-        scenes = _all_scenes(self.known, self.folder)
         listed, notes = read_listing(listing, self.settings.category)
         points: dict[Path, np.ndarray] = {}
-        strange, sources = [], defaultdict(dict)
+        strange = []
         for reference, part in listed.items():
             *places, name = reference.replace("\\", "/").split("/")
             place = tuple(n.lower() for n in places if n not in ("", "."))
             if not place and listing.is_relative_to(self.base):
                 place = _folders(listing, self.base)
-            found = self._candidates(place, called.get(name, []), scenes)
-            best = _nearest(place, found, self.folder)
+            fitting = [path for path in called[name] if self._is_meant(place, path)]
+            best = _nearest(place, fitting, self.folder)
             if len(best) > 1:
                 could = f"{reference!r} could be {_some(sorted(map(str, best)))}"
                 raise ValueError(f"{listing}: {could}. Write its path from {self.folder}.")
-            if not best:
-                strange.append(reference)
-                continue
-            (image,) = best
-            if image in points:
-                raise ValueError(f"{listing}: {image} is named in two ways, one is {reference!r}.")
-            points[image] = part
-            if found[image]:
-                sources[image.parent][found[image]] = reference
-        for place, several in sources.items():
-            if len(several) > 1:
-                raise ValueError(
-                    f"{listing} names images of several folders ({_some([*several.values()])}) that all "
-                    f"lie in {place}. Lay them out in those folders, or write file names alone."
-                )
+            for image in best:
+                if image in points:
+                    raise ValueError(f"{listing}: {image} is named in two ways, as {reference!r}.")
+                points[image] = part
+            strange += [] if best else [reference]
         if strange:
-            name = strange[0].replace("\\", "/").rsplit("/", 1)[-1]
-            near = difflib.get_close_matches(name, [key for key in called if "." in key], n=1)
-            hint = f" Is {strange[0]!r} meant to be {near[0]!r}?" if near else ""
-            if called.get(name):
-                hint = f" {called[name][0]} has that file name, but lies in another folder."
             raise ValueError(
-                f"{listing} names {len(strange)} images that are not there: {_some(strange)}.{hint}"
+                f"{listing} names {len(strange)} images that are not there: {_some(strange)}. "
+                f"Write file names, or paths from {self.folder}."
             )
         return points, notes
 
-    def _candidates(
-        self, place: tuple[str, ...], images: Sequence[Path], scenes: set[str]
-    ) -> dict[Path, tuple[str, ...]]:
-        """Which of the images may be named by a place, and the folders of the place that are not theirs."""
-        found = {}
-        for path in images:
-            tops = [top for top in (self.folder, self.base) if path.is_relative_to(top)]
-            if any(_folders(path, top) == place for top in tops):
-                return {path: ()}
-            wanted, inner = _scenes(place), _scenes(_folders(path, tops[-1]))
-            tail = _tail(wanted, _scenes(_folders(path, self.folder)))
-            beyond = wanted[: len(wanted) - tail]  # folders of another machine, as a rule
-            if not beyond or (tail >= len(inner) and beyond[-1] not in scenes):
-                found[path] = beyond
-        return found
+    def _is_meant(self, place: Sequence[str], image: Path) -> bool:
+        """Whether a place may be an image's: what it has beyond is no folder with images."""
+        top = self.base if image.is_relative_to(self.base) else self.folder
+        wanted, inner = _scenes(place), _scenes(_folders(image, top))
+        tail = _tail(wanted, _scenes(_folders(image, self.folder)))
+        beyond = wanted[: len(wanted) - tail]
+        return not beyond or (tail >= len(inner) and beyond[-1] not in self.scenes)
 
 
 def _read_settings(folder: Path) -> FolderSettings:
     """The settings of an own folder, its splits filled in; ValueError where they make no sense."""
     path, short = folder / "dataset.yaml", folder / "dataset.yml"
-    if path.is_file() and short.is_file():
-        raise ValueError(f"{folder} has both {path.name} and {short.name}. Keep one.")
-    path = short if short.is_file() else path
+    path = short if short.is_file() and not path.is_file() else path
     try:
         text = path.read_text(encoding="utf-8-sig") if path.is_file() else ""
         content = yaml.safe_load(text) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as problem:
-        raise ValueError(f"{path}: not YAML ({problem}).") from problem
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: lines such as `noun: bird` are expected, not {content!r:.60}.")
-    values = {key: value for key, value in content.items() if value is not None}
-    try:
+        if not isinstance(content, dict):
+            raise ValueError(f"lines such as `noun: bird` are expected, not {content!r:.60}.")
+        values = {key: value for key, value in content.items() if value is not None}
         _check(values)
         values["splits"] = values.get("splits") or _found_splits(folder) or FRACTIONS
         _check_splits(values["splits"], folder)
@@ -390,8 +334,8 @@ def _read_settings(folder: Path) -> FolderSettings:
             values |= {"heap": values["splits"]["train"], "splits": FRACTIONS}
         for name in values["unlabelled"]:
             one_of("unlabelled split", name, values["splits"])
-    except ValueError as problem:
-        raise ValueError(f"{path}: {problem}") from None
+    except (ValueError, yaml.YAMLError) as problem:
+        raise ValueError(f"{path}: {problem}") from problem
     noun = values.get("noun", "person")
     values.setdefault("plural", "people" if noun == "person" else _plural(noun))
     return FolderSettings(**values)
@@ -463,10 +407,7 @@ def _images(folder: Path) -> dict[str, Path]:
 def _divide(
     images: dict[str, Path], settings: FolderSettings, folder: Path
 ) -> dict[str, dict[str, Path]]:
-    """Images divided by fractions, by a seeded draw for each name.
-
-    An image added later moves few others, so that a test image seldom becomes a training one.
-    """
+    """Images divided by fractions, by a seeded draw for each name: one added later moves few others."""
     fractions = settings.fractions
     if 0 < len(images) < len(fractions):
         parts = ", ".join(fractions)
@@ -527,13 +468,11 @@ def _tail(one: Sequence[str], other: Sequence[str]) -> int:
 def _nearest(place: Sequence[str], paths: Iterable[Path], base: Path) -> list[Path]:
     """Those of ``paths`` that are nearest to a place; several where none is nearer.
 
-    Compared in turn: the common tail of their paths, their common folders, the folders that only one is
-    in, and the same without `_PLAIN`.
+    Compared are the common tail, then the folders that only one is in, then these without `_PLAIN`.
     """
     ranks = {}
     for path in paths:
         there = _folders(path, base)
-        common, apart = len({*place} & {*there}), len({*place} ^ {*there})
-        scenes_apart = len({*_scenes(place)} ^ {*_scenes(there)})
-        ranks[path] = _tail(place, there), common, -apart, -scenes_apart
+        apart, scenes_apart = {*place} ^ {*there}, {*_scenes(place)} ^ {*_scenes(there)}
+        ranks[path] = _tail(place, there), -len(apart), -len(scenes_apart)
     return [path for path, rank in ranks.items() if rank == max(ranks.values())]
