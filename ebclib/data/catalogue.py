@@ -6,7 +6,6 @@ import hashlib
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
 from ebclib.config import data_root, one_of
@@ -18,25 +17,19 @@ from ebclib.data.splits import EVERY, Dataset, DrawnEntry, Entry, ReadSplit, Sam
 RELEASED_LONGEST = 4096
 """The released code's longest side where we have none, in pixels."""
 
-SHANGHAITECH = ("shanghaitech", "shanghaitech_crowd_counting_dataset")
-"""What the folder above both parts of ShanghaiTech may be called, in whatever case."""
-
-RESERVED = frozenset({"prepared", "paper", "weights", "models"})
-"""Folders of `data/` that are no data set."""
-
-JOINT = "+"
-"""Stands between the names of data sets that are taken as one."""
-
+_SHANGHAITECH = ("shanghaitech", "shanghaitech_crowd_counting_dataset")  # above both parts
+_RESERVED = {"prepared", "paper", "weights", "models"}  # folders of `data/` that are no data set
+_JOINT = "+"  # between the names of data sets that are taken as one
 _NO_LICENCE = "published for research, without a licence; ask its authors before any other use"
 
 
-def _shanghaitech(name: str, train: int, test: int) -> Dataset:
+def _part_of_shanghaitech(name: str, train: int, test: int) -> Dataset:
     part = f"part_{name[-1].upper()}"
     return Dataset(
         name=name,
         title=f"ShanghaiTech {part[-1]}",
         splits={"train": train, "test": test},
-        source="https://github.com/desenzhou/ShanghaiTechDataset (a zip; 172 MB once unpacked)",
+        source="https://github.com/desenzhou/ShanghaiTechDataset",
         terms=_NO_LICENCE,
         folders=(part, f"{part}_final", name),
     )
@@ -49,14 +42,14 @@ _DRAWN |= {"is_drawn": True, "division": "each drawn anew"}
 DATASETS: dict[str, Dataset] = {
     row.name: row
     for row in (
-        _shanghaitech("sha", 300, 182),
-        _shanghaitech("shb", 400, 316),
+        _part_of_shanghaitech("sha", 300, 182),
+        _part_of_shanghaitech("shb", 400, 316),
         Dataset(
             name="qnrf",
             title="UCF-QNRF",
             splits={"train": 1201, "test": 334},
             longest_side=2048,
-            source="https://www.crcv.ucf.edu/research/data-sets/ucf-qnrf/ (a zip of several GB)",
+            source="https://www.crcv.ucf.edu/research/data-sets/ucf-qnrf/",
             terms=_NO_LICENCE,
             folders=("UCF-QNRF_ECCV18", "UCF-QNRF", "UCF_QNRF", "qnrf"),
         ),
@@ -67,7 +60,7 @@ DATASETS: dict[str, Dataset] = {
             test_split="val",
             unlabelled=("test",),
             longest_side=3072,
-            source="https://www.crowdbenchmark.com/nwpucrowd.html (several zips, some GB each)",
+            source="https://www.crowdbenchmark.com/nwpucrowd.html",
             terms="for academic research, see its site; the test split's points are kept back",
             folders=("NWPU-Crowd", "NWPU_Crowd", "NWPU"),
         ),
@@ -76,7 +69,7 @@ DATASETS: dict[str, Dataset] = {
             title="JHU-Crowd++",
             splits={"train": 2272, "val": 500, "test": 1600},
             longest_side=2048,
-            source="http://www.crowd-counting.com (jhu_crowd_v2.0.zip, 2.9 GB)",
+            source="http://www.crowd-counting.com",
             terms="for research, see its site",
             folders=("jhu_crowd_v2.0", "JHU-Crowd++", "jhu"),
         ),
@@ -110,20 +103,26 @@ def describe(
     base = _root(root)
     if name in own_names(base):
         return describe_folder(base / name)
-    if JOINT in name:
+    if _JOINT in name:
         return _describe_several(name, root)
-    raise unknown(name, base)
+    try:
+        one_of("Data set", name, [*DATASETS, *own_names(base)])
+    except ValueError as problem:
+        raise ValueError(
+            f"{problem} Images of your own go into {base / name}/train and test, with a points.csv "
+            "(image,x,y) in each; $EBC_DATA sets the folder above, `data/README.md` has an example."
+        ) from None
 
 
 def _describe_several(name: str, root: str | Path | None) -> Dataset:
     """Several data sets as one: the splits that all of them have with points."""
-    parts = [describe(part, root) for part in name.split(JOINT)]
+    parts = [describe(part, root) for part in name.split(_JOINT)]
     first = parts[0]
     if len({part.name for part in parts}) < len(parts) or any(part.is_drawn for part in parts):
         raise ValueError(f"{name!r}: name data sets that lie in files, each once.")
     for what in ("noun", "sides", "test_split"):
         theirs = [getattr(part, what) for part in parts]
-        if any(each != theirs[0] for each in theirs):
+        if theirs != theirs[:1] * len(parts):
             raise ValueError(f"{name!r} cannot be one data set: {what} differs, {theirs}.")
     labelled = [set(part.splits) - set(part.unlabelled) for part in parts]
     shared = [split for split in first.splits if all(split in each for each in labelled)]
@@ -194,7 +193,7 @@ def read(name: str, split: str, root: str | Path | None = None) -> Sequence[Samp
         return ReadSplit(entries, split not in dataset.unlabelled, dataset.noun, notes)
     if name in own_names(base):
         return read_folder(base / name, split)
-    parts = {part: read(part, split, root) for part in name.split(JOINT)}
+    parts = {part: read(part, split, root) for part in name.split(_JOINT)}
     entries = [  # each called by its data set and its own name
         replace(entry, name=f"{part}_{entry.name}")
         for part, samples in parts.items()
@@ -229,17 +228,15 @@ class _Tree:
         return FileNotFoundError(
             f"{about.title} ({about.name}, split {self.split!r}) is not there.\n"
             f"  Missing:    {looked}\n"
-            f"  Get it:     {about.source}\n"
-            f"  Terms:      {about.terms}\n"
-            f"  Put it in:  {self.root}/; `data/README.md` shows the layout\n"
-            f"  It lies elsewhere? Set $EBC_DATA to the folder above it: export EBC_DATA=/that/folder\n"
-            f"  Nothing at hand? The data set `synthetic` needs no files."
+            f"  Get it:     {about.source} ({about.terms})\n"
+            f"  Put it in:  {self.root}/, or set $EBC_DATA to the folder above it; see data/README.md\n"
+            f"  The data set `synthetic` needs no files."
         )
 
 
 def _shanghaitech(tree: _Tree) -> list[Entry]:
     """`part_A/train_data/{images/IMG_1.jpg, ground-truth/GT_IMG_1.mat}`, or another spelling."""
-    above = [tree.root, *_folders(tree.root, SHANGHAITECH)]
+    above = [tree.root, *_folders(tree.root, _SHANGHAITECH)]
     parts = [part for folder in above for part in _folders(folder, tree.dataset.folders)]
     if not parts:
         raise tree.missing(tree.root / "ShanghaiTech" / tree.dataset.folders[0])
@@ -319,44 +316,20 @@ def sources(split: Sequence[Sample], name: str) -> Sequence[Entry | DrawnEntry]:
     """Where the samples of a split that `read` gave come from, for `prepare`."""
     if isinstance(split, ReadSplit):
         return split.entries
-    # what is drawn is stamped with the code that draws it: of its module, and of those beside it
-    path = Path(inspect.getfile(type(split)))
-    files = sorted(path.parent.glob("*.py")) if path.parent.name == "synthetic" else [path]
+    folder = Path(inspect.getfile(type(split))).parent  # what is drawn is stamped with the code
+    files = sorted(folder.glob("*.py"))
     code = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
-    size = cache(lambda: split[0].image.shape[:2])
     names = enumerate(split.names)
-    return [DrawnEntry(image, split, index, f"{name} {code}", size) for index, image in names]
+    return [DrawnEntry(image, split, index, f"{name} {code}") for index, image in names]
 
 
 def _root(root: str | Path | None) -> Path:
     return Path(root).expanduser().resolve() if root is not None else data_root()
 
 
-def unknown(name: str, root: Path) -> ValueError:
-    """The error for a name that is neither a published data set nor a folder of the data root."""
-    called = [
-        repr(row.name)
-        for row in DATASETS.values()
-        if name.lower() in map(str.lower, (row.name, row.title, *row.folders))
-        or (row.title.startswith("ShanghaiTech") and name.lower() in SHANGHAITECH)
-    ]
-    if called:
-        return ValueError(f"Data set {name!r} is not known. It is called {' and '.join(called)}.")
-    try:
-        one_of("Data set", name, [*DATASETS, *own_names(root)])
-    except ValueError as problem:
-        return ValueError(
-            f"{problem}\n  To count in images of your own, put them and their points into\n"
-            f"    {root / name}/\n"
-            f"      train/  image.jpg …  and  points.csv  with the columns image,x,y\n"
-            f"      test/   the same\n"
-            f"  ($EBC_DATA sets the folder above; `data/README.md` has a worked example.)"
-        )
-
-
 def own_names(root: Path) -> list[str]:
     """Folders below the data root that belong to no published data set."""
     known = {folder.lower() for row in DATASETS.values() for folder in (row.name, *row.folders)}
-    known |= {*SHANGHAITECH, *RESERVED}
+    known |= {*_SHANGHAITECH, *_RESERVED}
     folders = sorted(path for path in root.glob("[!.]*") if path.is_dir())
     return [path.name for path in folders if path.name.lower() not in known]

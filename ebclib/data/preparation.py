@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shutil
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
@@ -41,15 +39,11 @@ ORDINARY_OUTSIDE, MOST_OUTSIDE = 0.01, 0.1
 UNFINISHED = "unfinished.npz"
 """The index of a preparation that was stopped, or goes on; it serves to resume."""
 
-SAVE_EVERY_S = 30.0
-"""Seconds of work that a killed preparation loses at most."""
+SAVE_EVERY = 100
+"""Images that a killed preparation loses at most."""
 
 NEAR_BITS = 32
-"""Images whose 256-bit hashes differ in so many bits at most are reported.
-
-On ShanghaiTech A the known pairs differ in 0 to 14 bits and all others in at least 94; the nearest
-pair of ShanghaiTech B differs in 64 (one street, another moment).
-"""
+"""Images whose 256-bit hashes differ in so many bits at most are reported."""
 
 
 def prepare(
@@ -121,14 +115,14 @@ def prepared(
 
 
 class Done(NamedTuple):
-    """An image that is prepared: what the index keeps of it, and its points (N, 2)."""
+    """A prepared image: what the index keeps of it, and its points (N, 2)."""
 
     record: dict[str, Any]
     points: np.ndarray
 
 
 def prepare_image(source: Entry | DrawnEntry, dataset: Dataset, folder: Path) -> Done | str:
-    """Decode one image, turn it, resize it and store it, with its points; why, if it cannot be used."""
+    """Decode one image, turn it, resize it and store it; why, if it cannot be used."""
     stamp = source.stamp()
     try:
         raw = source.read()
@@ -154,7 +148,7 @@ def prepare_image(source: Entry | DrawnEntry, dataset: Dataset, folder: Path) ->
 
 
 class _Preparation:
-    """One split that is to be prepared: its sources, the facts its index keeps, what its folder holds."""
+    """One split that is to be prepared: its sources, and the facts its index keeps."""
 
     def __init__(self, dataset: Dataset, split: str, root: str | Path | None, base: Path) -> None:
         samples = read(dataset.name, split, root)
@@ -170,10 +164,7 @@ class _Preparation:
         }
 
     def update(self, skip_bad: bool, progress: bool, forgive: bool = False) -> None:
-        """Prepare what is new or changed, then write the index.
-
-        With ``forgive`` images left out before, and unchanged since, stay out.
-        """
+        """Prepare what is new or changed; with ``forgive`` what was left out before stays out."""
         if self._is_done(forgive):
             return
         with _lock(self.folder.parent, progress):
@@ -199,9 +190,9 @@ class _Preparation:
             tqdm.write(f"note: {text}", sys.stderr)
 
     def _is_done(self, forgive: bool) -> bool:
-        """Whether the index is there and says just this; otherwise what is to do.
+        """Whether the index says just this.
 
-        Sets ``fresh`` (what serves, by name), ``pending``, ``bad`` (why known ones stay out) and ``remarks``.
+        Sets ``fresh`` (what serves, by name), ``pending``, ``bad`` (why known ones stay out), ``remarks``.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         meta, stored, index = {}, {}, INDEX
@@ -256,12 +247,7 @@ class _Preparation:
         return good, problems
 
     def _check(self) -> list[str]:
-        """What is to be said of a split's points as a whole, before anything is written.
-
-        Raises
-        ------
-        ValueError : a training split without any point, or x and y that can hardly be pixels
-        """
+        """What is to be said of a split's points as a whole; ValueError if they cannot be right."""
         framed = []
         for source in self.pending:
             if isinstance(source, Entry):
@@ -272,39 +258,33 @@ class _Preparation:
         points, sizes = zip(*framed, strict=True)
         kept = sum(len(item.points) for item in self.fresh.values())
         if len(framed) > 1 and not kept + sum(map(len, points)):
-            text = (
-                f"{self.title}: none of its {len(framed)} images has a point. Was it exported before "
-                "the labels were saved, or without them?"
-            )
+            text = f"{self.title}: none of its {len(framed)} images has a point"
             if self.facts["split"] == "train":
-                raise ValueError(f"{text} There is nothing to train on.")
+                raise ValueError(f"{text}. Was it exported without labels?")
             return [text]
         text, is_certain = doubts(points, sizes) if self.dataset.checks_coordinates else ("", False)
         if is_certain:
             raise ValueError(
-                f"{self.title}: {text}. Expected are x (from the left) and y (from the top) in pixels "
-                "of the images as they lie there. Convert them; or, if they are right, write "
-                "`coordinates: pixels` into dataset.yaml."
+                f"{self.title}: {text}. Expected are x and y in pixels of the images as they lie there. "
+                "Convert them; or, if they are right, write `coordinates: pixels` into dataset.yaml."
             )
         return [f"{self.title}: {text}"] if text else []
 
     def _prepare(self, pending: Sequence[Entry | DrawnEntry], progress: bool) -> dict[str, str]:
         """Prepare in threads (decoding and resizing release the GIL); what cannot be used, and why."""
-        problems, saved = {}, time.monotonic()
+        problems = {}
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             outcomes = pool.map(lambda s: prepare_image(s, self.dataset, self.folder), pending)
             bar = {"desc": self.title, "unit": "image", "disable": not (progress and pending)}
+            bar = tqdm(outcomes, total=len(pending), **bar)
             try:
-                for source, outcome in zip(
-                    pending, tqdm(outcomes, total=len(pending), **bar), strict=True
-                ):
+                for number, (source, outcome) in enumerate(zip(pending, bar, strict=True), start=1):
                     if isinstance(outcome, str):
                         problems[source.name] = outcome
                     else:
                         self.fresh[source.name] = outcome
-                    if time.monotonic() - saved > SAVE_EVERY_S:
+                    if number % SAVE_EVERY == 0:
                         self._save(UNFINISHED)
-                        saved = time.monotonic()
             finally:
                 pool.shutdown(cancel_futures=True)
         return problems
@@ -329,28 +309,18 @@ class _Preparation:
         save_index(self.folder / index, meta, [item.points for item in items])
 
     def _list_problems(self, problems: Mapping[str, str], most: int = 15) -> str:
-        """The problems, those of one kind in one line: how many, and the first."""
-        kinds: dict[str, list[str]] = {}
-        for name in sorted(problems, key=natural):
-            # what is left of a text without names, paths and numbers
-            kind = re.sub(r"'[^']*'|\d+(\.\d+)?|\S*/\S*", "", problems[name].replace(name, ""))
-            kinds.setdefault(kind, []).append(problems[name])
-        groups = sorted(kinds.values(), key=len, reverse=True)
-        lines = [
-            f"  {len(g)} times, as {g[0]}" if len(g) > 1 else f"  {g[0]}" for g in groups[:most]
-        ]
-        if len(groups) > most:
-            lines.append(f"  … and problems of {len(groups) - most} other kinds")
+        lines = [f"  {problems[name]}" for name in sorted(problems, key=natural)]
+        lines[most:] = [f"  … and {len(lines) - most} more"] if len(lines) > most else []
         name, listed = self.dataset.name, "\n".join(lines)
         return (
             f"{self.title}: {len(problems)} of {len(self.sources)} images cannot be used:\n{listed}\n"
-            f"Mend them and run `ebc prepare {name}` again (what is done is not done twice), or leave "
-            f"them out: `ebc prepare {name} --skip-bad` (skip_bad=True)."
+            f"Mend them and run `ebc prepare {name}` again, or leave them out: "
+            f"`ebc prepare {name} --skip-bad` (skip_bad=True)."
         )
 
 
 def _lock(base: Path, progress: bool) -> AbstractContextManager:
-    """Keep other processes from writing what is prepared of a data set; wait for one that does."""
+    """Keep other processes from preparing a data set; wait for one that does."""
     base.mkdir(parents=True, exist_ok=True)
     lock = FileLock(base / ".lock")
     try:
@@ -364,20 +334,17 @@ def _lock(base: Path, progress: bool) -> AbstractContextManager:
 def doubts(points: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> tuple[str, bool]:
     """Why the points of a split can hardly be pixels, empty if they can; and whether that is certain.
 
-    Parameters
-    ----------
-    points : (N, 2) of each image, as annotated
-    sizes : (H, W) of each image
+    Of each image ``points`` are (N, 2), as annotated, and ``sizes`` (H, W).
     """
     every = np.concatenate([np.empty((0, 2)), *points])
     sides = np.repeat(np.array(sizes).reshape(-1, 2)[:, ::-1], [len(p) for p in points], axis=0)
     n = len(every)
     if n < 3:
         return "", False
-    low, high = every.min(axis=0), every.max(axis=0)
-    if low.min() >= 0 and high.max() <= 1 and (every % 1 != 0).any():
+    low, high = every.min(), every.max(axis=0)
+    if low >= 0 and high.max() <= 1 and (every % 1 != 0).any():
         return "all x and y lie between 0 and 1: parts of the width and height", True
-    spread = high.min() > 75 and high.max() <= 100 and low.min() >= 0
+    spread = high.min() > 75 and high.max() <= 100 and low >= 0
     if n >= 20 and spread and sides.min() > 150:
         return "all x and y lie between 0 and 100: percents of the width and height", True
     out, swapped = (
@@ -398,7 +365,7 @@ def doubts(points: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> tu
 
 
 def _named(source: Entry | DrawnEntry, problem: Exception) -> str:
-    """The problem's text, with the image's file or name in front unless it is there."""
+    """The problem's text; the image's file or name stands in it."""
     where, text = str(getattr(source, "image", source.name)), str(problem)
     return text if where in text or source.name in text else f"{where}: {text}"
 
@@ -509,7 +476,7 @@ def near_pairs(hashes: Sequence[str], most_bits: int = NEAR_BITS) -> list[tuple[
 
 
 def shared_images(split: PreparedSplit, other: PreparedSplit) -> dict[str, str]:
-    """Images of ``split`` that ``other`` has, too, or nearly (`NEAR_BITS`): name → the nearest's name."""
+    """Images of ``split`` that ``other`` has, too, or nearly: name → the nearest's name."""
     own, found = len(split), {}
     hashes = [record["hash"] for each in (split, other) for record in each.meta["records"]]
     for _, first, second in near_pairs(hashes):  # nearest first

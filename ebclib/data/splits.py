@@ -25,7 +25,6 @@ INDEX = "index.npz"
 HELD_OUT = 0.1
 """The share of the training images that is kept for validation."""
 
-
 LEAST_SIDE = 448
 """The least side of a prepared image, in pixels: a training crop fits into any of them."""
 
@@ -42,14 +41,12 @@ class Dataset:
     splits: dict[str, int | None]  # images published in each split; None where it is not fixed
     test_split: str = "test"  # the labelled split that results are reported on
     unlabelled: tuple[str, ...] = ()  # splits whose points the publisher keeps
-    # a prepared image's longest side in pixels, unless its least side needs more
-    longest_side: int | None = None
-    least_side: int = LEAST_SIDE  # a prepared image's least side in pixels
-    # what prepared sides are rounded to, and then grown to; none, but for released models
-    multiples_px: tuple[int, ...] = ()
+    longest_side: int | None = None  # of a prepared image, unless its least side needs more
+    least_side: int = LEAST_SIDE
+    multiples_px: tuple[int, ...] = ()  # of prepared sides, for released models (`prepared_size`)
     noun: tuple[str, str] = ("person", "people")  # what is counted, (singular, plural)
-    source: str = ""  # where to get it, and how large it is
-    terms: str = ""  # what its publisher says about its use
+    source: str = ""  # where to get it
+    terms: str = ""  # of its use
     folders: tuple[str, ...] = ()  # names its folder may have below the data root
     is_drawn: bool = False  # `ebclib.synthetic` makes it; it has no files
     is_divided: bool = False  # splits are drawn parts of one heap; then there is also `EVERY`
@@ -85,8 +82,7 @@ class Entry:
 
     name: str  # unique in the split
     image: Path  # the image's file
-    # the file its points are in; None where ``given`` has them, or there are none
-    annotation: Path | None = None
+    annotation: Path | None = None  # the file its points are in
     load: Callable[[Path], np.ndarray] | None = None  # reads ``annotation``, gives (N, 2)
     given: np.ndarray | None = None  # the points, where one file lists those of many images
 
@@ -108,10 +104,8 @@ class Entry:
 
     def points(self) -> np.ndarray:
         """(N, 2) as annotated; (0, 2) for an image without labels."""
-        if self.given is not None:
-            return self.given
         if self.annotation is None or self.load is None:
-            return np.empty((0, 2))
+            return np.empty((0, 2)) if self.given is None else self.given
         if not self.annotation.is_file():
             raise FileNotFoundError(
                 f"{self.image} has no annotation: {self.annotation} is missing."
@@ -134,11 +128,14 @@ class DrawnEntry:
     split: Sequence[Sample]
     index: int
     code: str
-    size: Callable[[], tuple[int, int]]  # (H, W) of the split's first image: an estimate
 
     def stamp(self) -> str:
         """The same until the code changes."""
         return self.code
+
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the largest image that is drawn: they are known only once they are."""
+        return 576, 768
 
     def read(self) -> Raw:
         """The image, drawn, and its points."""
@@ -154,8 +151,8 @@ class ReadSplit(Sequence[Sample]):
     Points outside their image are left out; `prepare` counts them.
     """
 
-    entries: Sequence[Entry]  # where each image comes from
-    is_labelled: bool = True  # False where the publisher keeps the points (`points` are then empty)
+    entries: Sequence[Entry]
+    is_labelled: bool = True  # False where the publisher keeps the points (they are then empty)
     noun: tuple[str, str] = ("person", "people")  # what is counted, (singular, plural)
     notes: list[str] = field(default_factory=list)  # remarks made while reading
 
@@ -177,26 +174,17 @@ class ReadSplit(Sequence[Sample]):
 
 
 class PreparedSplit(Sequence[Sample]):
-    """A prepared split, opened in milliseconds.
+    """A prepared split, as `prepare` wrote it to ``folder``; opened in milliseconds.
 
     A sample's image is a read-only memory map: slicing it reads only the slice. Nothing stays
     open between two accesses, so a split can be pickled and handed to worker processes.
 
-    Parameters
-    ----------
-    folder : where `prepare` wrote it, `<prepared root>/<name>/<split>`
-
     Attributes
     ----------
-    names : the images' names
     points : a float64 array (N, 2) for each image, x and y in prepared pixels
-    sizes : (H, W) of each image
-    source_sizes : (H, W) of each image before it was resized, upright
+    sizes, source_sizes : (H, W) of each image, and before it was resized
     counts : int64 array, the points of each image
     digest : sha256 in hex over the source files and the prepared points
-    noun : what is counted, (singular, plural)
-    is_labelled : False where there are no labels (`points` are then empty)
-    dataset, split : what it was prepared from
     meta : all that the index says beside the points, with a record of each image
 
     Raises
@@ -229,9 +217,7 @@ class PreparedSplit(Sequence[Sample]):
         self.is_labelled: bool = self.meta["is_labelled"]
         self.points: list[np.ndarray] = np.split(points, starts[1:-1]) if self.names else []
         self.sizes: list[tuple[int, int]] = [(int(h), int(w)) for h, w in sizes]
-        self.source_sizes: list[tuple[int, int]] = [
-            tuple(record["source_size"]) for record in self.meta["records"]
-        ]
+        self.source_sizes = [tuple(record["source_size"]) for record in self.meta["records"]]
         self.counts: np.ndarray = np.diff(starts)
 
     def __len__(self) -> int:
@@ -292,8 +278,7 @@ def _write(path: Path, save: Callable[[BinaryIO], object]) -> None:
 def hold_out(counts: Sequence[int] | np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Split images into training and validation ones, alike in how many people they show.
 
-    The images are sorted by count (n,) and cut into as many equal groups as are to be kept for validation,
-    a tenth of their number, at least one and not all; one is drawn from each.
+    The images are sorted by count (n,) and cut into n/10 equal groups; one is drawn from each.
 
     Returns
     -------
@@ -305,10 +290,7 @@ def hold_out(counts: Sequence[int] | np.ndarray, seed: int = 0) -> tuple[np.ndar
     """
     counts = np.asarray(counts)
     if len(counts) < 2:
-        raise ValueError(
-            f"hold_out was given {len(counts)} images; at least 2 images are expected: one to train on "
-            "and one to hold out."
-        )
+        raise ValueError(f"{len(counts)} images cannot be divided; at least 2 images are expected.")
     rng = np.random.default_rng(seed)
     order = np.argsort(counts, kind="stable")
     groups = np.array_split(order, max(1, round(len(counts) * HELD_OUT)))
