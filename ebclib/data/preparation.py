@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from ebclib.config import prepared_root
 from ebclib.data.catalogue import describe, read, sources
-from ebclib.data.images import fit, is_grey, prepared_size, scale_points, upright_points
+from ebclib.data.images import fit, prepared_size, scale_points, upright_points
 from ebclib.data.splits import (
     INDEX,
     Dataset,
@@ -142,7 +142,7 @@ def prepare_image(source: Entry | DrawnEntry, dataset: Dataset, folder: Path) ->
         "orientation": raw.orientation,
         "points_turned": turned,
         "outside": outside,
-        "grey": is_grey(raw.image),
+        "grey": bool((raw.image == raw.image[..., :1]).all()),
     }
     return Done(record, scale_points(points, size, new_size))
 
