@@ -81,7 +81,7 @@ def test_the_report(root: Path, out: Path):
     fake.save_image(images(root) / "IMG_3.jpg", 30, 460, 470)
     report = run(root, out)
     train, test = report["splits"]["train"], report["splits"]["test"]
-    assert (train["images"], train["points"], train["published"]) == (3, 6, 300)
+    assert (train["images"], train["points"]) == (3, 6)
     assert (train["least"], train["mean"], train["most"]) == (1, 2.0, 3)
     assert train["outside"] == 2 and train["outside_images"] == {"IMG_1": 2}
     assert (train["greyscale"], train["resized"], train["exif_turned"]) == (1, 2, 0)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -57,15 +58,10 @@ def prepare(
 
     Parameters
     ----------
-    name : sha, shb, qnrf, nwpu, jhu, synthetic, or a folder below the data root
-    root : the data root; None: `ebclib.config.data_root`
-    out : where to write `<name>/<split>/`; None: `ebclib.config.prepared_root`
+    name, root : as `read`
+    out : where to write `<name>/<split>/` and the report; None: `ebclib.config.prepared_root`
     skip_bad : leave out images that cannot be read, and name them in the report
     progress : show a progress bar, and the disk space needed, on stderr
-
-    Returns
-    -------
-    The report, also in `report.json`; see `format_report`.
 
     Raises
     ------
@@ -92,22 +88,18 @@ def prepared(
 ) -> PreparedSplit:
     """Open a prepared split; what is not prepared yet, or has changed since, is prepared first.
 
-    Where the published files are gone (a copy on another machine), the prepared ones are opened as
-    they are. Images left out on purpose (`skip_bad`) stay out while they are unchanged. With
-    ``multiples_px`` they are prepared for released models (`describe`), in a folder of their own.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError, OSError : as `prepare`
+    Where the published files are gone, the prepared ones are opened as they are. Images left out on
+    purpose (`skip_bad`) stay out while they are unchanged. With ``multiples_px`` they are prepared for
+    released models (`describe`), in a folder of their own. Errors as `prepare`.
     """
     base = _out(out) / "-".join([name, *map(str, multiples_px)])
-    gone: type[Exception] = ValueError  # an own folder is unknown then, a published one not found
+    is_there, dataset = (base / split / INDEX).is_file(), None
     try:
         dataset = describe(name, root, multiples_px)
-        gone = FileNotFoundError
         job = _Preparation(dataset, split, root, base)
     except (ValueError, FileNotFoundError) as problem:
-        if isinstance(problem, gone) and (base / split / INDEX).is_file():
+        # an own folder that is gone is unknown, a published one not found
+        if is_there and (dataset is None or isinstance(problem, FileNotFoundError)):
             return PreparedSplit(base / split)
         raise
     job.update(skip_bad=False, progress=progress, forgive=True)
@@ -170,12 +162,12 @@ class _Preparation:
         with _lock(self.folder.parent, progress):
             if self._is_done(forgive):  # by another process meanwhile
                 return
-            pending, problems = self._measure(progress)
+            self._check_space(progress)
             self.remarks += [text for text in self._check() if text not in self.remarks]
             self._save(UNFINISHED)
             (self.folder / INDEX).unlink(missing_ok=True)
             try:
-                problems |= self._prepare(pending, progress)
+                problems = self._prepare(progress)
             finally:  # to go on from
                 self._save(UNFINISHED)
             if problems and not skip_bad:
@@ -224,27 +216,20 @@ class _Preparation:
         path, (height, width) = image_path(self.folder, item.record["name"]), item.record["size"]
         return path.is_file() and path.stat().st_size > height * width * 3
 
-    def _measure(self, progress: bool) -> tuple[list[Entry | DrawnEntry], dict[str, str]]:
-        """The pending sources that can be opened, the others with their problem; checks the disk."""
-        good, problems, needed = [], {}, 0
+    def _check_space(self, progress: bool) -> None:
+        """OSError where what is pending does not fit on the disk."""
+        needed, free = 0, shutil.disk_usage(self.folder).free
         for source in self.pending:
-            try:
-                height, width = prepared_size(source.size(), *self.dataset.sides)
-            except (ValueError, OSError) as problem:
-                problems[source.name] = _named(source, problem)
-                continue
-            good.append(source)
-            needed += height * width * 3
-        free = shutil.disk_usage(self.folder).free
-        what = f"{self.title}: {len(good)} images, {needed / 1e9:.2f} GB"
+            with suppress(ValueError, OSError):  # told when it is prepared
+                needed += math.prod(prepared_size(source.size(), *self.dataset.sides)) * 3
+        what = f"{self.title}: {len(self.pending)} images, {needed / 1e9:.2f} GB"
         if needed > free:
             raise OSError(
                 f"{what} to be written to {self.folder}, where {free / 1e9:.2f} GB are free. Make "
                 "room, or set $EBC_PREPARED to a folder on a larger disk."
             )
-        if good and progress:
+        if self.pending and progress:
             tqdm.write(f"{what} -> {self.folder} ({free / 1e9:.0f} GB free)", file=sys.stderr)
-        return good, problems
 
     def _check(self) -> list[str]:
         """What is to be said of a split's points as a whole; ValueError if they cannot be right."""
@@ -270,19 +255,17 @@ class _Preparation:
             )
         return [f"{self.title}: {text}"] if text else []
 
-    def _prepare(self, pending: Sequence[Entry | DrawnEntry], progress: bool) -> dict[str, str]:
+    def _prepare(self, progress: bool) -> dict[str, str]:
         """Prepare in threads (decoding and resizing release the GIL); what cannot be used, and why."""
         problems = {}
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            outcomes = pool.map(lambda s: prepare_image(s, self.dataset, self.folder), pending)
-            bar = {"desc": self.title, "unit": "image", "disable": not (progress and pending)}
-            bar = tqdm(outcomes, total=len(pending), **bar)
+            outcomes = pool.map(lambda s: prepare_image(s, self.dataset, self.folder), self.pending)
+            options = {"desc": self.title, "unit": "image", "disable": not progress}
+            bar = tqdm(outcomes, total=len(self.pending), **options)
             try:
-                for number, (source, outcome) in enumerate(zip(pending, bar, strict=True), start=1):
-                    if isinstance(outcome, str):
-                        problems[source.name] = outcome
-                    else:
-                        self.fresh[source.name] = outcome
+                for number, (source, outcome) in enumerate(zip(self.pending, bar, strict=True), 1):
+                    kept = problems if isinstance(outcome, str) else self.fresh
+                    kept[source.name] = outcome
                     if number % SAVE_EVERY == 0:
                         self._save(UNFINISHED)
             finally:
@@ -386,7 +369,7 @@ def _report(dataset: Dataset, splits: Sequence[PreparedSplit], folder: Path) -> 
         "title": dataset.title,
         "noun": list(dataset.noun),
         "folder": str(folder),
-        "splits": {each.split: _split_report(each, dataset) for each in splits},
+        "splits": {each.split: _split_report(each) for each in splits},
         "near_duplicates": [
             {
                 "first": images[first][0],
@@ -400,28 +383,28 @@ def _report(dataset: Dataset, splits: Sequence[PreparedSplit], folder: Path) -> 
     }
 
 
-def _split_report(split: PreparedSplit, dataset: Dataset) -> dict[str, Any]:
-    meta, records, counts = split.meta, split.meta["records"], split.counts
-    some = len(counts) > 0 and split.is_labelled
+def _split_report(split: PreparedSplit) -> dict[str, Any]:
+    records, counts = split.meta["records"], split.counts
+
+    def over(function: Callable) -> int | float | None:
+        return function(counts).item() if split.is_labelled and len(counts) else None
+
     return {
         "images": len(records),
-        "points": int(counts.sum()) if split.is_labelled else None,
-        "least": int(counts.min()) if some else None,
-        "mean": float(counts.mean()) if some else None,
-        "most": int(counts.max()) if some else None,
+        "points": over(np.sum),
+        "least": over(np.min),
+        "mean": over(np.mean),
+        "most": over(np.max),
         "outside": sum(record["outside"] for record in records),
-        "empty": int((counts == 0).sum()) if some else None,
+        "empty": over(lambda counts: (counts == 0).sum()),
         "greyscale": sum(record["grey"] for record in records),
         "exif_turned": sum(record["orientation"] != 1 for record in records),
         "points_turned": sum(record["points_turned"] for record in records),
         "resized": sum(record["size"] != record["source_size"] for record in records),
-        "left_out": len(meta["bad"]),
+        "left_out": len(split.meta["bad"]),
         "megabytes": round(sum(height * width * 3 for height, width in split.sizes) / 1e6),
-        "published": dataset.splits.get(split.split),
-        "labelled": split.is_labelled,
         "outside_images": {r["name"]: r["outside"] for r in records if r["outside"]},
-        "unreadable": [{"name": bad["name"], "problem": bad["problem"]} for bad in meta["bad"]],
-        "digest": split.digest,
+        "unreadable": [{key: bad[key] for key in ("name", "problem")} for bad in split.meta["bad"]],
     }
 
 
@@ -429,32 +412,30 @@ def format_report(report: Mapping[str, Any], most: int = 20) -> str:
     """The report as a small table, a column for each split; below it what wants a look."""
     import pandas as pd  # a missing data set is told before it loads
 
-    table = pd.DataFrame(report["splits"], dtype=object).loc["images":"megabytes"].map(_cell)
+    def cell(value: float | None) -> str:
+        return (
+            "-" if value is None else f"{value:,.1f}" if isinstance(value, float) else f"{value:,}"
+        )
+
+    table = pd.DataFrame(report["splits"], dtype=object).loc["images":"megabytes"].map(cell)
     table.index = [report["noun"][1] if r == "points" else r.replace("_", " ") for r in table.index]
     table.columns.name = f"{report['title']} ({report['name']})"
     lines = table.to_string().splitlines()
     lines.insert(1, "-" * len(lines[0]))
-    groups: dict[str, list[str]] = {"across splits": [], "within a split": []}
+    groups: dict[bool, list[str]] = {True: [], False: []}
     for pair in report["near_duplicates"]:
         sides = pair["first"], pair["second"]
         first, second = (f"{side['split']} {side['name']} ({side['points']})" for side in sides)
         how = "the same file" if pair["identical"] else f"{pair['bits']} of 256 bits differ"
         is_across = sides[0]["split"] != sides[1]["split"]
-        group = groups["across splits" if is_across else "within a split"]
-        group.append(f"  {first} ~ {second}: {how}")
-    for title, group in groups.items():
+        groups[is_across].append(f"  {first} ~ {second}: {how}")
+    for title, group in zip(("across splits", "within a split"), groups.values(), strict=True):
         lines += [f"near-duplicates {title}: {len(group) or 'none'}", *group[:most]]
         if len(group) > most:
             lines.append(f"  … and {len(group) - most} more, in report.json")
     for split, part in report["splits"].items():
         lines += [f"left out of {split}: {bad['problem']}" for bad in part["unreadable"]]
     return "\n".join([*lines, *(f"note: {note}" for note in report["notes"])])
-
-
-def _cell(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:,.1f}" if isinstance(value, float) else f"{value:,}"
 
 
 def image_hash(image: np.ndarray) -> str:
