@@ -17,7 +17,7 @@ from PIL import Image
 
 import ebclib.data.preparation as module
 from ebclib.data import PreparedSplit, format_report, prepare, prepared, read, shared_images
-from ebclib.data.preparation import NEAR_BITS, UNFINISHED, image_hash, near_pairs
+from ebclib.data.preparation import NEAR_BITS, image_hash, near_pairs
 from ebclib.data.splits import INDEX
 
 
@@ -142,8 +142,8 @@ def test_it_goes_on_where_it_was_stopped(
     monkeypatch.setattr(module, "write_array", fail_at_third)
     with pytest.raises(KeyboardInterrupt):
         open_split(root, out)
-    assert not (out / "sha/train" / INDEX).exists()
-    assert (out / "sha/train" / UNFINISHED).exists()
+    with pytest.raises(FileNotFoundError, match=r"prepared in part\. Run `ebc prepare sha`"):
+        PreparedSplit(out / "sha/train")
     (out / "sha/train/IMG_3.npy.123.part").touch()  # of a killed run
     monkeypatch.setattr(module, "write_array", real)
     made.clear()
@@ -342,9 +342,7 @@ def test_another_version_is_an_error_and_prepared_again(
     folder = open_split(root, out).folder
     made.clear()
     monkeypatch.setattr("ebclib.data.splits.FORMAT", 99)
-    with pytest.raises(
-        ValueError, match=r"has format 1; this version reads format 99. Run `ebc prep"
-    ):
+    with pytest.raises(ValueError, match=r"format 1, this version reads 99\). Run `ebc prep"):
         PreparedSplit(folder)
     assert len(open_split(root, out)) == 3 and len(made) == 3
 

@@ -91,7 +91,7 @@ def test_an_annotation_that_is_missing_is_named(tmp_path: Path):
     (folder / "train_data/ground-truth/GT_IMG_2.mat").unlink()
     train = read("sha", "train", root=tmp_path)
     assert len(train[0].points) == 1
-    with pytest.raises(FileNotFoundError, match=r"IMG_2\.jpg has no annotation: .*GT_IMG_2\.mat"):
+    with pytest.raises(FileNotFoundError, match=r"IMG_2\.jpg: its annotation .*GT_IMG_2\.mat"):
         train[1]
 
 

@@ -17,7 +17,7 @@ from ebclib.data.splits import EVERY, Dataset, DrawnEntry, Entry, ReadSplit, Sam
 RELEASED_LONGEST = 4096
 """The released code's longest side where we have none, in pixels."""
 
-_SHANGHAITECH = ("shanghaitech", "shanghaitech_crowd_counting_dataset")  # above both parts
+_SHANGHAITECH = ("ShanghaiTech", "ShanghaiTech_Crowd_Counting_Dataset")  # above both parts
 _RESERVED = {"prepared", "paper", "weights", "models"}  # folders of `data/` that are no data set
 _JOINT = "+"  # between the names of data sets that are taken as one
 _NO_LICENCE = "published for research, without a licence; ask its authors before any other use"
@@ -88,11 +88,7 @@ def describe(
     """What the data set ``name`` is: a row of `DATASETS`, or what a folder's `dataset.yaml` says.
 
     ``a+b`` are the images of both data sets. With ``multiples_px`` its images are prepared as the
-    released code does (`Config.multiples_px`).
-
-    Raises
-    ------
-    ValueError : neither a published data set nor a folder below the data root; names the nearest
+    released code does (`Config.multiples_px`). ValueError for an unknown name.
     """
     if multiples_px:
         own = describe(name, root)
@@ -142,10 +138,6 @@ def _describe_several(name: str, root: str | Path | None) -> Dataset:
 def locate(data: str | Path) -> tuple[str, Path | None]:
     """Name and root, as `read` takes them, of a known name (root None) or the path of a folder.
 
-    Raises
-    ------
-    FileNotFoundError : a path where there is no folder
-
     >>> locate("sha")
     ('sha', None)
     """
@@ -165,15 +157,14 @@ def read(name: str, split: str, root: str | Path | None = None) -> Sequence[Samp
 
     Parameters
     ----------
-    name : sha, shb, qnrf, nwpu, jhu, synthetic, synthetic_small, a folder below the data root, or
-        several of these with + between them, as in sha+shb
+    name : a key of `DATASETS`, a folder below the data root, or several of these as in sha+shb
     split : train, test, and val where there is one
     root : the data root; None: `ebclib.config.data_root`
 
     Raises
     ------
-    FileNotFoundError : not there; says what is missing, where to get it, the layout expected
-    ValueError : an unknown data set or split (names the nearest), or a file that makes no sense
+    FileNotFoundError : not there; says what is missing and where to get it
+    ValueError : an unknown data set or split, or a file that makes no sense
     """
     dataset, base = describe(name, root), _root(root)
     if not (split == EVERY and dataset.is_divided):
@@ -193,13 +184,11 @@ def read(name: str, split: str, root: str | Path | None = None) -> Sequence[Samp
         return ReadSplit(entries, split not in dataset.unlabelled, dataset.noun, notes)
     if name in own_names(base):
         return read_folder(base / name, split)
-    parts = {part: read(part, split, root) for part in name.split(_JOINT)}
-    entries = [  # each called by its data set and its own name
-        replace(entry, name=f"{part}_{entry.name}")
-        for part, samples in parts.items()
-        for entry in samples.entries
-    ]
-    notes = [note for samples in parts.values() for note in samples.notes]
+    entries, notes = [], []
+    for part in name.split(_JOINT):
+        samples = read(part, split, root)
+        entries += [replace(each, name=f"{part}_{each.name}") for each in samples.entries]
+        notes += samples.notes
     return ReadSplit(entries, True, dataset.noun, notes)
 
 
@@ -212,7 +201,7 @@ class _Tree:
     split: str
 
     def base(self) -> Path:
-        """The data set's own folder; an archive may be unpacked into a folder of its own name."""
+        """The data set's own folder, which may lie in another of its name."""
         found = self.need(self.root, *self.dataset.folders)
         return next(iter(_folders(found, self.dataset.folders)), found)
 
@@ -236,11 +225,10 @@ class _Tree:
 
 def _shanghaitech(tree: _Tree) -> list[Entry]:
     """`part_A/train_data/{images/IMG_1.jpg, ground-truth/GT_IMG_1.mat}`, or another spelling."""
-    above = [tree.root, *_folders(tree.root, _SHANGHAITECH)]
-    parts = [part for folder in above for part in _folders(folder, tree.dataset.folders)]
-    if not parts:
-        raise tree.missing(tree.root / "ShanghaiTech" / tree.dataset.folders[0])
-    folder = tree.need(parts[0], f"{tree.split}_data", tree.split)
+    parts = _folders(tree.root, tree.dataset.folders)
+    above = tree.root if parts else tree.need(tree.root, *_SHANGHAITECH)
+    part = tree.need(above, *tree.dataset.folders)
+    folder = tree.need(part, f"{tree.split}_data", tree.split)
     points = tree.need(folder, "ground-truth", "ground_truth")
     return [
         Entry(path.stem, path, points / f"GT_{path.stem}.mat", read_mat)
@@ -264,15 +252,14 @@ def _nwpu(tree: _Tree) -> list[Entry]:
     if not folders or not listing.is_file():
         raise tree.missing(listing if folders else base / "images_part1")
     images = {path.stem: path for folder in folders for path in _images(folder)}
-    entries = []
-    for line in filter(str.strip, listing.read_text(encoding="utf-8").splitlines()):
-        name = line.split()[0].removesuffix(".jpg").zfill(4)
+    lines = filter(str.strip, listing.read_text(encoding="utf-8").splitlines())
+    names = [line.split()[0].removesuffix(".jpg").zfill(4) for line in lines]
+    for name in names:
         if name not in images:
             raise tree.missing(base / "images_part…" / f"{name}.jpg")
-        points = (base / "mats" / f"{name}.mat", read_mat)
-        is_labelled = tree.split not in tree.dataset.unlabelled
-        entries.append(Entry(name, images[name], *(points if is_labelled else ())))
-    return entries
+    if tree.split in tree.dataset.unlabelled:
+        return [Entry(name, images[name]) for name in names]
+    return [Entry(name, images[name], base / "mats" / f"{name}.mat", read_mat) for name in names]
 
 
 def _jhu(tree: _Tree) -> list[Entry]:
@@ -285,22 +272,15 @@ def _jhu(tree: _Tree) -> list[Entry]:
 
 
 READERS: dict[str, Callable[[_Tree], list[Entry]]] = {
-    "sha": _shanghaitech,
-    "shb": _shanghaitech,
-    "qnrf": _qnrf,
-    "nwpu": _nwpu,
-    "jhu": _jhu,
+    **dict.fromkeys(("sha", "shb"), _shanghaitech),
+    **{"qnrf": _qnrf, "nwpu": _nwpu, "jhu": _jhu},
 }
 """The published layouts: the entries of a split, in any order."""
 
 
 def _images(folder: Path) -> list[Path]:
     """Image files of one folder, hidden ones left out."""
-    return [
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    ]
+    return [path for path in folder.glob("[!.]*") if path.suffix.lower() in SUFFIXES]
 
 
 def _folders(folder: Path, names: Iterable[str] | None = None) -> list[Path]:
@@ -330,6 +310,6 @@ def _root(root: str | Path | None) -> Path:
 def own_names(root: Path) -> list[str]:
     """Folders below the data root that belong to no published data set."""
     known = {folder.lower() for row in DATASETS.values() for folder in (row.name, *row.folders)}
-    known |= {*_SHANGHAITECH, *_RESERVED}
+    known |= {*map(str.lower, _SHANGHAITECH), *_RESERVED}
     folders = sorted(path for path in root.glob("[!.]*") if path.is_dir())
     return [path.name for path in folders if path.name.lower() not in known]

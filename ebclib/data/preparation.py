@@ -37,9 +37,6 @@ from ebclib.runs import write_json
 ORDINARY_OUTSIDE, MOST_OUTSIDE = 0.01, 0.1
 """Shares of points outside their image: up to the first is ordinary, above the second an error."""
 
-UNFINISHED = "unfinished.npz"
-"""The index of a preparation that was stopped, or goes on; it serves to resume."""
-
 SAVE_EVERY = 100
 """Images that a killed preparation loses at most."""
 
@@ -164,19 +161,18 @@ class _Preparation:
                 return
             self._check_space(progress)
             self.remarks += [text for text in self._check() if text not in self.remarks]
-            self._save(UNFINISHED)
-            (self.folder / INDEX).unlink(missing_ok=True)
+            self._save()
             try:
                 problems = self._prepare(progress)
             finally:  # to go on from
-                self._save(UNFINISHED)
+                self._save()
             if problems and not skip_bad:
                 raise ValueError(self._list_problems(problems))
             self.bad |= problems
-            self._save(INDEX)
+            self._save(finished=True)
             keep = {image_path(self.folder, name) for name in self.fresh}
             parts = self.folder.rglob("*.part")  # of a killed run
-            for path in {*self.folder.rglob("*.npy"), *parts, self.folder / UNFINISHED} - keep:
+            for path in {*self.folder.rglob("*.npy"), *parts} - keep:
                 path.unlink(missing_ok=True)
         for text in self.remarks if progress else []:
             tqdm.write(f"note: {text}", sys.stderr)
@@ -187,14 +183,12 @@ class _Preparation:
         Sets ``fresh`` (what serves, by name), ``pending``, ``bad`` (why known ones stay out), ``remarks``.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        meta, stored, index = {}, {}, INDEX
-        for index in (INDEX, UNFINISHED):
-            with suppress(FileNotFoundError, ValueError):
-                old = PreparedSplit(self.folder, index)
-                if old.meta["settings"] == self.facts["settings"]:
-                    meta, items = old.meta, map(Done, old.meta["records"], old.points)
-                    stored = dict(zip(old.names, items, strict=True))
-                break
+        meta, stored = {}, {}
+        with suppress(FileNotFoundError, ValueError):
+            old = PreparedSplit(self.folder, finished=False)
+            if old.meta["settings"] == self.facts["settings"]:
+                meta, items = old.meta, map(Done, old.meta["records"], old.points)
+                stored = dict(zip(old.names, items, strict=True))
         known = {(b["name"], b["stamp"]): b["problem"] for b in meta.get("bad", []) if forgive}
         self.fresh: dict[str, Done] = {}
         self.pending: list[Entry | DrawnEntry] = []
@@ -208,9 +202,8 @@ class _Preparation:
             else:
                 self.pending.append(source)
         self.remarks: list[str] = list(meta.get("remarks", [])) if self.fresh else []
-        wanted = {**self.facts, "names": list(self.fresh)}
-        is_same = all(meta.get(key) == value for key, value in wanted.items())
-        return index == INDEX and bool(meta) and not self.pending and is_same
+        wanted = {"finished": True, **self.facts, "names": list(self.fresh)}
+        return not self.pending and {**meta, **wanted} == {"finished": True, **meta}
 
     def _is_stored(self, item: Done) -> bool:
         path, (height, width) = image_path(self.folder, item.record["name"]), item.record["size"]
@@ -267,12 +260,12 @@ class _Preparation:
                     kept = problems if isinstance(outcome, str) else self.fresh
                     kept[source.name] = outcome
                     if number % SAVE_EVERY == 0:
-                        self._save(UNFINISHED)
+                        self._save()
             finally:
                 pool.shutdown(cancel_futures=True)
         return problems
 
-    def _save(self, index: str) -> None:
+    def _save(self, finished: bool = False) -> None:
         """Write an index of what is prepared, in the order of the sources."""
         items = [self.fresh[source.name] for source in self.sources if source.name in self.fresh]
         digest = hashlib.sha256()  # over the names, source files and prepared points
@@ -283,13 +276,14 @@ class _Preparation:
         bad = [(s, self.bad[s.name]) for s in self.sources if s.name in self.bad]
         meta = {
             **self.facts,
+            "finished": finished,
             "remarks": self.remarks,
             "names": [item.record["name"] for item in items],
             "digest": digest.hexdigest(),
             "records": [item.record for item in items],
             "bad": [{"name": s.name, "stamp": s.stamp(), "problem": text} for s, text in bad],
         }
-        save_index(self.folder / index, meta, [item.points for item in items])
+        save_index(self.folder / INDEX, meta, [item.points for item in items])
 
     def _list_problems(self, problems: Mapping[str, str], most: int = 15) -> str:
         lines = [f"  {problems[name]}" for name in sorted(problems, key=natural)]

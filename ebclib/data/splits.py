@@ -21,9 +21,7 @@ FORMAT = 1
 """Version of the files on disk; what another version wrote is prepared again."""
 
 INDEX = "index.npz"
-
-HELD_OUT = 0.1
-"""The share of the training images that is kept for validation."""
+HELD_OUT = 0.1  # the share of the training images that is kept for validation
 
 LEAST_SIDE = 448
 """The least side of a prepared image, in pixels: a training crop fits into any of them."""
@@ -107,9 +105,7 @@ class Entry:
         if self.annotation is None or self.load is None:
             return np.empty((0, 2)) if self.given is None else self.given
         if not self.annotation.is_file():
-            raise FileNotFoundError(
-                f"{self.image} has no annotation: {self.annotation} is missing."
-            )
+            raise FileNotFoundError(f"{self.image}: its annotation {self.annotation} is missing.")
         return self.load(self.annotation)
 
     def read(self) -> Raw:
@@ -148,7 +144,7 @@ class DrawnEntry:
 class ReadSplit(Sequence[Sample]):
     """A split as published: images are decoded when asked for, at their own size, upright.
 
-    Points outside their image are left out; `prepare` counts them.
+    Points outside their image are left out.
     """
 
     entries: Sequence[Entry]
@@ -177,7 +173,8 @@ class PreparedSplit(Sequence[Sample]):
     """A prepared split, as `prepare` wrote it to ``folder``; opened in milliseconds.
 
     A sample's image is a read-only memory map: slicing it reads only the slice. Nothing stays
-    open between two accesses, so a split can be pickled and handed to worker processes.
+    open between two accesses, so a split can be pickled and handed to worker processes. One that is
+    not ``finished`` is opened to go on with it alone.
 
     Attributes
     ----------
@@ -193,9 +190,9 @@ class PreparedSplit(Sequence[Sample]):
     ValueError : prepared by another version, or damaged
     """
 
-    def __init__(self, folder: str | Path, index: str = INDEX) -> None:
+    def __init__(self, folder: str | Path, finished: bool = True) -> None:
         self.folder = Path(folder)
-        path = self.folder / index
+        path = self.folder / INDEX
         again = f"Run `ebc prepare {self.folder.parent.name}` again."
         if not path.is_file():
             raise FileNotFoundError(f"{path} is not there: this split is not prepared. {again}")
@@ -203,12 +200,12 @@ class PreparedSplit(Sequence[Sample]):
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
                 self.meta: dict[str, Any] = json.loads(str(arrays["meta"]))
                 points, starts, sizes = (arrays[key] for key in ("points", "starts", "sizes"))
+            if self.meta["format"] != FORMAT:
+                raise ValueError(f"format {self.meta['format']}, this version reads {FORMAT}")
         except (zipfile.BadZipFile, KeyError, EOFError, OSError, ValueError) as problem:
             raise ValueError(f"{path} is damaged ({problem}). {again}") from problem
-        if self.meta.get("format") != FORMAT:
-            raise ValueError(
-                f"{path} has format {self.meta.get('format')}; this version reads format {FORMAT}. {again}"
-            )
+        if finished and not self.meta.get("finished", True):
+            raise FileNotFoundError(f"{self.folder} is prepared in part. {again}")
         self.dataset: str = self.meta["dataset"]
         self.split: str = self.meta["split"]
         self.names: list[str] = self.meta["names"]
@@ -241,9 +238,8 @@ class PreparedSplit(Sequence[Sample]):
         return np.array(self.image(index)[top : top + height, left : left + width])
 
     def __repr__(self) -> str:
-        plural = self.noun[1] if self.is_labelled else "no labels"
-        count = f"{int(self.counts.sum())} " if self.is_labelled else ""
-        return f"<{self.dataset} {self.split}: {len(self)} images, {count}{plural}>"
+        what = f"{self.counts.sum()} {self.noun[1]}" if self.is_labelled else "no labels"
+        return f"<{self.dataset} {self.split}: {len(self)} images, {what}>"
 
 
 def image_path(folder: Path, name: str) -> Path:
@@ -252,7 +248,7 @@ def image_path(folder: Path, name: str) -> Path:
 
 
 def save_index(path: Path, meta: dict[str, Any], points: Sequence[np.ndarray]) -> None:
-    """Write the index of a prepared split, whole or not at all."""
+    """Write the index of a prepared split."""
     arrays = {
         "points": np.concatenate([np.empty((0, 2)), *points]),
         "starts": np.cumsum([0, *map(len, points)], dtype=np.int64),
@@ -283,10 +279,6 @@ def hold_out(counts: Sequence[int] | np.ndarray, seed: int = 0) -> tuple[np.ndar
     Returns
     -------
     train, held : int64 indices in ascending order; disjoint, together all of 0..n-1
-
-    Raises
-    ------
-    ValueError : fewer than 2 images
     """
     counts = np.asarray(counts)
     if len(counts) < 2:
@@ -315,7 +307,7 @@ def files_below(
 ) -> Iterator[Path]:
     """All files below ``folder`` but hidden ones and those in ``skip``; linked folders are walked once.
 
-    ``unlisted`` is called with the error of a folder that cannot be listed; None: it is passed over.
+    ``unlisted`` is called with the error of a folder that cannot be listed.
     """
     seen = {os.path.realpath(skip)} if skip else set()
     for top, folders, files in os.walk(folder, onerror=unlisted, followlinks=True):
