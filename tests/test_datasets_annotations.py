@@ -215,7 +215,7 @@ def test_listing_that_is_off(write, name: str, content, message: str):
 
 def coco(annotations: list[dict], **more: object) -> dict:
     images = [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}]
-    annotations = [{"image_id": 1, "category_id": 7, **item} for item in annotations]
+    annotations = [{"id": 5, "image_id": 1, "category_id": 7, **item} for item in annotations]
     categories = [{"id": 7, "name": "bird"}, {"id": 8, "name": "plane"}]
     return {"images": images, "annotations": annotations, "categories": categories, **more}
 
@@ -245,9 +245,9 @@ def test_coco_crowd_regions_are_left_out_and_said(write):
     ("item", "message"),
     [
         ({"image_id": 9, "bbox": [0, 0, 1, 1]}, r"a\.json: an entry lacks 9"),
-        ({"segmentation": []}, r"annotation 1: neither a labelled keypoint nor a box"),
-        ({"bbox": [0, 0, 0, 0]}, r"annotation 1: .*that is not empty"),
-        ({"keypoints": [0, 0, 0], "bbox": [0, 0, 0, 0]}, r"annotation 1: neither"),
+        ({"segmentation": []}, r"annotation 5: neither a labelled keypoint nor a box"),
+        ({"bbox": [0, 0, 0, 0]}, r"annotation 5: .*that is not empty"),
+        ({"keypoints": [0, 0, 0], "bbox": [0, 0, 0, 0]}, r"annotation 5: neither"),
     ],
 )
 def test_coco_that_is_off(write, item: dict, message: str):

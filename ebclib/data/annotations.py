@@ -89,9 +89,8 @@ def read_csv(path: Path) -> np.ndarray:
 def read_json(path: Path, category: str | None = None) -> np.ndarray:
     """Points (N, 2) of a JSON file of one image: ``[[x, y], …]``, that under "points", or labelme's.
 
-    CCLabeler keeps those that were drawn as a box apart, under "boxes" as ``{"sx", "sy", "ex", "ey"}``;
-    each counts by its middle, as a rectangle or a circle of labelme does. Boxes of another kind belong
-    to points (NWPU-Crowd) and add nothing. ``category`` is the label of labelme's shapes to count.
+    CCLabeler's "boxes", ``{"sx", "sy", "ex", "ey"}``, count by their middles; boxes of another kind
+    belong to points (NWPU-Crowd). ``category`` is the label of labelme's shapes to count.
     """
     content = load_json(path)
     if not isinstance(content, dict):
@@ -114,12 +113,9 @@ class Listing(NamedTuple):
 def read_listing(path: Path, category: str | None = None) -> Listing:
     """The points of every image that a CSV or JSON file lists.
 
-    Parameters
-    ----------
-    path : CSV with the columns image, x, y (a row ``name,,`` lists an image of nobody); JSON
-        ``{"name": [[x, y], …]}`` or ``[{"image": "name", "points": [[x, y], …]}]``; COCO; an
-        export of Label Studio as JSON or JSON-MIN
-    category : count this category's objects alone (COCO, Label Studio)
+    CSV has the columns image, x, y (a row ``name,,`` lists an image of nobody); JSON is
+    ``{"name": [[x, y], …]}``, ``[{"image": "name", "points": [[x, y], …]}]``, COCO, or an export of
+    Label Studio. Of the last two ``category``'s objects alone are counted.
     """
     if path.suffix.lower() == ".csv":
         rows: dict[str, list[list[float]]] = {}
@@ -264,25 +260,27 @@ def _coco(content: dict[str, Any], path: Path, category: str | None) -> Listing:
     files = {image["id"]: image["file_name"] for image in content["images"]}
     names = {row["id"]: row["name"] for row in categories}
     items = content["annotations"]
-    if category is not None:
-        _check_category(names.values(), category, path)
-        items = [item for item in items if names.get(item["category_id"]) == category]
-    used = {item.get("category_id") for item in items}
-    _check_category({names.get(number, number) for number in used}, None, path)
+    labels = [names.get(item.get("category_id"), item.get("category_id")) for item in items]
+    _check_category(names.values() if category else {*labels}, category, path)
+    items = [item for item, label in zip(items, labels, strict=True) if category in (None, label)]
     crowds = sum(bool(item.get("iscrowd")) for item in items)
     if crowds:
         items = [item for item in items if not item.get("iscrowd")]
         notes.append(f"{path.name}: {crowds} regions marked iscrowd are not counted")
-    dots = _are_dots([_keypoints(item) for item in items], categories)
+    keypoints = [_keypoints(item) for item in items]
+    dots = _are_dots(keypoints, categories)
     points: dict[str, list[list[float]]] = {name: [] for name in files.values()}
-    for number, item in enumerate(items, start=1):
-        found = _coco_points(item, dots)
+    for item, joints in zip(items, keypoints, strict=True):
+        found = joints[joints[:, 2] > 0, :2].tolist()
+        box = item.get("bbox") or []
+        if not found and len(box) == 4 and any(box):
+            found = [[box[0] + box[2] / 2, box[1] + box[3] / 2]]
         if not found:
             raise ValueError(
-                f"{path}, annotation {item.get('id', number)}: neither a labelled keypoint nor a box "
+                f"{path}, annotation {item.get('id')}: neither a labelled keypoint nor a box "
                 "[left, top, width, height] that is not empty."
             )
-        points[files[item["image_id"]]] += found
+        points[files[item["image_id"]]] += found if dots else found[:1]  # of a person, the nose
     if dots:
         notes.append(
             f"{path.name}: its {len(items)} annotations hold keypoints that are no skeleton (their "
@@ -303,16 +301,6 @@ def _are_dots(keypoints: Sequence[np.ndarray], categories: Sequence[Mapping[str,
     named = numbers <= {len(row.get("keypoints") or []) for row in categories}
     all_seen = all((part[:, 2] > 0).all() for part in keypoints)
     return max(numbers, default=0) > 1 and (len(numbers) > 1 or (not named and all_seen))
-
-
-def _coco_points(item: Mapping[str, Any], dots: bool) -> list[list[float]]:
-    """All labelled keypoints, or the first (of a person, the nose), else the middle of the box."""
-    keypoints = _keypoints(item)
-    seen = keypoints[keypoints[:, 2] > 0, :2].tolist()
-    box = item.get("bbox") or []
-    if seen or len(box) != 4 or not any(box):
-        return seen if dots else seen[:1]
-    return [[box[0] + box[2] / 2, box[1] + box[3] / 2]]
 
 
 def _check_category(known: Collection[Any], category: str | None, path: Path) -> None:

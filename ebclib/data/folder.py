@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -16,25 +16,9 @@ import numpy as np
 import yaml
 
 from ebclib.config import one_of
-from ebclib.data.annotations import (
-    MAT_KEYS,
-    load_json,
-    mat_variable,
-    read_csv,
-    read_json,
-    read_listing,
-    read_mat,
-)
+from ebclib.data import annotations
 from ebclib.data.images import SUFFIXES
-from ebclib.data.splits import (
-    EVERY,
-    LEAST_SIDE,
-    Dataset,
-    Entry,
-    ReadSplit,
-    files_below,
-    natural,
-)
+from ebclib.data.splits import EVERY, LEAST_SIDE, Dataset, Entry, ReadSplit, files_below, natural
 
 FRACTIONS = {"train": 0.8, "test": 0.2}
 """How images are divided where there are no folders for splits."""
@@ -49,7 +33,6 @@ _KINDS = {  # of the values in `dataset.yaml`, if not a word
     "unlabelled": (list, "a list of splits"),
     **dict.fromkeys(["longest_side", "least_side", "seed"], (int, "a whole number above 0")),
 }
-_POINTS = (".csv", ".json", ".mat")  # files with points
 _STEMS = ("{0.stem}", "GT_{0.stem}", "{0.stem}_ann", "{0.name}")  # of an image's own file
 # Folders' names that say what is in them, not which scene it is of.
 _PLAIN = {"images", "image", "imgs", "img", "jpegimages", "pictures", "points", "dots", "csv"}
@@ -161,7 +144,7 @@ class _FolderSplit:
             raise FileNotFoundError(
                 f"{self.base} holds no images. `data/README.md` shows how images and points lie."
             )
-        self.files = _point_files(files_below(self.base))
+        self.files = _point_files(files_below(self.base), {".csv", ".json", ".mat"})
 
     def called(self) -> dict[Path, list[Path]]:
         """For each image the files that are called like it."""
@@ -183,20 +166,21 @@ class _FolderSplit:
                 "Give each a file of its own, in a folder of the same name (with no points for "
                 "nobody), or move out what is no image of the data set."
             )
-        readers = {".json": partial(read_json, category=self.settings.category)}
-        readers |= {".csv": read_csv, ".mat": read_mat}
+        readers = {".json": partial(annotations.read_json, category=self.settings.category)}
+        readers |= {".csv": annotations.read_csv, ".mat": annotations.read_mat}
         entries = [
             Entry(name, path, own[path], readers[own[path].suffix.lower()])
             for name, path in self.mine.items()
         ]
         notes = []
-        for path in [e.annotation for e in entries if e.load is read_mat][:1]:
+        for path in [own[p] for p in self.mine.values() if own[p].suffix.lower() == ".mat"][:1]:
             with suppress(ValueError):  # told with all the others when it is read
-                key, _ = mat_variable(path)
-                where = f"{key!r}, the only N x 2 matrix of {path.name}"
-                notes += [] if key in MAT_KEYS else [f"{split}: points are taken from {where}"]
+                key, _ = annotations.mat_variable(path)
+                if key not in annotations.MAT_KEYS:
+                    where = f"{key!r}, the only N x 2 matrix of {path.name}"
+                    notes.append(f"{split}: points are taken from {where}")
         marks = {name: base / "marks" / f"{name}.json" for name in self.mine}
-        half = [name for name, mark in marks.items() if mark.is_file() and not all(load_json(mark))]
+        half = [n for n, m in marks.items() if m.is_file() and not all(annotations.load_json(m))]
         if half:
             notes.append(f"{split}: {len(half)} images not marked as finished: {_some(half)}")
         return entries, notes
@@ -226,9 +210,9 @@ class _FolderSplit:
         for path, images in claims.items():
             image, *others = _nearest(_folders(path, base), images, base)
             if others:
+                both = _some([image, *others])
                 raise ValueError(
-                    f"{path} could hold the points of {_some([image, *others])}. Put it beside the one "
-                    "it is of, or into a folder of the same name."
+                    f"{path} could hold the points of {both}. Put it beside one of them."
                 )
             if fits(image, path):
                 own[image] = path
@@ -253,12 +237,12 @@ class _FolderSplit:
         return entries, notes
 
     def _listing(self) -> Path:
-        """The one file that lists a split's points: in its folder, or above it under its name."""
+        """The one file that lists a split's points: below its folder, or above it under its name."""
         folder, base = self.folder, self.base
-        found = [path for path in self.files if path.suffix.lower() != ".mat"]
+        found = _point_files(self.files, {".csv", ".json"})
         if not found:
-            above = _point_files([*folder.glob("*"), *folder.glob("annotations/*")])
-            above = [path for path in above if path.suffix.lower() != ".mat"]
+            above = [*folder.glob("*"), *folder.glob("annotations/*")]
+            above = _point_files(above, {".csv", ".json"})
             word = base.name.lower() if self.settings.fractions else self.split
             found = [path for path in above if word in path.stem.lower()] or above
         if len(found) > 1:
@@ -274,16 +258,13 @@ class _FolderSplit:
         return found[0]
 
     def _match(self, listing: Path) -> tuple[dict[Path, np.ndarray], list[str]]:
-        """Points by image, and remarks.
-
-        An image is the one of the listed file name whose path has the longest tail in common. A name
-        may begin with folders of another machine; they must not be folders with images.
-        """
+        """Points by image, and remarks; of images of one name the nearest to what is listed is meant."""
+        images = self.here.values() if listing in self.files else self.known
         called = defaultdict(list)
-        for path in self.here.values() if listing in self.files else self.known:
+        for path in images:
             for key in {path.name, path.stem}:
                 called[key].append(path)
-        listed, notes = read_listing(listing, self.settings.category)
+        listed, notes = annotations.read_listing(listing, self.settings.category)
         points: dict[Path, np.ndarray] = {}
         strange = []
         for reference, part in listed.items():
@@ -309,7 +290,7 @@ class _FolderSplit:
         return points, notes
 
     def _is_meant(self, place: Sequence[str], image: Path) -> bool:
-        """Whether a place may be an image's: what it has beyond is no folder with images."""
+        """Whether a place may be an image's: it may begin with folders of another machine, not of images."""
         top = self.base if image.is_relative_to(self.base) else self.folder
         wanted, inner = _scenes(place), _scenes(_folders(image, top))
         tail = _tail(wanted, _scenes(_folders(image, self.folder)))
@@ -410,15 +391,10 @@ def _divide(
     """Images divided by fractions, by a seeded draw for each name: one added later moves few others."""
     fractions = settings.fractions
     if 0 < len(images) < len(fractions):
-        parts = ", ".join(fractions)
         raise ValueError(
-            f"{folder} holds {len(images)} images; they cannot be divided into {parts}."
+            f"{folder}: {len(images)} images; they cannot be divided into {[*fractions]}."
         )
-
-    def draw(name: str) -> str:
-        return hashlib.sha256(f"{settings.seed}/{name}".encode()).hexdigest()
-
-    order = sorted(images, key=draw)
+    order = sorted(images, key=lambda n: hashlib.sha256(f"{settings.seed}/{n}".encode()).digest())
     shares = np.cumsum(list(fractions.values())) / sum(fractions.values())
     edges = [0, *(round(len(order) * share) for share in shares)]
     for number in range(1, len(edges) - 1):  # every split gets one
@@ -435,12 +411,12 @@ def _some(names: Sequence, most: int = 5) -> str:
     return ", ".join(map(str, names[:most])) + rest
 
 
-def _point_files(paths: Iterable[Path]) -> list[Path]:
+def _point_files(paths: Iterable[Path], endings: Collection[str]) -> list[Path]:
     """Files that may hold points; not CCLabeler's notes of how far an image is labelled."""
     return sorted(
         path
         for path in paths
-        if path.suffix.lower() in _POINTS
+        if path.suffix.lower() in endings
         and not (path.parent.name == "marks" and (path.parent.parent / "jsons").is_dir())
     )
 
