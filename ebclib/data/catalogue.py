@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ebclib.config import data_root, one_of
-from ebclib.data.annotations import read_jhu, read_mat
-from ebclib.data.folder import describe_folder, read_folder
-from ebclib.data.images import SUFFIXES
+from ebclib.data.annotations import read_mat
+from ebclib.data.folder import describe_folder, read_folder, read_published
 from ebclib.data.splits import EVERY, Dataset, DrawnEntry, Entry, ReadSplit, Sample, natural
 
 RELEASED_LONGEST = 4096
@@ -174,10 +173,7 @@ def read(name: str, split: str, root: str | Path | None = None) -> Sequence[Samp
 
         return SyntheticSplit(split, series=name)
     if name in DATASETS:
-        tree = _Tree(dataset, base, split)
-        entries = sorted(READERS[name](tree), key=lambda entry: natural(entry.name))
-        if not entries:
-            raise tree.missing(f"images of the split {split!r} (its folder is empty)")
+        entries = sorted(_published(dataset, base, split), key=lambda entry: natural(entry.name))
         notes, published = [], dataset.splits[split]
         if published != len(entries):
             notes.append(f"{split}: {len(entries)} images are there, {published} were published")
@@ -192,102 +188,40 @@ def read(name: str, split: str, root: str | Path | None = None) -> Sequence[Samp
     return ReadSplit(entries, True, dataset.noun, notes)
 
 
-@dataclass(frozen=True)
-class _Tree:
-    """The folders of a published split, looked for in whatever case."""
-
-    dataset: Dataset
-    root: Path
-    split: str
-
-    def base(self) -> Path:
-        """The data set's own folder, which may lie in another of its name."""
-        found = self.need(self.root, *self.dataset.folders)
-        return next(iter(_folders(found, self.dataset.folders)), found)
-
-    def need(self, folder: Path, *names: str) -> Path:
-        """The first subfolder of ``folder`` called one of ``names``, or the error that it is missing."""
-        for found in _folders(folder, names):
-            return found
-        raise self.missing(folder / names[0])
-
-    def missing(self, looked: Path | str) -> FileNotFoundError:
-        """The error for what is not there: where to get it, and where to put it."""
-        about = self.dataset
-        return FileNotFoundError(
-            f"{about.title} ({about.name}, split {self.split!r}) is not there.\n"
-            f"  Missing:    {looked}\n"
-            f"  Get it:     {about.source} ({about.terms})\n"
-            f"  Put it in:  {self.root}/, or set $EBC_DATA to the folder above it; see data/README.md\n"
+def _published(dataset: Dataset, root: Path, split: str) -> list[Entry]:
+    """The entries of a published split, or the error that says where to get it."""
+    above = [root, *_folders(root, (*_SHANGHAITECH, *dataset.folders))]
+    found = [base for folder in above for base in _folders(folder, dataset.folders)]
+    try:
+        if not found:
+            raise FileNotFoundError(root / dataset.folders[0])
+        return (_nwpu if dataset.name == "nwpu" else read_published)(found[-1], split)
+    except FileNotFoundError as problem:
+        raise FileNotFoundError(
+            f"{dataset.title} ({dataset.name}, split {split!r}) is not there.\n"
+            f"  Missing:    {problem}\n"
+            f"  Get it:     {dataset.source} ({dataset.terms})\n"
+            f"  Put it in:  {root}/, or set $EBC_DATA to the folder above it; see data/README.md\n"
             f"  The data set `synthetic` needs no files."
-        )
+        ) from problem
 
 
-def _shanghaitech(tree: _Tree) -> list[Entry]:
-    """`part_A/train_data/{images/IMG_1.jpg, ground-truth/GT_IMG_1.mat}`, or another spelling."""
-    parts = _folders(tree.root, tree.dataset.folders)
-    above = tree.root if parts else tree.need(tree.root, *_SHANGHAITECH)
-    part = tree.need(above, *tree.dataset.folders)
-    folder = tree.need(part, f"{tree.split}_data", tree.split)
-    points = tree.need(folder, "ground-truth", "ground_truth")
-    return [
-        Entry(path.stem, path, points / f"GT_{path.stem}.mat", read_mat)
-        for path in _images(tree.need(folder, "images"))
-    ]
-
-
-def _qnrf(tree: _Tree) -> list[Entry]:
-    """`Train/{img_0001.jpg, img_0001_ann.mat}`."""
-    return [
-        Entry(path.stem, path, path.with_name(f"{path.stem}_ann.mat"), read_mat)
-        for path in _images(tree.need(tree.base(), tree.split.title()))
-    ]
-
-
-def _nwpu(tree: _Tree) -> list[Entry]:
+def _nwpu(base: Path, split: str) -> list[Entry]:
     """`images_part1…5/0001.jpg`, `mats/0001.mat`, and `train.txt` with an id first on each line."""
-    base = tree.base()
-    folders = [path for path in _folders(base) if path.name.lower().startswith("images")]
-    listing = base / f"{tree.split}.txt"
-    if not folders or not listing.is_file():
-        raise tree.missing(listing if folders else base / "images_part1")
-    images = {path.stem: path for folder in folders for path in _images(folder)}
-    lines = filter(str.strip, listing.read_text(encoding="utf-8").splitlines())
+    images = {path.stem: path for path in base.glob("[Ii]mages*/[!.]*.jpg")}
+    lines = filter(str.strip, (base / f"{split}.txt").read_text(encoding="utf-8").splitlines())
     names = [line.split()[0].removesuffix(".jpg").zfill(4) for line in lines]
     for name in names:
         if name not in images:
-            raise tree.missing(base / "images_part…" / f"{name}.jpg")
-    if tree.split in tree.dataset.unlabelled:
+            raise FileNotFoundError(base / "images_part…" / f"{name}.jpg")
+    if split in DATASETS["nwpu"].unlabelled:
         return [Entry(name, images[name]) for name in names]
     return [Entry(name, images[name], base / "mats" / f"{name}.mat", read_mat) for name in names]
 
 
-def _jhu(tree: _Tree) -> list[Entry]:
-    """`train/{images/0001.jpg, gt/0001.txt}`."""
-    folder = tree.need(tree.base(), tree.split)
-    return [
-        Entry(path.stem, path, folder / "gt" / f"{path.stem}.txt", read_jhu)
-        for path in _images(tree.need(folder, "images"))
-    ]
-
-
-READERS: dict[str, Callable[[_Tree], list[Entry]]] = {
-    **dict.fromkeys(("sha", "shb"), _shanghaitech),
-    **{"qnrf": _qnrf, "nwpu": _nwpu, "jhu": _jhu},
-}
-"""The published layouts: the entries of a split, in any order."""
-
-
-def _images(folder: Path) -> list[Path]:
-    """Image files of one folder, hidden ones left out."""
-    return [path for path in folder.glob("[!.]*") if path.suffix.lower() in SUFFIXES]
-
-
-def _folders(folder: Path, names: Iterable[str] | None = None) -> list[Path]:
-    """Subfolders: those called one of ``names`` in whatever case, in the order of names, or all."""
+def _folders(folder: Path, names: Sequence[str]) -> list[Path]:
+    """Subfolders called one of ``names`` in whatever case, in the order of names."""
     there = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    if names is None:
-        return there
     found = {path.name.lower(): path for path in there}
     return [found[name.lower()] for name in names if name.lower() in found]
 

@@ -104,8 +104,9 @@ def read_folder(folder: Path, split: str) -> ReadSplit:
     ValueError : images without points, points without images, or a file of another kind
     FileNotFoundError : no images
     """
-    part = _FolderSplit(folder, split)
-    settings, noun = part.settings, (part.settings.noun, part.settings.plural)
+    settings = _read_settings(folder)
+    part = _FolderSplit(folder, split, settings, {".csv", ".json", ".mat"})
+    noun = settings.noun, settings.plural
     if split in settings.unlabelled:
         return ReadSplit([Entry(name, path) for name, path in part.mine.items()], False, noun)
     called = part.called()
@@ -114,6 +115,15 @@ def read_folder(folder: Path, split: str) -> ReadSplit:
         number = f"{len(part.mine)} of {len(part.here)}"
         notes.append(f"{split}: {number} images, divided {settings.division}")
     return ReadSplit(entries, True, noun, notes)
+
+
+def read_published(folder: Path, split: str) -> list[Entry]:
+    """The entries of a published split that lies as an own folder would, beside JHU's .txt."""
+    splits = _found_splits(folder)
+    if split not in splits:
+        raise FileNotFoundError(folder / split)
+    part = _FolderSplit(folder, split, FolderSettings(splits=splits), {".mat", ".txt"})
+    return part.with_files(part.called())[0]
 
 
 class _FolderSplit:
@@ -127,9 +137,10 @@ class _FolderSplit:
     files : files below ``base`` that may hold points
     """
 
-    def __init__(self, folder: Path, split: str) -> None:
-        self.folder, self.split = folder, split
-        self.settings = settings = _read_settings(folder)
+    def __init__(
+        self, folder: Path, split: str, settings: FolderSettings, endings: Collection[str]
+    ) -> None:
+        self.folder, self.split, self.settings = folder, split, settings
         is_every = split == EVERY and settings.fractions
         if not is_every:
             one_of(f"split of {folder.name}", split, settings.splits)
@@ -144,7 +155,7 @@ class _FolderSplit:
             raise FileNotFoundError(
                 f"{self.base} holds no images. `data/README.md` shows how images and points lie."
             )
-        self.files = _point_files(files_below(self.base), {".csv", ".json", ".mat"})
+        self.files = _point_files(files_below(self.base), endings)
 
     def called(self) -> dict[Path, list[Path]]:
         """For each image the files that are called like it."""
@@ -168,6 +179,7 @@ class _FolderSplit:
             )
         readers = {".json": partial(annotations.read_json, category=self.settings.category)}
         readers |= {".csv": annotations.read_csv, ".mat": annotations.read_mat}
+        readers[".txt"] = annotations.read_jhu
         entries = [
             Entry(name, path, own[path], readers[own[path].suffix.lower()])
             for name, path in self.mine.items()

@@ -43,6 +43,8 @@ SAVE_EVERY = 100
 NEAR_BITS = 32
 """Images whose 256-bit hashes differ in so many bits at most are reported."""
 
+MOST_LISTED = 20
+
 
 def prepare(
     name: str,
@@ -119,7 +121,7 @@ def prepare_image(source: Entry | DrawnEntry, dataset: Dataset, folder: Path) ->
         new_size = prepared_size(size, *dataset.sides)
         points, outside, turned = upright_points(raw.points, size, raw.orientation)
     except (ValueError, OSError) as problem:
-        return _named(source, problem)
+        return f"{source.name}: {problem}"
     write_array(image_path(folder, source.name), fit(raw.image, *dataset.sides))
     record = {
         "name": source.name,
@@ -160,7 +162,7 @@ class _Preparation:
             if self._is_done(forgive):  # by another process meanwhile
                 return
             self._check_space(progress)
-            self.remarks += [text for text in self._check() if text not in self.remarks]
+            self.remarks = self._check()
             self._save()
             try:
                 problems = self._prepare(progress)
@@ -180,7 +182,7 @@ class _Preparation:
     def _is_done(self, forgive: bool) -> bool:
         """Whether the index says just this.
 
-        Sets ``fresh`` (what serves, by name), ``pending``, ``bad`` (why known ones stay out), ``remarks``.
+        Sets ``fresh`` (what serves, by name), ``pending``, and ``bad`` (why known ones stay out).
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         meta, stored = {}, {}
@@ -197,11 +199,10 @@ class _Preparation:
             stamp, item = source.stamp(), stored.get(source.name)
             if (source.name, stamp) in known:
                 self.bad[source.name] = known[source.name, stamp]
-            elif item is not None and item.record["stamp"] == stamp and self._is_stored(item):
+            elif item and item.record["stamp"] == stamp and self._is_stored(item):
                 self.fresh[source.name] = item
             else:
                 self.pending.append(source)
-        self.remarks: list[str] = list(meta.get("remarks", [])) if self.fresh else []
         wanted = {"finished": True, **self.facts, "names": list(self.fresh)}
         return not self.pending and {**meta, **wanted} == {"finished": True, **meta}
 
@@ -227,20 +228,18 @@ class _Preparation:
     def _check(self) -> list[str]:
         """What is to be said of a split's points as a whole; ValueError if they cannot be right."""
         framed = []
-        for source in self.pending:
+        for source in self.sources:
             if isinstance(source, Entry):
                 with suppress(ValueError, OSError):  # told with all the others of its kind
                     framed.append(source.framed_points())
         if not framed or not self.facts["is_labelled"]:
             return []
         points, sizes = zip(*framed, strict=True)
-        kept = sum(len(item.points) for item in self.fresh.values())
-        if len(framed) > 1 and not kept + sum(map(len, points)):
-            text = f"{self.title}: none of its {len(framed)} images has a point"
-            if self.facts["split"] == "train":
-                raise ValueError(f"{text}. Was it exported without labels?")
-            return [text]
         text, is_certain = doubts(points, sizes) if self.dataset.checks_coordinates else ("", False)
+        if len(framed) > 1 and not sum(map(len, points)):
+            text = f"none of its {len(framed)} images has a point"
+            if self.facts["split"] == "train":
+                raise ValueError(f"{self.title}: {text}. Was it exported without labels?")
         if is_certain:
             raise ValueError(
                 f"{self.title}: {text}. Expected are x and y in pixels of the images as they lie there. "
@@ -285,10 +284,10 @@ class _Preparation:
         }
         save_index(self.folder / INDEX, meta, [item.points for item in items])
 
-    def _list_problems(self, problems: Mapping[str, str], most: int = 15) -> str:
+    def _list_problems(self, problems: Mapping[str, str]) -> str:
         lines = [f"  {problems[name]}" for name in sorted(problems, key=natural)]
-        lines[most:] = [f"  … and {len(lines) - most} more"] if len(lines) > most else []
-        name, listed = self.dataset.name, "\n".join(lines)
+        more = [f"  … and {len(lines) - MOST_LISTED} more"] if len(lines) > MOST_LISTED else []
+        name, listed = self.dataset.name, "\n".join(lines[:MOST_LISTED] + more)
         return (
             f"{self.title}: {len(problems)} of {len(self.sources)} images cannot be used:\n{listed}\n"
             f"Mend them and run `ebc prepare {name}` again, or leave them out: "
@@ -339,12 +338,6 @@ def doubts(points: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> tu
     if n >= 50 and len(points) >= 3 and reach.max() < 0.6 and reach.max() < 1.2 * reach.min():
         return f"{where} at most: are they of the images at a smaller size?", False
     return "", False
-
-
-def _named(source: Entry | DrawnEntry, problem: Exception) -> str:
-    """The problem's text; the image's file or name stands in it."""
-    where, text = str(getattr(source, "image", source.name)), str(problem)
-    return text if where in text or source.name in text else f"{where}: {text}"
 
 
 def _out(out: str | Path | None) -> Path:
@@ -402,7 +395,7 @@ def _split_report(split: PreparedSplit) -> dict[str, Any]:
     }
 
 
-def format_report(report: Mapping[str, Any], most: int = 20) -> str:
+def format_report(report: Mapping[str, Any]) -> str:
     """The report as a small table, a column for each split; below it what wants a look."""
     import pandas as pd  # a missing data set is told before it loads
 
@@ -416,17 +409,17 @@ def format_report(report: Mapping[str, Any], most: int = 20) -> str:
     table.columns.name = f"{report['title']} ({report['name']})"
     lines = table.to_string().splitlines()
     lines.insert(1, "-" * len(lines[0]))
-    groups: dict[bool, list[str]] = {True: [], False: []}
+    groups: dict[str, list[str]] = {"across splits": [], "within a split": []}
     for pair in report["near_duplicates"]:
         sides = pair["first"], pair["second"]
         first, second = (f"{side['split']} {side['name']} ({side['points']})" for side in sides)
         how = "the same file" if pair["identical"] else f"{pair['bits']} of 256 bits differ"
         is_across = sides[0]["split"] != sides[1]["split"]
-        groups[is_across].append(f"  {first} ~ {second}: {how}")
-    for title, group in zip(("across splits", "within a split"), groups.values(), strict=True):
-        lines += [f"near-duplicates {title}: {len(group) or 'none'}", *group[:most]]
-        if len(group) > most:
-            lines.append(f"  … and {len(group) - most} more, in report.json")
+        group = groups["across splits" if is_across else "within a split"]
+        group.append(f"  {first} ~ {second}: {how}")
+    for title, group in groups.items():
+        lines += [f"near-duplicates {title}: {len(group) or 'none'}", *group[:MOST_LISTED]]
+        lines += ["  … all of them are in report.json"] if len(group) > MOST_LISTED else []
     for split, part in report["splits"].items():
         lines += [f"left out of {split}: {bad['problem']}" for bad in part["unreadable"]]
     return "\n".join([*lines, *(f"note: {note}" for note in report["notes"])])
