@@ -180,7 +180,7 @@ def test_json_that_is_off(write, content, message: str):
 
 
 def as_lists(listing) -> dict:
-    return {name: points.tolist() for name, points in listing.points.items()}
+    return {name: points.tolist() for name, points in listing[0].items()}
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_coco_category_has_to_be_chosen_where_there_are_two(write):
 
 def test_coco_crowd_regions_are_left_out_and_said(write):
     listing = read_listing(write("a.json", coco([{"bbox": [0, 0, 2, 2], "iscrowd": 1}])))
-    assert as_lists(listing)["a.jpg"] == [] and "1 regions marked iscrowd" in listing.notes[0]
+    assert as_lists(listing)["a.jpg"] == [] and "1 regions marked iscrowd" in listing[1][0]
 
 
 @pytest.mark.parametrize(
@@ -260,11 +260,11 @@ def test_coco_keypoints_that_are_objects_each(write):
     dots = [{"keypoints": [1, 2, 2, 3, 4, 2]}, {"image_id": 2, "keypoints": [5, 6, 2] * 3}]
     listing = read_listing(write("a.json", coco(dots)))
     assert as_lists(listing) == {"a.jpg": [[1, 2], [3, 4]], "b.jpg": [[5, 6]] * 3}
-    assert "each is counted, 5 in all" in listing.notes[0]
-    assert len(read_listing(write("a.json", coco(dots[:1]))).points["a.jpg"]) == 2
+    assert "each is counted, 5 in all" in listing[1][0]
+    assert len(read_listing(write("a.json", coco(dots[:1])))[0]["a.jpg"]) == 2
     bird = [{"id": 7, "name": "bird", "keypoints": ["beak", "tail"]}]
     listing = read_listing(write("a.json", coco(dots[:1], categories=bird)))
-    assert as_lists(listing)["a.jpg"] == [[1, 2]] and not listing.notes
+    assert as_lists(listing)["a.jpg"] == [[1, 2]] and not listing[1]
 
 
 SIZE = {"original_width": 200, "original_height": 50}

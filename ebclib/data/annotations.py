@@ -13,7 +13,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -103,15 +103,10 @@ def read_json(path: Path, category: str | None = None) -> np.ndarray:
         return _json_points(content["points"] + middles, path)
 
 
-class Listing(NamedTuple):
-    """Points by the image's name as the file has it, each (N, 2), and remarks made on the way."""
-
-    points: dict[str, np.ndarray]
-    notes: list[str]
-
-
-def read_listing(path: Path, category: str | None = None) -> Listing:
-    """The points of every image that a CSV or JSON file lists.
+def read_listing(
+    path: Path, category: str | None = None
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The points (N, 2) of every image that a CSV or JSON file lists, by name, and remarks.
 
     CSV has the columns image, x, y (a row ``name,,`` lists an image of nobody); JSON is
     ``{"name": [[x, y], …]}``, ``[{"image": "name", "points": [[x, y], …]}]``, COCO, or an export of
@@ -121,7 +116,7 @@ def read_listing(path: Path, category: str | None = None) -> Listing:
         rows: dict[str, list[list[float]]] = {}
         for image, points in _csv_rows(path, IMAGE_COLUMNS):
             rows.setdefault(image, []).extend(points)
-        return Listing({image: _as_points(points, path) for image, points in rows.items()}, [])
+        return {image: _as_points(points, path) for image, points in rows.items()}, []
     content = load_json(path)
     with _entries_of(path):
         if isinstance(content, dict) and {"images", "annotations"} <= set(content):
@@ -134,8 +129,7 @@ def read_listing(path: Path, category: str | None = None) -> Listing:
                 twice = next(name for name in names if names.count(name) > 1)
                 raise ValueError(f"{path}: {twice!r} is listed twice.")
             content = {item["image"]: item["points"] for item in content}
-        found = {name: _json_points(part, f"{path}, {name!r}") for name, part in content.items()}
-        return Listing(found, [])
+        return {n: _json_points(part, f"{path}, {n!r}") for n, part in content.items()}, []
 
 
 def load_json(path: Path) -> Any:
@@ -254,7 +248,9 @@ def _label_studio(tasks: list[Any], path: Path, category: str | None) -> list[di
     return listed
 
 
-def _coco(content: dict[str, Any], path: Path, category: str | None) -> Listing:
+def _coco(
+    content: dict[str, Any], path: Path, category: str | None
+) -> tuple[dict[str, np.ndarray], list[str]]:
     """COCO: an annotation is one object; its point is a keypoint, or the middle of its box."""
     notes, categories = [], content.get("categories", [])
     files = {image["id"]: image["file_name"] for image in content["images"]}
@@ -286,7 +282,7 @@ def _coco(content: dict[str, Any], path: Path, category: str | None) -> Listing:
             f"{path.name}: its {len(items)} annotations hold keypoints that are no skeleton (their "
             f"number varies, or has no names): each is counted, {sum(map(len, points.values()))} in all"
         )
-    return Listing({name: _as_points(part, path) for name, part in points.items()}, notes)
+    return {name: _as_points(part, path) for name, part in points.items()}, notes
 
 
 def _keypoints(item: Mapping[str, Any]) -> np.ndarray:

@@ -1,7 +1,6 @@
 """Training crops: where to cut, and the image and its points together through scale and flip.
 
-The box is drawn before a pixel is read, so that reading costs the crop and not the image. Crops come from a
-DataLoader over `TrainingCrops`, or as whole batches from images in memory (`DeviceCrops`).
+Crops come from a DataLoader over `TrainingCrops`, or as whole batches from images in memory (`DeviceCrops`).
 """
 
 from __future__ import annotations
@@ -34,10 +33,7 @@ class Box(NamedTuple):
 def random_box(
     rng: np.random.Generator, height: int, width: int, crop_px: int, max_scale: float
 ) -> Box:
-    """A square of side σ·crop_px, σ ~ U(1, ``max_scale``), anywhere inside the image (Sec. IV-2).
-
-    Where the image is smaller than that, the square is as large as fits: no crop shows padding.
-    """
+    """A square of side σ·crop_px, σ ~ U(1, ``max_scale``), or what fits, in the image (Sec. IV-2)."""
     side = min(round(crop_px * rng.uniform(1, max_scale)), height, width)
     return Box(int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1)), side)
 
@@ -180,14 +176,13 @@ class DeviceCrops:
     shrinks in float32). The host waits for no result, so it prepares the next batch while a GPU computes.
 
     Several processes, a device each, share an epoch as Accelerate does: process p gets batches p,
-    p + P, …; iterate over this directly, do not give it to ``accelerator.prepare``.
+    p + P, …; do not give this to ``accelerator.prepare``.
 
     Parameters
     ----------
     sampler : the draw keys of an epoch, in their order (`EpochSampler`)
     batch_size : B, on each device
-    drop_last : leave out what does not fill a batch on every process; otherwise the last batches are
-        smaller, and processes that would get none begin again
+    drop_last : leave out what does not fill a batch on every process
     process, processes : p and P
     budget_bytes : what images may take; None: half of a GPU's free memory, and all they need elsewhere
     threads : how many crops the host makes or reads at a time; None: torch's number

@@ -249,13 +249,13 @@ class _Preparation:
 
     def _prepare(self, progress: bool) -> dict[str, str]:
         """Prepare in threads (decoding and resizing release the GIL); what cannot be used, and why."""
-        problems = {}
+        problems, pending = {}, self.pending
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            outcomes = pool.map(lambda s: prepare_image(s, self.dataset, self.folder), self.pending)
-            options = {"desc": self.title, "unit": "image", "disable": not progress}
-            bar = tqdm(outcomes, total=len(self.pending), **options)
+            outcomes = pool.map(lambda s: prepare_image(s, self.dataset, self.folder), pending)
+            options = {"desc": self.title, "unit": "image", "disable": not (progress and pending)}
+            bar = tqdm(outcomes, total=len(pending), **options)
             try:
-                for number, (source, outcome) in enumerate(zip(self.pending, bar, strict=True), 1):
+                for number, (source, outcome) in enumerate(zip(pending, bar, strict=True), 1):
                     kept = problems if isinstance(outcome, str) else self.fresh
                     kept[source.name] = outcome
                     if number % SAVE_EVERY == 0:
@@ -272,7 +272,6 @@ class _Preparation:
             digest.update(item.record["name"].encode())
             digest.update(bytes.fromhex(item.record["sha256"]))
             digest.update(np.ascontiguousarray(item.points).tobytes())
-        bad = [(s, self.bad[s.name]) for s in self.sources if s.name in self.bad]
         meta = {
             **self.facts,
             "finished": finished,
@@ -280,7 +279,11 @@ class _Preparation:
             "names": [item.record["name"] for item in items],
             "digest": digest.hexdigest(),
             "records": [item.record for item in items],
-            "bad": [{"name": s.name, "stamp": s.stamp(), "problem": text} for s, text in bad],
+            "bad": [
+                {"name": s.name, "stamp": s.stamp(), "problem": self.bad[s.name]}
+                for s in self.sources
+                if s.name in self.bad
+            ],
         }
         save_index(self.folder / INDEX, meta, [item.points for item in items])
 
