@@ -224,7 +224,7 @@ class TrainingStats:
             (below, above), value, room = _SAYINGS[name], found[name], ROOM.get(name, 1.0)
             words = below if value < low / room else above if value > high * room else ""
             if words:
-                numbers = f"{name} {value:.3g}, there {low:.3g} to {high:.3g}"
+                numbers = f"{name} {value:.5g}, there {low:.5g} to {high:.5g}"
                 said.append(f"{words} than all it was trained on: {numbers}")
         return said
 
