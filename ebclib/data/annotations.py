@@ -1,7 +1,6 @@
 """Points from files: of one image (.mat, .csv, .json, .txt), or a listing of many (CSV, JSON, COCO).
 
-What a file holds that cannot be points is a ValueError that names the file, and in it the line, column,
-item or point.
+What cannot be points is a ValueError that names the file, and in it the line, item or point.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -47,37 +46,29 @@ def mat_variable(path: Path) -> tuple[str, np.ndarray]:
         raise ValueError(f"{path}: a MATLAB 7.3 file. Save it with MATLAB's -v7.") from problem
     except Exception as problem:  # scipy has many ways to trip over a file that is no .mat
         raise ValueError(f"{path}: not a .mat file, or a damaged one ({problem}).") from problem
-    content = {key: value for key, value in content.items() if not key.startswith("__")}
-    key = next((key for key in MAT_KEYS if key in content), None)
-    if key is None:
-        sizes = {}
-        for name, value in content.items():
-            with suppress(ValueError):
-                sizes[name] = len(_matrix(value, path, name))
-        alike = [name for name in sizes if sizes[name]] or list(sizes)
-        if len(alike) != 1:
-            raise ValueError(
-                f"{path}: a .mat of another kind. It has {_quoted(content) or 'no variables'}; "
-                f"expected is {_quoted(MAT_KEYS, ' or ')}, an N x 2 matrix of x and y in pixels."
-            )
-        key = alike[0]
-    return key, _as_points(_matrix(content[key], path, key), path)
+    content = {name: value for name, value in content.items() if not name.startswith("__")}
+    matrices = {name: matrix for name in content if (matrix := _matrix(content[name])) is not None}
+    known = [name for name in MAT_KEYS if name in content]
+    found = known[:1] or [name for name in matrices if len(matrices[name])] or list(matrices)
+    if len(found) != 1 or found[0] not in matrices:
+        has = ", ".join(f"{name!r} {value.shape}" for name, value in content.items())
+        raise ValueError(
+            f"{path}: a .mat of another kind. It has {has or 'no variables'}; "
+            f"expected is {_quoted(MAT_KEYS, ' or ')}, an N x 2 matrix of x and y in pixels."
+        )
+    return found[0], _as_points(matrices[found[0]], path)
 
 
-def _matrix(value: np.ndarray, path: Path, key: str) -> np.ndarray:
-    """The numeric N x 2 matrix inside nested MATLAB cells and structs."""
+def _matrix(value: np.ndarray) -> np.ndarray | None:
+    """The N x 2 matrix of numbers inside nested MATLAB cells and structs, if there is one."""
     while value.dtype.names or (value.dtype == object and value.size == 1):
         names = value.dtype.names
-        key_in = names and ("location" if "location" in names else names[0])
-        value = value[key_in] if names else np.asarray(value.item())
+        field = names and ("location" if "location" in names else names[0])
+        value = value[field] if names else np.asarray(value.item())
     if value.size == 0 and value.dtype != object:
         return np.empty((0, 2))
-    if value.ndim != 2 or value.shape[1] != 2 or not np.issubdtype(value.dtype, np.number):
-        raise ValueError(
-            f"{path}: {key!r} holds {value.dtype} of shape {value.shape}; expected is an N x 2 "
-            "matrix of numbers, x and y in pixels."
-        )
-    return value
+    is_good = value.ndim == 2 and value.shape[1] == 2 and np.issubdtype(value.dtype, np.number)
+    return value if is_good else None
 
 
 def read_jhu(path: Path) -> np.ndarray:
@@ -85,10 +76,8 @@ def read_jhu(path: Path) -> np.ndarray:
     points = []
     for number, line in enumerate(_text(path).splitlines(), start=1):
         if line.strip():
-            cells = zip("xy", [*line.split(), ""], strict=False)
-            points.append(
-                [_number(cell, f"{path}, line {number}, column {c}") for c, cell in cells]
-            )
+            pair = [*line.split(), ""][:2]
+            points.append([_number(text, f"{path}, line {number}") for text in pair])
     return _as_points(points, path)
 
 
@@ -100,74 +89,47 @@ def read_csv(path: Path) -> np.ndarray:
 def read_json(path: Path, category: str | None = None) -> np.ndarray:
     """Points (N, 2) of a JSON file of one image: ``[[x, y], …]``, that under "points", or labelme's.
 
-    CCLabeler keeps those that were drawn as a box apart, under "boxes" as ``{"sx", "sy", "ex", "ey"}``;
-    each counts by its middle, as a rectangle or a circle of labelme does. Boxes of another kind belong
-    to points (NWPU-Crowd) and add nothing. ``category`` is the label of labelme's shapes to count.
+    CCLabeler's "boxes", ``{"sx", "sy", "ex", "ey"}``, count by their middles; boxes of another kind
+    belong to points (NWPU-Crowd). ``category`` is the label of labelme's shapes to count.
     """
     content = load_json(path)
-    if isinstance(content, dict) and isinstance(content.get("shapes"), list):
-        content = _labelme(content["shapes"], path, category)
-    elif isinstance(content, dict) and "points" in content:
-        boxes, content = content.get("boxes") or [], content["points"]
-        with _entries_of("CCLabeler's", path, "a box"):
-            for box in boxes if isinstance(content, list) else []:
-                if isinstance(box, dict) and {"sx", "sy", "ex", "ey"} <= box.keys():
-                    middle = [(box["sx"] + box["ex"]) / 2, (box["sy"] + box["ey"]) / 2]
-                    content = [*content, middle]
-    return _json_points(content, path)
+    if not isinstance(content, dict):
+        return _json_points(content, path)
+    with _entries_of(path):
+        if isinstance(content.get("shapes"), list):
+            return _json_points(_labelme(content["shapes"], path, category), path)
+        boxes = [b for b in content.get("boxes") or [] if isinstance(b, dict) and "sx" in b]
+        middles = [[(b["sx"] + b["ex"]) / 2, (b["sy"] + b["ey"]) / 2] for b in boxes]
+        return _json_points(content["points"] + middles, path)
 
 
-class Listing(NamedTuple):
-    """Points by the image's name as the file has it, each (N, 2), and remarks made on the way."""
+def read_listing(
+    path: Path, category: str | None = None
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The points (N, 2) of every image that a CSV or JSON file lists, by name, and remarks.
 
-    points: dict[str, np.ndarray]
-    notes: list[str]
-
-
-def read_listing(path: Path, category: str | None = None) -> Listing:
-    """The points of every image that a CSV or JSON file lists.
-
-    Parameters
-    ----------
-    path : CSV with the columns image, x, y (a row ``name,,`` lists an image of nobody); JSON
-        ``{"name": [[x, y], …]}`` or ``[{"image": "name", "points": [[x, y], …]}]``; COCO; an
-        export of Label Studio as JSON or JSON-MIN
-    category : count this category's objects alone (COCO, Label Studio)
+    CSV has the columns image, x, y (a row ``name,,`` lists an image of nobody); JSON is
+    ``{"name": [[x, y], …]}``, ``[{"image": "name", "points": [[x, y], …]}]``, COCO, or an export of
+    Label Studio. Of the last two ``category``'s objects alone are counted.
     """
     if path.suffix.lower() == ".csv":
         rows: dict[str, list[list[float]]] = {}
-        for number, (image, points) in enumerate(_csv_rows(path, IMAGE_COLUMNS), start=1):
-            if not image:
-                raise ValueError(f"{path}, row {number}: the image's name is empty.")
+        for image, points in _csv_rows(path, IMAGE_COLUMNS):
             rows.setdefault(image, []).extend(points)
-        return Listing({image: _as_points(points, path) for image, points in rows.items()}, [])
+        return {image: _as_points(points, path) for image, points in rows.items()}, []
     content = load_json(path)
-    if isinstance(content, dict) and {"images", "annotations"} <= set(content):
-        with _entries_of("COCO", path):
+    with _entries_of(path):
+        if isinstance(content, dict) and {"images", "annotations"} <= set(content):
             return _coco(content, path, category)
-    if isinstance(content, list) and '"original_width"' in _text(path):
-        with _entries_of("Label Studio's", path, "a task"):
-            content = _label_studio(content, path, category)
-    return Listing(_listed_json(content, path), [])
-
-
-def _listed_json(content: Any, path: Path) -> dict[str, np.ndarray]:
-    listed = content
-    if isinstance(content, list):
-        listed = {}
-        for number, item in enumerate(content, start=1):
-            image = item.get("image") if isinstance(item, dict) else None
-            if not isinstance(image, str) or "points" not in item:
-                raise ValueError(
-                    f"{path}, item {number}: {item!r:.80}; expected is "
-                    '{"image": "name.jpg", "points": [[x, y], …]}.'
-                )
-            if image in listed:
-                raise ValueError(f"{path}, item {number}: {image!r} is listed twice.")
-            listed[image] = item["points"]
-    if not isinstance(listed, dict):
-        raise ValueError(f'{path}: expected is {{"name.jpg": [[x, y], …], …}}, or COCO.')
-    return {image: _json_points(points, f"{path}, {image!r}") for image, points in listed.items()}
+        if isinstance(content, list):
+            if '"original_width"' in _text(path):
+                content = _label_studio(content, path, category)
+            names = [item["image"] for item in content]
+            if len({*names}) < len(names):
+                twice = next(name for name in names if names.count(name) > 1)
+                raise ValueError(f"{path}: {twice!r} is listed twice.")
+            content = {item["image"]: item["points"] for item in content}
+        return {n: _json_points(part, f"{path}, {n!r}") for n, part in content.items()}, []
 
 
 def load_json(path: Path) -> Any:
@@ -179,11 +141,7 @@ def load_json(path: Path) -> Any:
 
 
 def _json_points(items: Any, where: Path | str) -> np.ndarray:
-    """Points (N, 2) of a parsed list of ``[x, y]`` or ``{"x": x, "y": y}``.
-
-    Label Studio's have percents, and "original_width" and "original_height": they are converted, and a
-    rectangle ("height" beside) counts by its middle.
-    """
+    """Points (N, 2) of a parsed list of ``[x, y]`` or ``{"x": x, "y": y}``."""
     if not isinstance(items, list):
         raise ValueError(f"{where}: a list of points [[x, y], …] is expected, not {items!r:.60}.")
     points, boxes = [], []
@@ -191,16 +149,9 @@ def _json_points(items: Any, where: Path | str) -> np.ndarray:
         pair = [item.get("x"), item.get("y")] if isinstance(item, dict) else item
         if not isinstance(pair, list) or len(pair) != 2 or not _are_numbers(pair):
             raise ValueError(f"{where}, point {number}: {item!r}; expected is [x, y], two numbers.")
-        if isinstance(item, dict) and "original_width" in item:
-            with _entries_of("Label Studio's", f"{where}, point {number}", f"{item!r:.80}"):
-                sides = item["original_width"], item["original_height"]
-                size = [item["width"], item["height"]] if "height" in item else [0, 0]
-                pair = [(at + w / 2) * s / 100 for at, w, s in zip(pair, size, sides, strict=True)]
-        elif isinstance(item, dict):
-            sides = next(([item[key] for key in s] for s in _SIDES if {*s} <= item.keys()), [])
-            if sides and _are_numbers(sides):
-                boxes.append((*pair, *sides))
         points.append(pair)
+        sides = [[item.get(key) for key in keys] for keys in _SIDES if isinstance(item, dict)]
+        boxes += [[*pair, *two] for two in sides if _are_numbers(two)]
     _refuse_boxes(boxes, where)
     return _as_points(points, where)
 
@@ -208,31 +159,28 @@ def _json_points(items: Any, where: Path | str) -> np.ndarray:
 def _csv_rows(path: Path, names: Sequence[str] = ()) -> Iterator[tuple[str, list[list[float]]]]:
     """The image of each row of a CSV file and its point, ``[[x, y]]``; ``[]`` where a row has none.
 
-    Parameters
-    ----------
-    path : UTF-8 text; commas, semicolons or tabs; the first line names the columns
-    names : what the image's column may be called; empty: no such column is looked for
+    ``names`` is what the image's column may be called; empty: no such column is looked for.
     """
     lines = _text(path).splitlines()
-    header = next(filter(str.strip, lines), "")
-    reader = csv.reader(lines, delimiter=next((mark for mark in ",;\t" if mark in header), ","))
-    columns = [name.strip().lower() for name in next(filter(None, reader), [])]
+    mark = next((mark for mark in ",;\t" if lines and mark in lines[0]), ",")
+    reader = csv.DictReader(lines, delimiter=mark, restval="")
+    columns = reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or []]
     for choice in (["x"], ["y"], names):
         if choice and not {*choice} & {*columns}:
             raise ValueError(
                 f"{path}: no column {_quoted(choice, ' or ')} in its first line, which has "
                 f"{_quoted(columns) or 'nothing'}."
             )
-    at_image = [name for name in names if name in columns][:1]
+    at_image = next((name for name in names if name in columns), None)
     boxes = []
     for cells in reader:
-        row = dict(zip(columns, map(str.strip, cells), strict=False))
+        row = {name: cells[name].strip() for name in columns}
         if not any(row.values()):
             continue
         where = f"{path}, line {reader.line_num}"
-        if not row.keys() >= {"x", "y", *at_image}:
-            raise ValueError(f"{where}: {len(cells)} columns; expected are {', '.join(columns)}.")
-        image = row[at_image[0]] if at_image else ""
+        image = row[at_image] if at_image else ""
+        if at_image and not image:
+            raise ValueError(f"{where}: the image's name is empty.")
         if not row["x"] and not row["y"]:
             yield image, []
             continue
@@ -255,24 +203,24 @@ def _refuse_boxes(boxes: Sequence[Sequence[float]], where: Path | str) -> None:
 
 def _labelme(shapes: list[Any], path: Path, category: str | None) -> list[Any]:
     """One point for each of labelme's shapes of a category."""
+    if category is None:
+        _check_category({shape["label"] for shape in shapes}, None, path)
     points = []
-    with _entries_of("labelme's", path, "a shape"):
-        if category is None:
-            _check_category({shape["label"] for shape in shapes}, None, path)
-        for number, shape in enumerate(shapes, start=1):
-            kind, corners = shape["shape_type"], shape["points"]
-            if category not in (None, shape["label"]):
-                continue
-            if kind not in ("point", "circle", "rectangle"):
-                raise ValueError(
-                    f"{path}, shape {number}: a {kind}; points, circles and rectangles are counted."
-                )
-            points.append(np.mean(corners, axis=0).tolist() if kind == "rectangle" else corners[0])
+    for shape in shapes:
+        kind, corners = shape["shape_type"], shape["points"]
+        if category not in (None, shape["label"]):
+            continue
+        if kind not in ("point", "circle", "rectangle"):
+            raise ValueError(f"{path}: a {kind}; points, circles and rectangles are counted.")
+        points.append(np.mean(corners, axis=0).tolist() if kind == "rectangle" else corners[0])
     return points
 
 
 def _label_studio(tasks: list[Any], path: Path, category: str | None) -> list[dict[str, Any]]:
-    """Tasks of Label Studio as ``{"image": name, "points": [...]}``; of several results the first."""
+    """Tasks of Label Studio as ``{"image": name, "points": [...]}``; of several results the first.
+
+    Percents become pixels; a rectangle counts by its middle.
+    """
     listed, labels = [], set()
     is_image = re.compile(r"\.(jpe?g|png|tiff?|webp|bmp)$", re.I).search
     for task in tasks:
@@ -286,52 +234,55 @@ def _label_studio(tasks: list[Any], path: Path, category: str | None) -> list[di
             items = [item for part in lists for item in part if isinstance(item, dict)]
         points = []
         for item in items:
-            if "x" in item and "original_width" in item:
-                own = item.get("keypointlabels", item.get("rectanglelabels", []))
-                labels.update(own)
-                points += [item] if category in (None, *own) else []
+            if "x" not in item or "original_width" not in item:
+                continue
+            own = item.get("keypointlabels", item.get("rectanglelabels", []))
+            labels.update(own)
+            wide, high = (item["width"], item["height"]) if "height" in item else (0, 0)
+            x = (item["x"] + wide / 2) * item["original_width"] / 100
+            y = (item["y"] + high / 2) * item["original_height"] / 100
+            points += [[x, y]] if category in (None, *own) else []
         name = unquote(str(image)).split("?d=")[-1].rsplit("/", 1)[-1]
         listed.append({"image": re.sub("^[0-9a-f]{8}-", "", name), "points": points})
     _check_category(labels, category, path)
     return listed
 
 
-def _coco(content: dict[str, Any], path: Path, category: str | None) -> Listing:
+def _coco(
+    content: dict[str, Any], path: Path, category: str | None
+) -> tuple[dict[str, np.ndarray], list[str]]:
     """COCO: an annotation is one object; its point is a keypoint, or the middle of its box."""
     notes, categories = [], content.get("categories", [])
     files = {image["id"]: image["file_name"] for image in content["images"]}
     names = {row["id"]: row["name"] for row in categories}
     items = content["annotations"]
-    if category is not None:
-        _check_category(names.values(), category, path)
-        items = [item for item in items if names.get(item["category_id"]) == category]
-    used = {item.get("category_id") for item in items}
-    _check_category({names.get(number, number) for number in used}, None, path)
+    labels = [names.get(item.get("category_id"), item.get("category_id")) for item in items]
+    _check_category(names.values() if category else {*labels}, category, path)
+    items = [item for item, label in zip(items, labels, strict=True) if category in (None, label)]
     crowds = sum(bool(item.get("iscrowd")) for item in items)
     if crowds:
         items = [item for item in items if not item.get("iscrowd")]
         notes.append(f"{path.name}: {crowds} regions marked iscrowd are not counted")
-    dots = _are_dots([_keypoints(item) for item in items], categories)
+    keypoints = [_keypoints(item) for item in items]
+    dots = _are_dots(keypoints, categories)
     points: dict[str, list[list[float]]] = {name: [] for name in files.values()}
-    nowhere = []
-    for number, item in enumerate(items, start=1):
-        where = item.get("id", number)
-        if item["image_id"] not in files:
-            raise ValueError(f"{path}, annotation {where}: no image has the id {item['image_id']}.")
-        found = _coco_points(item, dots)
-        points[files[item["image_id"]]] += found
-        nowhere += [] if found else [str(where)]
-    if nowhere:
-        raise ValueError(
-            f"{path}, annotation {', '.join(nowhere[:2])}: neither a labelled keypoint nor a box "
-            f"[left, top, width, height] that is not empty ({len(nowhere)} such annotations)."
-        )
+    for item, joints in zip(items, keypoints, strict=True):
+        found = joints[joints[:, 2] > 0, :2].tolist()
+        box = item.get("bbox") or []
+        if not found and len(box) == 4 and any(box):
+            found = [[box[0] + box[2] / 2, box[1] + box[3] / 2]]
+        if not found:
+            raise ValueError(
+                f"{path}, annotation {item.get('id')}: neither a labelled keypoint nor a box "
+                "[left, top, width, height] that is not empty."
+            )
+        points[files[item["image_id"]]] += found if dots else found[:1]  # of a person, the nose
     if dots:
         notes.append(
             f"{path.name}: its {len(items)} annotations hold keypoints that are no skeleton (their "
             f"number varies, or has no names): each is counted, {sum(map(len, points.values()))} in all"
         )
-    return Listing({name: _as_points(part, path) for name, part in points.items()}, notes)
+    return {name: _as_points(part, path) for name, part in points.items()}, notes
 
 
 def _keypoints(item: Mapping[str, Any]) -> np.ndarray:
@@ -341,28 +292,11 @@ def _keypoints(item: Mapping[str, Any]) -> np.ndarray:
 
 
 def _are_dots(keypoints: Sequence[np.ndarray], categories: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether keypoints are objects each, and not the joints of one.
-
-    A skeleton has one number of joints, most often with names, and some that are not seen.
-    """
+    """Whether keypoints are objects each, and not a skeleton of named joints, some of them unseen."""
     numbers = {len(part) for part in keypoints if len(part)}
-    if max(numbers, default=0) < 2:
-        return False
     named = numbers <= {len(row.get("keypoints") or []) for row in categories}
     all_seen = all((part[:, 2] > 0).all() for part in keypoints)
-    return len(numbers) > 1 or (not named and all_seen)
-
-
-def _coco_points(item: Mapping[str, Any], dots: bool) -> list[list[float]]:
-    """All labelled keypoints, or the first (of a person, the nose), else the middle of the box."""
-    keypoints = _keypoints(item)
-    seen = keypoints[keypoints[:, 2] > 0, :2].tolist()
-    if seen:
-        return seen if dots else seen[:1]
-    box = [float(value) for value in item.get("bbox") or []]
-    if len(box) != 4 or not any(box):
-        return []
-    return [[box[0] + box[2] / 2, box[1] + box[3] / 2]]
+    return max(numbers, default=0) > 1 and (len(numbers) > 1 or (not named and all_seen))
 
 
 def _check_category(known: Collection[Any], category: str | None, path: Path) -> None:
@@ -377,13 +311,14 @@ def _check_category(known: Collection[Any], category: str | None, path: Path) ->
 
 
 @contextmanager
-def _entries_of(tool: str, path: Path | str, entry: str = "an entry") -> Iterator[None]:
-    """What a lookup in a tool's file fails on, as a ValueError that names the file."""
+def _entries_of(path: Path) -> Iterator[None]:
+    """What a look-up in a file's content fails on, as a ValueError that names the file."""
     try:
         yield
     except (KeyError, TypeError, IndexError, AttributeError, StopIteration) as problem:
-        what = f"{entry} lacks {problem} or is of another kind"
-        raise ValueError(f"{path}: {tool}, but {what}.") from problem
+        raise ValueError(
+            f"{path}: an entry lacks {problem}, or is of another kind. `data/README.md` has the formats."
+        ) from problem
 
 
 def _as_points(values: Any, where: Path | str) -> np.ndarray:

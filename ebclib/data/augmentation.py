@@ -1,7 +1,7 @@
 """Colour, blur and noise on crops: one by one by OpenCV, or a whole batch on the device by torch.
 
-What a crop gets depends on the seed and its draw key alone. It is drawn on the host, a few hundred numbers
-a crop, so that nothing waits for a device. Nobody moves: the people's points are those of the crop.
+What a crop gets depends on the seed and its draw key alone. It is drawn on the host, so that nothing waits
+for a device. Nobody moves: the people's points are those of the crop.
 """
 
 from __future__ import annotations
@@ -35,9 +35,7 @@ class AugmentParams(NamedTuple):
 class Augmentation:
     """How much crops are changed in colour and sharpness; at zero nothing is."""
 
-    jitter: float = (
-        0.2  # brightness, contrast and saturation are scaled by U(1 − jitter, 1 + jitter)
-    )
+    jitter: float = 0.2  # scales brightness, contrast, saturation by U(1 − jitter, 1 + jitter)
     blur: float = 0.0  # Gaussian, σ ~ U(0, blur) in pixels of the crop
     noise: float = 0.0  # the share of pixels that turn black or white, half of them each
     jitter_share: float = 1.0  # the shares of crops that each is done to
@@ -56,8 +54,8 @@ class Augmentation:
 
     def retouch(self, crop: np.ndarray, draw: int, seed: int = 0) -> None:
         """The same to one crop by OpenCV: uint8 (H, W, 3), in place."""
-        (factors,), (sigma,), (spots,), (values,) = self.draw([draw], *crop.shape[:2], seed)
-        by_opencv(crop, factors, sigma, spots, values, self.reach_px)
+        drawn = self.draw([draw], *crop.shape[:2], seed)
+        by_opencv(crop, *(each[0] for each in drawn), self.reach_px)
 
     @property
     def reach_px(self) -> int:
@@ -65,10 +63,7 @@ class Augmentation:
         return math.ceil(2 * self.blur)
 
     def draw(self, draws: Sequence[int], height: int, width: int, seed: int = 0) -> AugmentParams:
-        """What is done to the crops of these draw keys, of ``height`` × ``width`` pixels.
-
-        Switching one of the three off leaves the other two as they were.
-        """
+        """What is done to the crops of these keys; switching one of the three off leaves the others."""
         factors, sigmas, spots, values = [], [], [], []
         for draw in draws:
             rng = np.random.default_rng((seed, draw, _STREAM))
@@ -86,13 +81,11 @@ class Augmentation:
 
 
 LIGHT = Augmentation()
-"""Colour jitter alone, by a fifth."""
-
 RELEASED = Augmentation(jitter=0.1, blur=1.4, noise=2e-3, jitter_share=0.2)
 """The released code's strengths. Its blur has 5 taps and σ up to 5 px, which amounts to σ ≤ 1.4 px."""
 
 AUGMENTATIONS = {"none": None, "light": LIGHT, "released": RELEASED}
-"""What is done to crops beside scale and flip, by name. The paper names scale and crop alone (Sec. IV-2)."""
+"""What is done to crops beside scale and flip. The paper names scale and crop alone (Sec. IV-2)."""
 
 
 def by_opencv(
@@ -103,10 +96,7 @@ def by_opencv(
     values: np.ndarray,
     reach_px: int,
 ) -> None:
-    """A crop's row of `AugmentParams` done to it, (H, W, 3) in place: a tenth of torch's time on a CPU.
-
-    It differs from `by_torch` by up to 3 of 255: OpenCV's blur has weights of 8 bits.
-    """
+    """A crop's row of `AugmentParams` done to it, (H, W, 3) in place; up to 3 of 255 from `by_torch`."""
     cv2 = opencv()
     if (factors != 1).any():
         own, means = np.split(_colours(factors[None])[0], 2, axis=1)
@@ -137,7 +127,7 @@ def by_torch(image: Tensor, drawn: AugmentParams, reach_px: int) -> Tensor:
 
 @cache
 def opencv() -> ModuleType:
-    """OpenCV on one thread: crops are small, and threads of its own do not outlive a DataLoader's fork."""
+    """OpenCV on one thread: threads of its own do not outlive a DataLoader's fork."""
     import cv2
 
     cv2.setNumThreads(1)
@@ -149,8 +139,8 @@ def _colours(factors: np.ndarray) -> np.ndarray:
 
         y = b·c·(s·x + (1 − s)·grey(x)) + b·(1 − c)·grey(mean of x)
 
-    The first three columns are for a pixel x, the last three for the mean of its crop. That is
-    torchvision's three adjustments in turn, without cutting off at 0 and 255 between them.
+    The first three columns are for a pixel x, the last three for the mean of its crop: torchvision's
+    adjustments in turn, not cut off between them.
     """
     (brightness, contrast, saturation), grey = factors.T[..., None, None], np.array([GREY] * 3)
     own = brightness * contrast * (saturation * np.eye(3) + (1 - saturation) * grey)
@@ -158,10 +148,7 @@ def _colours(factors: np.ndarray) -> np.ndarray:
 
 
 def blur(values: Tensor, sigmas_px: np.ndarray, reach_px: int) -> Tensor:
-    """A Gaussian blur of each crop, float (B, 3, H, W), with its own σ; the border mirrors.
-
-    Two convolutions, with a kernel for each colour of each crop; σ 0 leaves a crop as it is.
-    """
+    """A Gaussian blur of each crop, float (B, 3, H, W), with its own σ (0: none); the border mirrors."""
     taps = np.arange(-reach_px, reach_px + 1)
     weights = np.exp(-0.5 * (taps / np.maximum(sigmas_px, 1e-3)[:, None]) ** 2)  # (B, taps)
     weights = (weights / weights.sum(1, keepdims=True)).astype(np.float32)

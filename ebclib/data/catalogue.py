@@ -4,39 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ebclib.config import data_root, one_of
-from ebclib.data.annotations import read_jhu, read_mat
-from ebclib.data.folder import describe_folder, read_folder
-from ebclib.data.images import SUFFIXES
+from ebclib.data.annotations import read_mat
+from ebclib.data.folder import describe_folder, read_folder, read_published
 from ebclib.data.splits import EVERY, Dataset, DrawnEntry, Entry, ReadSplit, Sample, natural
 
 RELEASED_LONGEST = 4096
 """The released code's longest side where we have none, in pixels."""
 
-SHANGHAITECH = ("shanghaitech", "shanghaitech_crowd_counting_dataset")
-"""What the folder above both parts of ShanghaiTech may be called, in whatever case."""
-
-RESERVED = frozenset({"prepared", "paper", "weights", "models"})
-"""Folders of `data/` that are no data set."""
-
-JOINT = "+"
-"""Stands between the names of data sets that are taken as one."""
-
+_SHANGHAITECH = ("ShanghaiTech", "ShanghaiTech_Crowd_Counting_Dataset")  # above both parts
+_RESERVED = {"prepared", "paper", "weights", "models"}  # folders of `data/` that are no data set
+_JOINT = "+"  # between the names of data sets that are taken as one
 _NO_LICENCE = "published for research, without a licence; ask its authors before any other use"
 
 
-def _shanghaitech(name: str, train: int, test: int) -> Dataset:
+def _part_of_shanghaitech(name: str, train: int, test: int) -> Dataset:
     part = f"part_{name[-1].upper()}"
     return Dataset(
         name=name,
         title=f"ShanghaiTech {part[-1]}",
         splits={"train": train, "test": test},
-        source="https://github.com/desenzhou/ShanghaiTechDataset (a zip; 172 MB once unpacked)",
+        source="https://github.com/desenzhou/ShanghaiTechDataset",
         terms=_NO_LICENCE,
         folders=(part, f"{part}_final", name),
     )
@@ -49,14 +41,14 @@ _DRAWN |= {"is_drawn": True, "division": "each drawn anew"}
 DATASETS: dict[str, Dataset] = {
     row.name: row
     for row in (
-        _shanghaitech("sha", 300, 182),
-        _shanghaitech("shb", 400, 316),
+        _part_of_shanghaitech("sha", 300, 182),
+        _part_of_shanghaitech("shb", 400, 316),
         Dataset(
             name="qnrf",
             title="UCF-QNRF",
             splits={"train": 1201, "test": 334},
             longest_side=2048,
-            source="https://www.crcv.ucf.edu/research/data-sets/ucf-qnrf/ (a zip of several GB)",
+            source="https://www.crcv.ucf.edu/research/data-sets/ucf-qnrf/",
             terms=_NO_LICENCE,
             folders=("UCF-QNRF_ECCV18", "UCF-QNRF", "UCF_QNRF", "qnrf"),
         ),
@@ -67,7 +59,7 @@ DATASETS: dict[str, Dataset] = {
             test_split="val",
             unlabelled=("test",),
             longest_side=3072,
-            source="https://www.crowdbenchmark.com/nwpucrowd.html (several zips, some GB each)",
+            source="https://www.crowdbenchmark.com/nwpucrowd.html",
             terms="for academic research, see its site; the test split's points are kept back",
             folders=("NWPU-Crowd", "NWPU_Crowd", "NWPU"),
         ),
@@ -76,7 +68,7 @@ DATASETS: dict[str, Dataset] = {
             title="JHU-Crowd++",
             splits={"train": 2272, "val": 500, "test": 1600},
             longest_side=2048,
-            source="http://www.crowd-counting.com (jhu_crowd_v2.0.zip, 2.9 GB)",
+            source="http://www.crowd-counting.com",
             terms="for research, see its site",
             folders=("jhu_crowd_v2.0", "JHU-Crowd++", "jhu"),
         ),
@@ -95,11 +87,7 @@ def describe(
     """What the data set ``name`` is: a row of `DATASETS`, or what a folder's `dataset.yaml` says.
 
     ``a+b`` are the images of both data sets. With ``multiples_px`` its images are prepared as the
-    released code does (`Config.multiples_px`).
-
-    Raises
-    ------
-    ValueError : neither a published data set nor a folder below the data root; names the nearest
+    released code does (`Config.multiples_px`). ValueError for an unknown name.
     """
     if multiples_px:
         own = describe(name, root)
@@ -110,20 +98,26 @@ def describe(
     base = _root(root)
     if name in own_names(base):
         return describe_folder(base / name)
-    if JOINT in name:
+    if _JOINT in name:
         return _describe_several(name, root)
-    raise unknown(name, base)
+    try:
+        one_of("Data set", name, [*DATASETS, *own_names(base)])
+    except ValueError as problem:
+        raise ValueError(
+            f"{problem} Images of your own go into {base / name}/train and test, with a points.csv "
+            "(image,x,y) in each; $EBC_DATA sets the folder above, `data/README.md` has an example."
+        ) from None
 
 
 def _describe_several(name: str, root: str | Path | None) -> Dataset:
     """Several data sets as one: the splits that all of them have with points."""
-    parts = [describe(part, root) for part in name.split(JOINT)]
+    parts = [describe(part, root) for part in name.split(_JOINT)]
     first = parts[0]
     if len({part.name for part in parts}) < len(parts) or any(part.is_drawn for part in parts):
         raise ValueError(f"{name!r}: name data sets that lie in files, each once.")
     for what in ("noun", "sides", "test_split"):
         theirs = [getattr(part, what) for part in parts]
-        if any(each != theirs[0] for each in theirs):
+        if theirs != theirs[:1] * len(parts):
             raise ValueError(f"{name!r} cannot be one data set: {what} differs, {theirs}.")
     labelled = [set(part.splits) - set(part.unlabelled) for part in parts]
     shared = [split for split in first.splits if all(split in each for each in labelled)]
@@ -142,10 +136,6 @@ def _describe_several(name: str, root: str | Path | None) -> Dataset:
 
 def locate(data: str | Path) -> tuple[str, Path | None]:
     """Name and root, as `read` takes them, of a known name (root None) or the path of a folder.
-
-    Raises
-    ------
-    FileNotFoundError : a path where there is no folder
 
     >>> locate("sha")
     ('sha', None)
@@ -166,15 +156,14 @@ def read(name: str, split: str, root: str | Path | None = None) -> Sequence[Samp
 
     Parameters
     ----------
-    name : sha, shb, qnrf, nwpu, jhu, synthetic, synthetic_small, a folder below the data root, or
-        several of these with + between them, as in sha+shb
+    name : a key of `DATASETS`, a folder below the data root, or several of these as in sha+shb
     split : train, test, and val where there is one
     root : the data root; None: `ebclib.config.data_root`
 
     Raises
     ------
-    FileNotFoundError : not there; says what is missing, where to get it, the layout expected
-    ValueError : an unknown data set or split (names the nearest), or a file that makes no sense
+    FileNotFoundError : not there; says what is missing and where to get it
+    ValueError : an unknown data set or split, or a file that makes no sense
     """
     dataset, base = describe(name, root), _root(root)
     if not (split == EVERY and dataset.is_divided):
@@ -184,133 +173,55 @@ def read(name: str, split: str, root: str | Path | None = None) -> Sequence[Samp
 
         return SyntheticSplit(split, series=name)
     if name in DATASETS:
-        tree = _Tree(dataset, base, split)
-        entries = sorted(READERS[name](tree), key=lambda entry: natural(entry.name))
-        if not entries:
-            raise tree.missing(f"images of the split {split!r} (its folder is empty)")
+        entries = sorted(_published(dataset, base, split), key=lambda entry: natural(entry.name))
         notes, published = [], dataset.splits[split]
         if published != len(entries):
             notes.append(f"{split}: {len(entries)} images are there, {published} were published")
         return ReadSplit(entries, split not in dataset.unlabelled, dataset.noun, notes)
     if name in own_names(base):
         return read_folder(base / name, split)
-    parts = {part: read(part, split, root) for part in name.split(JOINT)}
-    entries = [  # each called by its data set and its own name
-        replace(entry, name=f"{part}_{entry.name}")
-        for part, samples in parts.items()
-        for entry in samples.entries
-    ]
-    notes = [note for samples in parts.values() for note in samples.notes]
+    entries, notes = [], []
+    for part in name.split(_JOINT):
+        samples = read(part, split, root)
+        entries += [replace(each, name=f"{part}_{each.name}") for each in samples.entries]
+        notes += samples.notes
     return ReadSplit(entries, True, dataset.noun, notes)
 
 
-@dataclass(frozen=True)
-class _Tree:
-    """The folders of a published split, looked for in whatever case."""
-
-    dataset: Dataset
-    root: Path
-    split: str
-
-    def base(self) -> Path:
-        """The data set's own folder; an archive may be unpacked into a folder of its own name."""
-        found = self.need(self.root, *self.dataset.folders)
-        return next(iter(_folders(found, self.dataset.folders)), found)
-
-    def need(self, folder: Path, *names: str) -> Path:
-        """The first subfolder of ``folder`` called one of ``names``, or the error that it is missing."""
-        for found in _folders(folder, names):
-            return found
-        raise self.missing(folder / names[0])
-
-    def missing(self, looked: Path | str) -> FileNotFoundError:
-        """The error for what is not there: where to get it, and where to put it."""
-        about = self.dataset
-        return FileNotFoundError(
-            f"{about.title} ({about.name}, split {self.split!r}) is not there.\n"
-            f"  Missing:    {looked}\n"
-            f"  Get it:     {about.source}\n"
-            f"  Terms:      {about.terms}\n"
-            f"  Put it in:  {self.root}/; `data/README.md` shows the layout\n"
-            f"  It lies elsewhere? Set $EBC_DATA to the folder above it: export EBC_DATA=/that/folder\n"
-            f"  Nothing at hand? The data set `synthetic` needs no files."
-        )
+def _published(dataset: Dataset, root: Path, split: str) -> list[Entry]:
+    """The entries of a published split, or the error that says where to get it."""
+    above = [root, *_folders(root, (*_SHANGHAITECH, *dataset.folders))]
+    found = [base for folder in above for base in _folders(folder, dataset.folders)]
+    try:
+        if not found:
+            raise FileNotFoundError(root / dataset.folders[0])
+        return (_nwpu if dataset.name == "nwpu" else read_published)(found[-1], split)
+    except FileNotFoundError as problem:
+        raise FileNotFoundError(
+            f"{dataset.title} ({dataset.name}, split {split!r}) is not there.\n"
+            f"  Missing:    {problem}\n"
+            f"  Get it:     {dataset.source} ({dataset.terms})\n"
+            f"  Put it in:  {root}/, or set $EBC_DATA to the folder above it; see data/README.md\n"
+            f"  The data set `synthetic` needs no files."
+        ) from problem
 
 
-def _shanghaitech(tree: _Tree) -> list[Entry]:
-    """`part_A/train_data/{images/IMG_1.jpg, ground-truth/GT_IMG_1.mat}`, or another spelling."""
-    above = [tree.root, *_folders(tree.root, SHANGHAITECH)]
-    parts = [part for folder in above for part in _folders(folder, tree.dataset.folders)]
-    if not parts:
-        raise tree.missing(tree.root / "ShanghaiTech" / tree.dataset.folders[0])
-    folder = tree.need(parts[0], f"{tree.split}_data", tree.split)
-    points = tree.need(folder, "ground-truth", "ground_truth")
-    return [
-        Entry(path.stem, path, points / f"GT_{path.stem}.mat", read_mat)
-        for path in _images(tree.need(folder, "images"))
-    ]
-
-
-def _qnrf(tree: _Tree) -> list[Entry]:
-    """`Train/{img_0001.jpg, img_0001_ann.mat}`."""
-    return [
-        Entry(path.stem, path, path.with_name(f"{path.stem}_ann.mat"), read_mat)
-        for path in _images(tree.need(tree.base(), tree.split.title()))
-    ]
-
-
-def _nwpu(tree: _Tree) -> list[Entry]:
+def _nwpu(base: Path, split: str) -> list[Entry]:
     """`images_part1…5/0001.jpg`, `mats/0001.mat`, and `train.txt` with an id first on each line."""
-    base = tree.base()
-    folders = [path for path in _folders(base) if path.name.lower().startswith("images")]
-    listing = base / f"{tree.split}.txt"
-    if not folders or not listing.is_file():
-        raise tree.missing(listing if folders else base / "images_part1")
-    images = {path.stem: path for folder in folders for path in _images(folder)}
-    entries = []
-    for line in filter(str.strip, listing.read_text(encoding="utf-8").splitlines()):
-        name = line.split()[0].removesuffix(".jpg").zfill(4)
+    images = {path.stem: path for path in base.glob("[Ii]mages*/[!.]*.jpg")}
+    lines = filter(str.strip, (base / f"{split}.txt").read_text(encoding="utf-8").splitlines())
+    names = [line.split()[0].removesuffix(".jpg").zfill(4) for line in lines]
+    for name in names:
         if name not in images:
-            raise tree.missing(base / "images_part…" / f"{name}.jpg")
-        points = (base / "mats" / f"{name}.mat", read_mat)
-        is_labelled = tree.split not in tree.dataset.unlabelled
-        entries.append(Entry(name, images[name], *(points if is_labelled else ())))
-    return entries
+            raise FileNotFoundError(base / "images_part…" / f"{name}.jpg")
+    if split in DATASETS["nwpu"].unlabelled:
+        return [Entry(name, images[name]) for name in names]
+    return [Entry(name, images[name], base / "mats" / f"{name}.mat", read_mat) for name in names]
 
 
-def _jhu(tree: _Tree) -> list[Entry]:
-    """`train/{images/0001.jpg, gt/0001.txt}`."""
-    folder = tree.need(tree.base(), tree.split)
-    return [
-        Entry(path.stem, path, folder / "gt" / f"{path.stem}.txt", read_jhu)
-        for path in _images(tree.need(folder, "images"))
-    ]
-
-
-READERS: dict[str, Callable[[_Tree], list[Entry]]] = {
-    "sha": _shanghaitech,
-    "shb": _shanghaitech,
-    "qnrf": _qnrf,
-    "nwpu": _nwpu,
-    "jhu": _jhu,
-}
-"""The published layouts: the entries of a split, in any order."""
-
-
-def _images(folder: Path) -> list[Path]:
-    """Image files of one folder, hidden ones left out."""
-    return [
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    ]
-
-
-def _folders(folder: Path, names: Iterable[str] | None = None) -> list[Path]:
-    """Subfolders: those called one of ``names`` in whatever case, in the order of names, or all."""
+def _folders(folder: Path, names: Sequence[str]) -> list[Path]:
+    """Subfolders called one of ``names`` in whatever case, in the order of names."""
     there = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    if names is None:
-        return there
     found = {path.name.lower(): path for path in there}
     return [found[name.lower()] for name in names if name.lower() in found]
 
@@ -319,44 +230,20 @@ def sources(split: Sequence[Sample], name: str) -> Sequence[Entry | DrawnEntry]:
     """Where the samples of a split that `read` gave come from, for `prepare`."""
     if isinstance(split, ReadSplit):
         return split.entries
-    # what is drawn is stamped with the code that draws it: of its module, and of those beside it
-    path = Path(inspect.getfile(type(split)))
-    files = sorted(path.parent.glob("*.py")) if path.parent.name == "synthetic" else [path]
+    folder = Path(inspect.getfile(type(split))).parent  # what is drawn is stamped with the code
+    files = sorted(folder.glob("*.py"))
     code = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
-    size = cache(lambda: split[0].image.shape[:2])
     names = enumerate(split.names)
-    return [DrawnEntry(image, split, index, f"{name} {code}", size) for index, image in names]
+    return [DrawnEntry(image, split, index, f"{name} {code}") for index, image in names]
 
 
 def _root(root: str | Path | None) -> Path:
     return Path(root).expanduser().resolve() if root is not None else data_root()
 
 
-def unknown(name: str, root: Path) -> ValueError:
-    """The error for a name that is neither a published data set nor a folder of the data root."""
-    called = [
-        repr(row.name)
-        for row in DATASETS.values()
-        if name.lower() in map(str.lower, (row.name, row.title, *row.folders))
-        or (row.title.startswith("ShanghaiTech") and name.lower() in SHANGHAITECH)
-    ]
-    if called:
-        return ValueError(f"Data set {name!r} is not known. It is called {' and '.join(called)}.")
-    try:
-        one_of("Data set", name, [*DATASETS, *own_names(root)])
-    except ValueError as problem:
-        return ValueError(
-            f"{problem}\n  To count in images of your own, put them and their points into\n"
-            f"    {root / name}/\n"
-            f"      train/  image.jpg …  and  points.csv  with the columns image,x,y\n"
-            f"      test/   the same\n"
-            f"  ($EBC_DATA sets the folder above; `data/README.md` has a worked example.)"
-        )
-
-
 def own_names(root: Path) -> list[str]:
     """Folders below the data root that belong to no published data set."""
     known = {folder.lower() for row in DATASETS.values() for folder in (row.name, *row.folders)}
-    known |= {*SHANGHAITECH, *RESERVED}
+    known |= {*map(str.lower, _SHANGHAITECH), *_RESERVED}
     folders = sorted(path for path in root.glob("[!.]*") if path.is_dir())
     return [path.name for path in folders if path.name.lower() not in known]

@@ -1,7 +1,6 @@
 """Training crops: where to cut, and the image and its points together through scale and flip.
 
-The box is drawn before a pixel is read, so that reading costs the crop and not the image. Crops come from a
-DataLoader over `TrainingCrops`, or as whole batches from images in memory (`DeviceCrops`).
+Crops come from a DataLoader over `TrainingCrops`, or as whole batches from images in memory (`DeviceCrops`).
 """
 
 from __future__ import annotations
@@ -34,21 +33,13 @@ class Box(NamedTuple):
 def random_box(
     rng: np.random.Generator, height: int, width: int, crop_px: int, max_scale: float
 ) -> Box:
-    """A square of side σ·crop_px, σ ~ U(1, ``max_scale``), anywhere inside the image (Sec. IV-2).
-
-    Where the image is smaller than that, the square is as large as fits: no crop shows padding.
-    """
+    """A square of side σ·crop_px, σ ~ U(1, ``max_scale``), or what fits, in the image (Sec. IV-2)."""
     side = min(round(crop_px * rng.uniform(1, max_scale)), height, width)
     return Box(int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1)), side)
 
 
 def crop_points(points: np.ndarray, box: Box, crop_px: int, flip: bool = False) -> np.ndarray:
-    """The points (n, 2) of an image inside ``box``, in pixels of the crop scaled to ``crop_px``.
-
-    Returns
-    -------
-    float64 array, shape (k, 2), 0 ≤ x, y < crop_px; k is exactly the number of points in the box
-    """
+    """The points (n, 2) of an image that lie in ``box``, (k, 2) in pixels of the crop, 0 ≤ x, y < crop_px."""
     moved = points - (box.left, box.top)
     moved = moved[((moved >= 0) & (moved < box.side)).all(axis=1)] * (crop_px / box.side)
     if flip:  # [0, r) mirrors to (crop − r, crop]; the step down makes it half-open again
@@ -57,20 +48,16 @@ def crop_points(points: np.ndarray, box: Box, crop_px: int, flip: bool = False) 
 
 
 class CropBox(NamedTuple):
-    """Where a draw's crop is cut: the image's index in its split, the square, and whether mirrored."""
+    """Where a draw's crop is cut."""
 
-    index: int
+    index: int  # of the image in its split
     box: Box
     flip: bool
 
 
 def render(pixels: np.ndarray, flip: bool, crop: np.ndarray) -> None:
-    """A square of an image, uint8 (side, side, 3), shrunk with antialiasing and mirrored into ``crop``.
-
-    Threads that make crops wait for each other at every call that lets go of the interpreter, as each of
-    torch's does, views included. So there is one, which shrinks; numpy and OpenCV do the rest.
-    """
-    if pixels.shape != crop.shape:
+    """A square of an image, uint8 (side, side, 3), shrunk with antialiasing and mirrored into ``crop``."""
+    if pixels.shape != crop.shape:  # one call of torch: each makes threads wait, views included
         # Only from strides like these is what comes out channels last, too, and not packed anew.
         square = np.ascontiguousarray(pixels).reshape(1, *pixels.shape)
         square = torch.from_numpy(square).permute(0, 3, 1, 2)
@@ -103,7 +90,7 @@ class Batch(NamedTuple):
 
 
 def collate(crops: Sequence[Crop]) -> Batch:
-    """Crops to a batch, whose images are channels last in memory, as crops are."""
+    """Crops to a batch, channels last in memory."""
     images, counts, labels, points, draws = zip(*crops, strict=True)
     image = torch.stack([each.permute(1, 2, 0) for each in images]).permute(0, 3, 1, 2)
     return Batch(image, torch.stack(counts), torch.stack(labels), list(points), list(draws))
@@ -140,11 +127,15 @@ class TrainingCrops(Dataset):
         top, left, side = cut.box
         pixels = self.split.crop(cut.index, top, left, side, side)
         crop = np.empty((self.crop_px, self.crop_px, 3), np.uint8)
+        self.fill(crop, pixels, cut, draw)
+        image = torch.from_numpy(crop).permute(2, 0, 1)  # channels last in memory
+        return Crop(image, *self.targets(cut), draw)
+
+    def fill(self, crop: np.ndarray, pixels: np.ndarray, cut: CropBox, draw: int) -> None:
+        """Put what was cut into ``crop``, shrunk, mirrored and augmented."""
         render(pixels, cut.flip, crop)
         if self.augmentation is not None:
             self.augmentation.retouch(crop, draw, self.seed)
-        image = torch.from_numpy(crop).permute(2, 0, 1)  # channels last in memory
-        return Crop(image, *self.targets(cut), draw)
 
     def crop_box(self, draw: int) -> CropBox:
         """Where the crop of this draw is cut."""
@@ -185,18 +176,16 @@ class DeviceCrops:
     shrinks in float32). The host waits for no result, so it prepares the next batch while a GPU computes.
 
     Several processes, a device each, share an epoch as Accelerate does: process p gets batches p,
-    p + P, …; iterate over this directly, do not give it to ``accelerator.prepare``.
+    p + P, …; do not give this to ``accelerator.prepare``.
 
     Parameters
     ----------
-    crops : the draws' places and targets, from its split
     sampler : the draw keys of an epoch, in their order (`EpochSampler`)
     batch_size : B, on each device
-    drop_last : leave out what does not fill a batch on every process; otherwise the last batches are
-        smaller, and processes that would get none begin again
+    drop_last : leave out what does not fill a batch on every process
     process, processes : p and P
     budget_bytes : what images may take; None: half of a GPU's free memory, and all they need elsewhere
-    threads : how many crops are made at a time where the host makes or reads them; None: torch's number
+    threads : how many crops the host makes or reads at a time; None: torch's number
     """
 
     def __init__(
@@ -214,6 +203,7 @@ class DeviceCrops:
         self.crops, self.sampler, self.batch_size = crops, sampler, batch_size
         self.drop_last, self.process, self.processes = drop_last, process, processes
         self.device = torch.device(device)
+        self.on_host = self.device.type == "cpu"
         if budget_bytes is None:
             on_gpu = self.device.type == "cuda"
             budget_bytes = torch.cuda.mem_get_info(self.device)[0] / 2 if on_gpu else math.inf
@@ -224,10 +214,10 @@ class DeviceCrops:
                 break
             self.images[index] = self._there(np.array(crops.split.image(index)))
         threads = threads or torch.get_num_threads()
-        is_on_host = self.device.type == "cpu" or len(self.images) < len(crops)
-        self.pool = None
-        if is_on_host and threads > 1:  # one crop takes one thread
-            self.pool = ThreadPoolExecutor(threads, "crops", torch.set_num_threads, (1,))
+        self.map = map
+        if threads > 1 and (self.on_host or len(self.images) < len(crops)):
+            # one crop takes one thread
+            self.map = ThreadPoolExecutor(threads, "crops", torch.set_num_threads, (1,)).map
 
     def __len__(self) -> int:
         """Batches of an epoch on this process; the same on all."""
@@ -237,10 +227,10 @@ class DeviceCrops:
     def __iter__(self) -> Iterator[Batch]:
         draws, size = list(self.sampler), self.batch_size
         batches = [draws[k : k + size] for k in range(0, len(draws), size)]
+        turns = range(self.process, len(self) * self.processes, self.processes)
         finish = None
-        for turn in range(len(self)):
-            own = batches[(turn * self.processes + self.process) % len(batches)]
-            following = self._begin(own)  # threads go on with it while the one before is trained on
+        for turn in turns:  # threads go on with a batch while the one before is trained on
+            following = self._begin(batches[turn % len(batches)])
             if finish is not None:
                 yield finish()
             finish = following
@@ -253,48 +243,43 @@ class DeviceCrops:
 
     def _begin(self, draws: Sequence[int]) -> Callable[[], Batch]:
         """Let the threads, if there are any, begin with a batch; what is returned finishes it."""
-        crops, places = self.crops, [self.crops.crop_box(draw) for draw in draws]
-        side, on_host = crops.crop_px, self.device.type == "cpu"
-        rows = torch.empty((len(draws), side, side, 3), dtype=torch.uint8, device=self.device)
+        crops, cuts = self.crops, [self.crops.crop_box(draw) for draw in draws]
+        shape = len(draws), crops.crop_px, crops.crop_px, 3
+        rows = torch.empty(shape, dtype=torch.uint8, device=self.device)
         image = rows.permute(0, 3, 1, 2)  # channels last in memory
-        made = rows.numpy() if on_host else None
+        made = rows.numpy() if self.on_host else None
 
         def make(k: int) -> None:
-            pixels, flip = self._cut(places[k]), places[k].flip
-            if not on_host:
-                image[k].copy_(_shown(pixels, side, flip))
-                return
-            render(pixels, flip, made[k])
-            if crops.augmentation is not None:
-                crops.augmentation.retouch(made[k], draws[k], crops.seed)
+            pixels = self._cut(cuts[k])
+            if self.on_host:
+                crops.fill(made[k], pixels, cuts[k], draws[k])
+            else:
+                image[k].copy_(_shown(pixels, crops.crop_px, cuts[k].flip))
 
-        work = (self.pool.map if self.pool else map)(make, range(len(draws)))
+        work = self.map(make, range(len(draws)))
 
         def finish() -> Batch:
-            counts, labels, points = zip(*(crops.targets(place) for place in places), strict=True)
+            counts, labels, points = zip(*map(crops.targets, cuts), strict=True)
             people = to_device(torch.cat(points), self.device).split([len(each) for each in points])
             stacked = [to_device(torch.stack(each), self.device) for each in (counts, labels)]
             for _ in work:
                 pass
-            whole = image
-            if not on_host and crops.augmentation is not None:
-                whole = crops.augmentation(image, draws, crops.seed)
+            augment = None if self.on_host else crops.augmentation
+            whole = augment(image, draws, crops.seed) if augment else image
             return Batch(whole, *stacked, list(people), list(draws))
 
         return finish
 
-    def _cut(self, place: CropBox) -> np.ndarray | Tensor:
-        """The pixels of a place, uint8 (side, side, 3); a view where they are resident."""
-        top, left, side = place.box
-        if place.index in self.images:
-            return self.images[place.index][top : top + side, left : left + side]
-        return self._there(self.crops.split.crop(place.index, top, left, side, side))
+    def _cut(self, cut: CropBox) -> np.ndarray | Tensor:
+        """The pixels of a crop, uint8 (side, side, 3); a view where they are resident."""
+        top, left, side = cut.box
+        if cut.index in self.images:
+            return self.images[cut.index][top : top + side, left : left + side]
+        return self._there(self.crops.split.crop(cut.index, top, left, side, side))
 
     def _there(self, pixels: np.ndarray) -> np.ndarray | Tensor:
-        """On a processor an array, for what is done to it there is numpy's and OpenCV's; else a tensor."""
-        if self.device.type == "cpu":
-            return pixels
-        return to_device(torch.from_numpy(pixels), self.device)
+        """On a processor an array, for numpy and OpenCV; else a tensor on the device."""
+        return pixels if self.on_host else to_device(torch.from_numpy(pixels), self.device)
 
 
 def _shown(pixels: Tensor, crop_px: int, flip: bool) -> Tensor:

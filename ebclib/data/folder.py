@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -17,33 +16,9 @@ import numpy as np
 import yaml
 
 from ebclib.config import one_of
-from ebclib.data.annotations import (
-    MAT_KEYS,
-    load_json,
-    mat_variable,
-    read_csv,
-    read_json,
-    read_listing,
-    read_mat,
-)
+from ebclib.data import annotations
 from ebclib.data.images import SUFFIXES
-from ebclib.data.splits import (
-    EVERY,
-    LEAST_SIDE,
-    Dataset,
-    Entry,
-    ReadSplit,
-    files_below,
-    natural,
-)
-
-LAYOUT = """\
-{name}/
-  dataset.yaml               (optional: noun, plural, longest_side, splits …)
-  train/
-    anything.jpg …
-    points.csv               image,x,y  (or points.json, COCO, or a file beside each image)
-  test/ …                    (without it the images are divided, 80 % train, 20 % test)"""
+from ebclib.data.splits import EVERY, LEAST_SIDE, Dataset, Entry, ReadSplit, files_below, natural
 
 FRACTIONS = {"train": 0.8, "test": 0.2}
 """How images are divided where there are no folders for splits."""
@@ -58,36 +33,30 @@ _KINDS = {  # of the values in `dataset.yaml`, if not a word
     "unlabelled": (list, "a list of splits"),
     **dict.fromkeys(["longest_side", "least_side", "seed"], (int, "a whole number above 0")),
 }
-_POINTS = (".csv", ".json", ".mat")  # files with points
 _STEMS = ("{0.stem}", "GT_{0.stem}", "{0.stem}_ann", "{0.name}")  # of an image's own file
 # Folders' names that say what is in them, not which scene it is of.
 _PLAIN = {"images", "image", "imgs", "img", "jpegimages", "pictures", "points", "dots", "csv"}
 _PLAIN |= {"labels", "label", "annotations", "annotation", "ann", "anns", "jsons", "json"}
 _PLAIN |= {"gt", "ground-truth", "ground_truth", "groundtruth", "mats", "mat"}
-_UNREAD = {".txt", ".xml", ".npy", ".npz", ".h5", ".xlsx"}  # files that may hold points, too
 
 
 @dataclass(frozen=True)
 class FolderSettings:
-    """What `dataset.yaml` may say; everything has a default."""
+    """What `dataset.yaml` may say (`data/README.md`); everything has a default."""
 
-    title: str = ""  # for tables
-    noun: str = "person"  # what is counted; a plural not given is English's (goose, geese)
+    title: str = ""
+    noun: str = "person"
     plural: str = ""
-    longest_side: int | None = None  # longest side of a prepared image, pixels
-    least_side: int = LEAST_SIDE  # its least side, pixels; smaller images are enlarged
-    # folders ``{train: dir, test: dir}`` or parts ``{train: 0.8, test: 0.2}``; not given: the
-    # folders train, val, test that are there, or else `FRACTIONS`
+    longest_side: int | None = None
+    least_side: int = LEAST_SIDE
+    # folders ``{train: dir, test: dir}`` or parts ``{train: 0.8, test: 0.2}``
     splits: Mapping[str, str | float] = field(default_factory=dict)
-    seed: int = 0  # of the division into parts
-    category: str | None = None  # COCO, Label Studio, labelme: the category to count
-    unlabelled: Sequence[str] = ()  # splits that have no points
-    # whether an image that a listing of points does not name is an error, or shows nobody
+    seed: int = 0
+    category: str | None = None
+    unlabelled: Sequence[str] = ()
     unlisted: Literal["error", "empty"] = "error"
-    # ``check`` whether x and y look like pixels, or take them for ``pixels`` as they are
     coordinates: Literal["check", "pixels"] = "check"
-    # the folder whose images are divided, the data set's own if empty; no key of the file
-    heap: str = ""
+    heap: str = ""  # the folder whose images are divided; no key of the file
 
     @property
     def fractions(self) -> dict[str, float]:
@@ -120,9 +89,7 @@ def describe_folder(folder: Path) -> Dataset:
         longest_side=settings.longest_side,
         least_side=settings.least_side,
         noun=(settings.noun, settings.plural),
-        source=f"your own folder, {folder}",
         terms="your own",
-        folders=(folder.name,),
         is_divided=bool(settings.fractions),
         division=settings.division,
         checks_coordinates=settings.coordinates == "check",
@@ -137,16 +104,26 @@ def read_folder(folder: Path, split: str) -> ReadSplit:
     ValueError : images without points, points without images, or a file of another kind
     FileNotFoundError : no images
     """
-    part = _FolderSplit(folder, split)
-    settings, noun = part.settings, (part.settings.noun, part.settings.plural)
+    settings = _read_settings(folder)
+    part = _FolderSplit(folder, split, settings, {".csv", ".json", ".mat"})
+    noun = settings.noun, settings.plural
     if split in settings.unlabelled:
         return ReadSplit([Entry(name, path) for name, path in part.mine.items()], False, noun)
-    own, refused = part.own_files()
-    entries, notes = part.with_files(own, refused) if own or refused else part.listed()
+    called = part.called()
+    entries, notes = part.with_files(called) if any(called.values()) else part.listed()
     if settings.fractions and split != EVERY:
         number = f"{len(part.mine)} of {len(part.here)}"
         notes.append(f"{split}: {number} images, divided {settings.division}")
     return ReadSplit(entries, True, noun, notes)
+
+
+def read_published(folder: Path, split: str) -> list[Entry]:
+    """The entries of a published split that lies as an own folder would, beside JHU's .txt."""
+    splits = _found_splits(folder)
+    if split not in splits:
+        raise FileNotFoundError(folder / split)
+    part = _FolderSplit(folder, split, FolderSettings(splits=splits), {".mat", ".txt"})
+    return part.with_files(part.called())[0]
 
 
 class _FolderSplit:
@@ -156,108 +133,102 @@ class _FolderSplit:
     ----------
     base : folder of the split, or of all images where they are divided by a draw
     mine, here, known : the split's images, by name; those below ``base``; those of all splits
+    scenes : names of folders that images of any split are in
     files : files below ``base`` that may hold points
     """
 
-    def __init__(self, folder: Path, split: str) -> None:
-        self.folder, self.split = folder, split
-        self.settings = settings = _read_settings(folder)
+    def __init__(
+        self, folder: Path, split: str, settings: FolderSettings, endings: Collection[str]
+    ) -> None:
+        self.folder, self.split, self.settings = folder, split, settings
         is_every = split == EVERY and settings.fractions
         if not is_every:
             one_of(f"split of {folder.name}", split, settings.splits)
-        if settings.fractions:
-            self.base = folder / settings.heap
-            self.here = self.mine = _images(self.base)
-            self.known = list(self.here.values())
-            if not is_every:
-                self.mine = _divide(self.here, settings, folder)[split]
-        else:
-            self.base = folder / settings.splits[split]
-            self.here = self.mine = _images(self.base)
-            parts = (_images(folder / part) for part in settings.splits.values())
-            self.known = [path for part in parts for path in part.values()]
+        tops = [settings.heap] if settings.fractions else settings.splits.values()
+        self.base = folder / (settings.heap if settings.fractions else settings.splits[split])
+        self.here = self.mine = _images(self.base)
+        self.known = [path for top in tops for path in _images(folder / top).values()]
+        self.scenes = _all_scenes(self.known, folder)
+        if settings.fractions and not is_every:
+            self.mine = _divide(self.here, settings, folder)[split]
         if not self.mine:
             raise FileNotFoundError(
-                f"{self.base} holds no images. Expected is, below {folder.parent}/,\n"
-                + LAYOUT.format(name=folder.name)
+                f"{self.base} holds no images. `data/README.md` shows how images and points lie."
             )
-        self.files = _point_files(files_below(self.base))
+        self.files = _point_files(files_below(self.base), endings)
 
-    def own_files(self) -> tuple[dict[Path, Path], dict[Path, str]]:
-        """For each image that has one the file with its points; for others why one called alike is not.
-
-        It is called like the image, the nearest one. No file serves two images, and none an image of
-        another scene.
-        """
-        base, images = self.base, list(self.here.values())
+    def called(self) -> dict[Path, list[Path]]:
+        """For each image the files that are called like it."""
         by_stem = defaultdict(list)
         for path in self.files:
             by_stem[path.stem].append(path)
-        called = {
+        return {
             image: list(dict.fromkeys(f for form in _STEMS for f in by_stem[form.format(image)]))
-            for image in images
+            for image in self.here.values()
         }
-        image_scenes = _all_scenes(images, base)
-        label_scenes = _all_scenes(chain(*called.values()), base)
-        claims = defaultdict(list)
-        for image, found in called.items():
-            best = _nearest(_folders(image, base), found, base)
-            if len(best) > 1:
-                raise ValueError(f"{image} has several files of points: {_some(best)}. Keep one.")
-            if best:
-                claims[best[0]].append(image)
-        own, refused = {}, {}
-        for path, claimants in claims.items():
-            image, *others = _nearest(_folders(path, base), claimants, base)
-            if others:
-                raise ValueError(
-                    f"{path} could hold the points of {_some([image, *others])}. Put it beside the one "
-                    "it is of, or into a folder of the same name."
-                )
-            of_image, of_label = {*_folders(image, base)}, {*_folders(path, base)}
-            is_elsewhere = (
-                min(len(of_image - of_label), len(of_label - of_image)) > 1
-                or image_scenes.intersection(_scenes(of_label - of_image))
-                or label_scenes.intersection(_scenes(of_image - of_label))
-            )
-            if not is_elsewhere:
-                own[image] = path
-            for other in claimants:
-                if other not in own:
-                    whose = f"is of {image}" if other != image else "lies in the folder of others"
-                    refused[other] = f"{path}, which is called like {other}, {whose}."
-        return own, refused
 
-    def with_files(
-        self, own: dict[Path, Path], refused: dict[Path, str]
-    ) -> tuple[list[Entry], list[str]]:
+    def with_files(self, called: dict[Path, list[Path]]) -> tuple[list[Entry], list[str]]:
         """The entries of a split whose images have a file of points each, and remarks on them."""
-        base, split = self.base, self.split
+        base, split, own = self.base, self.split, self._own_files(called)
         lacking = [p.relative_to(base).as_posix() for p in self.here.values() if p not in own]
         if lacking:
             raise ValueError(
-                f"{base}: {len(lacking)} of {len(self.here)} images have no points, the others have "
-                f"them in a file each: {_some(lacking)}. Give them one too (with no points for "
-                "nobody), or move out what is no image of the data set, such as a thumbnail. "
-                + " ".join(list(refused.values())[:2])
+                f"{base}: {len(lacking)} of {len(self.here)} images have no points: {_some(lacking)}. "
+                "Give each a file of its own, in a folder of the same name (with no points for "
+                "nobody), or move out what is no image of the data set."
             )
-        readers = {".json": partial(read_json, category=self.settings.category)}
-        readers |= {".csv": read_csv, ".mat": read_mat}
+        readers = {".json": partial(annotations.read_json, category=self.settings.category)}
+        readers |= {".csv": annotations.read_csv, ".mat": annotations.read_mat}
+        readers[".txt"] = annotations.read_jhu
         entries = [
             Entry(name, path, own[path], readers[own[path].suffix.lower()])
             for name, path in self.mine.items()
         ]
         notes = []
-        for path in [e.annotation for e in entries if e.load is read_mat][:1]:
+        for path in [own[p] for p in self.mine.values() if own[p].suffix.lower() == ".mat"][:1]:
             with suppress(ValueError):  # told with all the others when it is read
-                key, _ = mat_variable(path)
-                where = f"{key!r}, the only N x 2 matrix of {path.name}"
-                notes += [] if key in MAT_KEYS else [f"{split}: points are taken from {where}"]
+                key, _ = annotations.mat_variable(path)
+                if key not in annotations.MAT_KEYS:
+                    where = f"{key!r}, the only N x 2 matrix of {path.name}"
+                    notes.append(f"{split}: points are taken from {where}")
         marks = {name: base / "marks" / f"{name}.json" for name in self.mine}
-        half = [name for name, mark in marks.items() if mark.is_file() and not all(load_json(mark))]
+        half = [n for n, m in marks.items() if m.is_file() and not all(annotations.load_json(m))]
         if half:
             notes.append(f"{split}: {len(half)} images not marked as finished: {_some(half)}")
         return entries, notes
+
+    def _own_files(self, called: dict[Path, list[Path]]) -> dict[Path, Path]:
+        """The nearest file for each image; none serves two images, or an image of another scene."""
+        base = self.base
+        image_scenes = _all_scenes(called, base)
+        label_scenes = _all_scenes(chain(*called.values()), base)
+
+        def fits(image: Path, label: Path) -> bool:
+            of_image, of_label = {*_folders(image, base)}, {*_folders(label, base)}
+            return (
+                min(len(of_image - of_label), len(of_label - of_image)) <= 1
+                and image_scenes.isdisjoint(_scenes(of_label - of_image))
+                and label_scenes.isdisjoint(_scenes(of_image - of_label))
+            )
+
+        claims = defaultdict(list)
+        for image, found in called.items():
+            best = _nearest(_folders(image, base), found, base)
+            if len(best) > 1:
+                raise ValueError(f"{image} has several files of points: {_some(best)}. Keep one.")
+            for path in best:
+                claims[path].append(image)
+        own = {}
+        for path, images in claims.items():
+            image, *others = _nearest(_folders(path, base), images, base)
+            if others:
+                both = _some([image, *others])
+                raise ValueError(
+                    f"{path} could hold the points of {both}. Put it beside one of them."
+                )
+            if fits(image, path):
+                own[image] = path
+        return own
 
     def listed(self) -> tuple[list[Entry], list[str]]:
         """The entries of a split whose points one file lists, and remarks on them."""
@@ -278,111 +249,77 @@ class _FolderSplit:
         return entries, notes
 
     def _listing(self) -> Path:
-        """The one file that lists a split's points: in its folder, or above it under its name."""
+        """The one file that lists a split's points: below its folder, or above it under its name."""
         folder, base = self.folder, self.base
-        found = [path for path in self.files if path.suffix.lower() != ".mat"]
+        found = _point_files(self.files, {".csv", ".json"})
         if not found:
-            above = _point_files([*folder.glob("*"), *folder.glob("annotations/*")])
-            above = [path for path in above if path.suffix.lower() != ".mat"]
+            above = [*folder.glob("*"), *folder.glob("annotations/*")]
+            above = _point_files(above, {".csv", ".json"})
             word = base.name.lower() if self.settings.fractions else self.split
             found = [path for path in above if word in path.stem.lower()] or above
         if len(found) > 1:
             raise ValueError(
                 f"{base}: several files could list its points: {_some(found)}. Keep one there."
             )
-        if found:
-            return found[0]
-        seen = [path for path in files_below(folder) if path.suffix.lower() in _UNREAD]
-        said = f" Seen, but not read: {_some(seen)}; convert them." if seen else ""
-        raise ValueError(
-            f"{base} has images but no points.{said} Expected is one file "
-            "`points.csv` (columns image,x,y), `points.json` ({image: [[x, y], …]}) or COCO, or a "
-            ".csv (x,y), .json or .mat of the same name beside each image. Nothing to label? Write "
-            f"`unlabelled: [{self.split}]` into {folder / 'dataset.yaml'}."
-        )
+        if not found:
+            raise ValueError(
+                f"{base} has images but no points. Expected is `points.csv` (columns image,x,y), or a "
+                "file beside each image; `data/README.md` has all formats. Nothing to label? Write "
+                f"`unlabelled: [{self.split}]` into {folder / 'dataset.yaml'}."
+            )
+        return found[0]
 
     def _match(self, listing: Path) -> tuple[dict[Path, np.ndarray], list[str]]:
-        """Points by image, and remarks.
-
-        An image is the one of the listed file name whose path has the longest tail in common. A name
-        may begin with folders of another machine; they must not be folders with images.
-        """
+        """Points by image, and remarks; of images of one name the nearest to what is listed is meant."""
+        images = self.here.values() if listing in self.files else self.known
         called = defaultdict(list)
-        for path in self.here.values() if listing in self.files else self.known:
+        for path in images:
             for key in {path.name, path.stem}:
                 called[key].append(path)
-        scenes = _all_scenes(self.known, self.folder)
-        listed, notes = read_listing(listing, self.settings.category)
+        listed, notes = annotations.read_listing(listing, self.settings.category)
         points: dict[Path, np.ndarray] = {}
-        strange, sources = [], defaultdict(dict)
+        strange = []
         for reference, part in listed.items():
             *places, name = reference.replace("\\", "/").split("/")
             place = tuple(n.lower() for n in places if n not in ("", "."))
             if not place and listing.is_relative_to(self.base):
                 place = _folders(listing, self.base)
-            found = self._candidates(place, called.get(name, []), scenes)
-            best = _nearest(place, found, self.folder)
+            fitting = [path for path in called[name] if self._is_meant(place, path)]
+            best = _nearest(place, fitting, self.folder)
             if len(best) > 1:
                 could = f"{reference!r} could be {_some(sorted(map(str, best)))}"
                 raise ValueError(f"{listing}: {could}. Write its path from {self.folder}.")
-            if not best:
-                strange.append(reference)
-                continue
-            (image,) = best
-            if image in points:
-                raise ValueError(f"{listing}: {image} is named in two ways, one is {reference!r}.")
-            points[image] = part
-            if found[image]:
-                sources[image.parent][found[image]] = reference
-        for place, several in sources.items():
-            if len(several) > 1:
-                raise ValueError(
-                    f"{listing} names images of several folders ({_some([*several.values()])}) that all "
-                    f"lie in {place}. Lay them out in those folders, or write file names alone."
-                )
+            for image in best:
+                if image in points:
+                    raise ValueError(f"{listing}: {image} is named in two ways, as {reference!r}.")
+                points[image] = part
+            strange += [] if best else [reference]
         if strange:
-            name = strange[0].replace("\\", "/").rsplit("/", 1)[-1]
-            near = difflib.get_close_matches(name, [key for key in called if "." in key], n=1)
-            hint = f" Is {strange[0]!r} meant to be {near[0]!r}?" if near else ""
-            if called.get(name):
-                hint = f" {called[name][0]} has that file name, but lies in another folder."
             raise ValueError(
-                f"{listing} names {len(strange)} images that are not there: {_some(strange)}.{hint}"
+                f"{listing} names {len(strange)} images that are not there: {_some(strange)}. "
+                f"Write file names, or paths from {self.folder}."
             )
         return points, notes
 
-    def _candidates(
-        self, place: tuple[str, ...], images: Sequence[Path], scenes: set[str]
-    ) -> dict[Path, tuple[str, ...]]:
-        """Which of the images may be named by a place, and the folders of the place that are not theirs."""
-        found = {}
-        for path in images:
-            tops = [top for top in (self.folder, self.base) if path.is_relative_to(top)]
-            if any(_folders(path, top) == place for top in tops):
-                return {path: ()}
-            wanted, inner = _scenes(place), _scenes(_folders(path, tops[-1]))
-            tail = _tail(wanted, _scenes(_folders(path, self.folder)))
-            beyond = wanted[: len(wanted) - tail]  # folders of another machine, as a rule
-            if not beyond or (tail >= len(inner) and beyond[-1] not in scenes):
-                found[path] = beyond
-        return found
+    def _is_meant(self, place: Sequence[str], image: Path) -> bool:
+        """Whether a place may be an image's: it may begin with folders of another machine, not of images."""
+        top = self.base if image.is_relative_to(self.base) else self.folder
+        wanted, inner = _scenes(place), _scenes(_folders(image, top))
+        tail = _tail(wanted, _scenes(_folders(image, self.folder)))
+        beyond = wanted[: len(wanted) - tail]
+        return not beyond or (tail >= len(inner) and beyond[-1] not in self.scenes)
 
 
 def _read_settings(folder: Path) -> FolderSettings:
     """The settings of an own folder, its splits filled in; ValueError where they make no sense."""
     path, short = folder / "dataset.yaml", folder / "dataset.yml"
-    if path.is_file() and short.is_file():
-        raise ValueError(f"{folder} has both {path.name} and {short.name}. Keep one.")
-    path = short if short.is_file() else path
+    path = short if short.is_file() and not path.is_file() else path
     try:
         text = path.read_text(encoding="utf-8-sig") if path.is_file() else ""
         content = yaml.safe_load(text) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as problem:
-        raise ValueError(f"{path}: not YAML ({problem}).") from problem
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: lines such as `noun: bird` are expected, not {content!r:.60}.")
-    values = {key: value for key, value in content.items() if value is not None}
-    try:
+        if not isinstance(content, dict):
+            raise ValueError(f"lines such as `noun: bird` are expected, not {content!r:.60}.")
+        values = {key: value for key, value in content.items() if value is not None}
         _check(values)
         values["splits"] = values.get("splits") or _found_splits(folder) or FRACTIONS
         _check_splits(values["splits"], folder)
@@ -390,8 +327,8 @@ def _read_settings(folder: Path) -> FolderSettings:
             values |= {"heap": values["splits"]["train"], "splits": FRACTIONS}
         for name in values["unlabelled"]:
             one_of("unlabelled split", name, values["splits"])
-    except ValueError as problem:
-        raise ValueError(f"{path}: {problem}") from None
+    except (ValueError, yaml.YAMLError) as problem:
+        raise ValueError(f"{path}: {problem}") from problem
     noun = values.get("noun", "person")
     values.setdefault("plural", "people" if noun == "person" else _plural(noun))
     return FolderSettings(**values)
@@ -463,21 +400,13 @@ def _images(folder: Path) -> dict[str, Path]:
 def _divide(
     images: dict[str, Path], settings: FolderSettings, folder: Path
 ) -> dict[str, dict[str, Path]]:
-    """Images divided by fractions, by a seeded draw for each name.
-
-    An image added later moves few others, so that a test image seldom becomes a training one.
-    """
+    """Images divided by fractions, by a seeded draw for each name: one added later moves few others."""
     fractions = settings.fractions
     if 0 < len(images) < len(fractions):
-        parts = ", ".join(fractions)
         raise ValueError(
-            f"{folder} holds {len(images)} images; they cannot be divided into {parts}."
+            f"{folder}: {len(images)} images; they cannot be divided into {[*fractions]}."
         )
-
-    def draw(name: str) -> str:
-        return hashlib.sha256(f"{settings.seed}/{name}".encode()).hexdigest()
-
-    order = sorted(images, key=draw)
+    order = sorted(images, key=lambda n: hashlib.sha256(f"{settings.seed}/{n}".encode()).digest())
     shares = np.cumsum(list(fractions.values())) / sum(fractions.values())
     edges = [0, *(round(len(order) * share) for share in shares)]
     for number in range(1, len(edges) - 1):  # every split gets one
@@ -494,12 +423,12 @@ def _some(names: Sequence, most: int = 5) -> str:
     return ", ".join(map(str, names[:most])) + rest
 
 
-def _point_files(paths: Iterable[Path]) -> list[Path]:
+def _point_files(paths: Iterable[Path], endings: Collection[str]) -> list[Path]:
     """Files that may hold points; not CCLabeler's notes of how far an image is labelled."""
     return sorted(
         path
         for path in paths
-        if path.suffix.lower() in _POINTS
+        if path.suffix.lower() in endings
         and not (path.parent.name == "marks" and (path.parent.parent / "jsons").is_dir())
     )
 
@@ -527,13 +456,11 @@ def _tail(one: Sequence[str], other: Sequence[str]) -> int:
 def _nearest(place: Sequence[str], paths: Iterable[Path], base: Path) -> list[Path]:
     """Those of ``paths`` that are nearest to a place; several where none is nearer.
 
-    Compared in turn: the common tail of their paths, their common folders, the folders that only one is
-    in, and the same without `_PLAIN`.
+    Compared are the common tail, then the folders that only one is in, then these without `_PLAIN`.
     """
     ranks = {}
     for path in paths:
         there = _folders(path, base)
-        common, apart = len({*place} & {*there}), len({*place} ^ {*there})
-        scenes_apart = len({*_scenes(place)} ^ {*_scenes(there)})
-        ranks[path] = _tail(place, there), common, -apart, -scenes_apart
+        apart, scenes_apart = {*place} ^ {*there}, {*_scenes(place)} ^ {*_scenes(there)}
+        ranks[path] = _tail(place, there), -len(apart), -len(scenes_apart)
     return [path for path, rank in ranks.items() if rank == max(ranks.values())]

@@ -45,17 +45,11 @@ def decode(
     Greyscale is repeated over the channels, 16-bit grey scaled to 8 bits (not clipped), what is
     transparent laid over white; of several frames the first is taken; EXIF turning is applied.
 
-    Parameters
-    ----------
-    data : the file, whole, or an image that Pillow has opened, which stays as it is
-    source : its name, for errors
-    sides : at the `prepared_size` of these; None: at its own size
-
-    Raises
-    ------
-    ValueError : not an image, cut off, empty, above `MAX_FILE_PIXELS`, or as `prepared_size`
+    ``data`` is the file, whole, or an image that Pillow has opened; ``source`` its name, for errors. With
+    ``sides`` it is given at the `prepared_size` of these, else at its own. ValueError where it is not an
+    image, cut off, above `MAX_FILE_PIXELS`, or as `prepared_size`.
     """
-    image = data if isinstance(data, Image.Image) else _open(data, source)
+    image = data if isinstance(data, Image.Image) else _open(io.BytesIO(data), source)
     full = image.height, image.width
     is_first = image.format != "MPO" and bool(getattr(image, "is_animated", False))
     try:
@@ -69,8 +63,7 @@ def decode(
             turned = ImageOps.exif_transpose(image) if orientation != 1 else image
         except Exception as problem:  # each of Pillow's plugins has its own kinds
             raise ValueError(
-                f"the image cannot be decoded ({problem}). It may be cut off or damaged: get the file "
-                "again, or leave it out."
+                f"the image is cut off or damaged ({problem}). Get it again, or leave it out."
             ) from problem
         size = full[::-1] if orientation >= 5 else full
         pixels = np.array(_rgb(turned))
@@ -89,11 +82,6 @@ def image_header(path: Path) -> tuple[tuple[int, int], int]:
         orientation = _orientation(image)
         size = (image.height, image.width)
         return size[::-1] if orientation >= 5 else size, orientation
-
-
-def is_grey(pixels: np.ndarray) -> bool:
-    """Whether the three channels of an image (H, W, 3) are the same everywhere."""
-    return bool((pixels == pixels[..., :1]).all())
 
 
 def prepared_size(
@@ -131,7 +119,7 @@ def prepared_size(
     if new_least * new_longest > MAX_PIXELS:
         raise ValueError(
             f"an image of {size[1]} x {size[0]} would be {new_longest} x {new_least} once "
-            f"prepared (least side {least_side}); at most {MAX_PIXELS / 1e6:.0f} megapixels are allowed: "
+            f"prepared; at most {MAX_PIXELS / 1e6:.0f} megapixels are allowed: "
             "cut it into parts, or give the data set a `longest_side`."
         )
     return (new_least, new_longest) if size[0] <= size[1] else (new_longest, new_least)
@@ -160,24 +148,18 @@ def fit(
     return np.asarray(Image.fromarray(image).resize(size[::-1], way))
 
 
-def _open(data: bytes | BinaryIO, source: Path | str) -> Image.Image:
-    if isinstance(data, bytes):
-        if not data:
-            raise ValueError(f"{source}: the file is empty (0 bytes). Get it again.")
-        data = io.BytesIO(data)
+def _open(file: BinaryIO, source: Path | str) -> Image.Image:
     try:
         # Pillow's limit is a global; ours is checked below, from the header, before decoding
         with _guard:
             limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
             try:
-                image = Image.open(data)
+                image = Image.open(file)
             finally:
                 Image.MAX_IMAGE_PIXELS = limit
     except (OSError, SyntaxError, ValueError, EOFError) as problem:
-        reason = "" if isinstance(problem, Image.UnidentifiedImageError) else f" ({problem})"
         raise ValueError(
-            f"{source}: this is no image{reason}, or of a kind that Pillow cannot read. Look at "
-            "what the file holds (a saved web page?) and get it again."
+            f"{source}: this is no image that Pillow can read. Get it again."
         ) from problem
     if image.width * image.height > MAX_FILE_PIXELS:
         raise ValueError(
@@ -245,10 +227,7 @@ def scale_points(
 
 
 def frame_of(points: np.ndarray, size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """(H, W) of the image that points were annotated on: upright (``size``), or as its file stores it.
-
-    The latter where EXIF swaps the sides, and more points fit it.
-    """
+    """(H, W) of the image that points are of: upright (``size``), or as stored where more fit that."""
     stored = size[::-1]
     if orientation >= 5 and inside(points, stored).sum() > inside(points, size).sum():
         return stored
@@ -258,17 +237,11 @@ def frame_of(points: np.ndarray, size: tuple[int, int], orientation: int) -> tup
 def upright_points(
     points: np.ndarray, size: tuple[int, int], orientation: int = 1
 ) -> tuple[np.ndarray, int, bool]:
-    """The annotated points (N, 2) on the upright image; those of the image as stored are turned along.
-
-    Returns
-    -------
-    points : (M, 2), inside [0, W) x [0, H)
-    outside : how many were dropped because they lie outside, N - M
-    turned : whether the points were turned along (`frame_of`)
-    """
+    """The annotated points (N, 2) that lie on the upright image, (M, 2); N − M; and whether they were
+    turned along because they are of the image as stored (`frame_of`)."""
     frame = frame_of(points, size, orientation)
-    keep = inside(points, frame)
-    kept, outside, turned = points[keep], int((~keep).sum()), frame != size
+    kept = points[inside(points, frame)]
+    outside, turned = len(points) - len(kept), frame != size
     if turned:  # x = 0 becomes x = W, just outside the half-open rectangle: clamp
         kept = clamp(turn(kept, frame, orientation), size)
     return kept, outside, turned

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
-import re
 import shutil
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -21,7 +20,7 @@ from tqdm.auto import tqdm
 
 from ebclib.config import prepared_root
 from ebclib.data.catalogue import describe, read, sources
-from ebclib.data.images import fit, is_grey, prepared_size, scale_points, upright_points
+from ebclib.data.images import fit, prepared_size, scale_points, upright_points
 from ebclib.data.splits import (
     INDEX,
     Dataset,
@@ -38,18 +37,13 @@ from ebclib.runs import write_json
 ORDINARY_OUTSIDE, MOST_OUTSIDE = 0.01, 0.1
 """Shares of points outside their image: up to the first is ordinary, above the second an error."""
 
-UNFINISHED = "unfinished.npz"
-"""The index of a preparation that was stopped, or goes on; it serves to resume."""
-
-SAVE_EVERY_S = 30.0
-"""Seconds of work that a killed preparation loses at most."""
+SAVE_EVERY = 100
+"""Images that a killed preparation loses at most."""
 
 NEAR_BITS = 32
-"""Images whose 256-bit hashes differ in so many bits at most are reported.
+"""Images whose 256-bit hashes differ in so many bits at most are reported."""
 
-On ShanghaiTech A the known pairs differ in 0 to 14 bits and all others in at least 94; the nearest
-pair of ShanghaiTech B differs in 64 (one street, another moment).
-"""
+MOST_LISTED = 20
 
 
 def prepare(
@@ -63,15 +57,10 @@ def prepare(
 
     Parameters
     ----------
-    name : sha, shb, qnrf, nwpu, jhu, synthetic, or a folder below the data root
-    root : the data root; None: `ebclib.config.data_root`
-    out : where to write `<name>/<split>/`; None: `ebclib.config.prepared_root`
+    name, root : as `read`
+    out : where to write `<name>/<split>/` and the report; None: `ebclib.config.prepared_root`
     skip_bad : leave out images that cannot be read, and name them in the report
     progress : show a progress bar, and the disk space needed, on stderr
-
-    Returns
-    -------
-    The report, also in `report.json`; see `format_report`.
 
     Raises
     ------
@@ -98,22 +87,18 @@ def prepared(
 ) -> PreparedSplit:
     """Open a prepared split; what is not prepared yet, or has changed since, is prepared first.
 
-    Where the published files are gone (a copy on another machine), the prepared ones are opened as
-    they are. Images left out on purpose (`skip_bad`) stay out while they are unchanged. With
-    ``multiples_px`` they are prepared for released models (`describe`), in a folder of their own.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError, OSError : as `prepare`
+    Where the published files are gone, the prepared ones are opened as they are. Images left out on
+    purpose (`skip_bad`) stay out while they are unchanged. With ``multiples_px`` they are prepared for
+    released models (`describe`), in a folder of their own. Errors as `prepare`.
     """
     base = _out(out) / "-".join([name, *map(str, multiples_px)])
-    gone: type[Exception] = ValueError  # an own folder is unknown then, a published one not found
+    is_there, dataset = (base / split / INDEX).is_file(), None
     try:
         dataset = describe(name, root, multiples_px)
-        gone = FileNotFoundError
         job = _Preparation(dataset, split, root, base)
     except (ValueError, FileNotFoundError) as problem:
-        if isinstance(problem, gone) and (base / split / INDEX).is_file():
+        # an own folder that is gone is unknown, a published one not found
+        if is_there and (dataset is None or isinstance(problem, FileNotFoundError)):
             return PreparedSplit(base / split)
         raise
     job.update(skip_bad=False, progress=progress, forgive=True)
@@ -121,14 +106,14 @@ def prepared(
 
 
 class Done(NamedTuple):
-    """An image that is prepared: what the index keeps of it, and its points (N, 2)."""
+    """A prepared image: what the index keeps of it, and its points (N, 2)."""
 
     record: dict[str, Any]
     points: np.ndarray
 
 
 def prepare_image(source: Entry | DrawnEntry, dataset: Dataset, folder: Path) -> Done | str:
-    """Decode one image, turn it, resize it and store it, with its points; why, if it cannot be used."""
+    """Decode one image, turn it, resize it and store it; why, if it cannot be used."""
     stamp = source.stamp()
     try:
         raw = source.read()
@@ -136,7 +121,7 @@ def prepare_image(source: Entry | DrawnEntry, dataset: Dataset, folder: Path) ->
         new_size = prepared_size(size, *dataset.sides)
         points, outside, turned = upright_points(raw.points, size, raw.orientation)
     except (ValueError, OSError) as problem:
-        return _named(source, problem)
+        return f"{source.name}: {problem}"
     write_array(image_path(folder, source.name), fit(raw.image, *dataset.sides))
     record = {
         "name": source.name,
@@ -148,13 +133,13 @@ def prepare_image(source: Entry | DrawnEntry, dataset: Dataset, folder: Path) ->
         "orientation": raw.orientation,
         "points_turned": turned,
         "outside": outside,
-        "grey": is_grey(raw.image),
+        "grey": bool((raw.image == raw.image[..., :1]).all()),
     }
     return Done(record, scale_points(points, size, new_size))
 
 
 class _Preparation:
-    """One split that is to be prepared: its sources, the facts its index keeps, what its folder holds."""
+    """One split that is to be prepared: its sources, and the facts its index keeps."""
 
     def __init__(self, dataset: Dataset, split: str, root: str | Path | None, base: Path) -> None:
         samples = read(dataset.name, split, root)
@@ -170,48 +155,42 @@ class _Preparation:
         }
 
     def update(self, skip_bad: bool, progress: bool, forgive: bool = False) -> None:
-        """Prepare what is new or changed, then write the index.
-
-        With ``forgive`` images left out before, and unchanged since, stay out.
-        """
+        """Prepare what is new or changed; with ``forgive`` what was left out before stays out."""
         if self._is_done(forgive):
             return
         with _lock(self.folder.parent, progress):
             if self._is_done(forgive):  # by another process meanwhile
                 return
-            pending, problems = self._measure(progress)
-            self.remarks += [text for text in self._check() if text not in self.remarks]
-            self._save(UNFINISHED)
-            (self.folder / INDEX).unlink(missing_ok=True)
+            self._check_space(progress)
+            self.remarks = self._check()
+            self._save()
             try:
-                problems |= self._prepare(pending, progress)
+                problems = self._prepare(progress)
             finally:  # to go on from
-                self._save(UNFINISHED)
+                self._save()
             if problems and not skip_bad:
                 raise ValueError(self._list_problems(problems))
             self.bad |= problems
-            self._save(INDEX)
+            self._save(finished=True)
             keep = {image_path(self.folder, name) for name in self.fresh}
             parts = self.folder.rglob("*.part")  # of a killed run
-            for path in {*self.folder.rglob("*.npy"), *parts, self.folder / UNFINISHED} - keep:
+            for path in {*self.folder.rglob("*.npy"), *parts} - keep:
                 path.unlink(missing_ok=True)
         for text in self.remarks if progress else []:
             tqdm.write(f"note: {text}", sys.stderr)
 
     def _is_done(self, forgive: bool) -> bool:
-        """Whether the index is there and says just this; otherwise what is to do.
+        """Whether the index says just this.
 
-        Sets ``fresh`` (what serves, by name), ``pending``, ``bad`` (why known ones stay out) and ``remarks``.
+        Sets ``fresh`` (what serves, by name), ``pending``, and ``bad`` (why known ones stay out).
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        meta, stored, index = {}, {}, INDEX
-        for index in (INDEX, UNFINISHED):
-            with suppress(FileNotFoundError, ValueError):
-                old = PreparedSplit(self.folder, index)
-                if old.meta["settings"] == self.facts["settings"]:
-                    meta, items = old.meta, map(Done, old.meta["records"], old.points)
-                    stored = dict(zip(old.names, items, strict=True))
-                break
+        meta, stored = {}, {}
+        with suppress(FileNotFoundError, ValueError):
+            old = PreparedSplit(self.folder, finished=False)
+            if old.meta["settings"] == self.facts["settings"]:
+                meta, items = old.meta, map(Done, old.meta["records"], old.points)
+                stored = dict(zip(old.names, items, strict=True))
         known = {(b["name"], b["stamp"]): b["problem"] for b in meta.get("bad", []) if forgive}
         self.fresh: dict[str, Done] = {}
         self.pending: list[Entry | DrawnEntry] = []
@@ -220,96 +199,72 @@ class _Preparation:
             stamp, item = source.stamp(), stored.get(source.name)
             if (source.name, stamp) in known:
                 self.bad[source.name] = known[source.name, stamp]
-            elif item is not None and item.record["stamp"] == stamp and self._is_stored(item):
+            elif item and item.record["stamp"] == stamp and self._is_stored(item):
                 self.fresh[source.name] = item
             else:
                 self.pending.append(source)
-        self.remarks: list[str] = list(meta.get("remarks", [])) if self.fresh else []
-        wanted = {**self.facts, "names": list(self.fresh)}
-        is_same = all(meta.get(key) == value for key, value in wanted.items())
-        return index == INDEX and bool(meta) and not self.pending and is_same
+        wanted = {"finished": True, **self.facts, "names": list(self.fresh)}
+        return not self.pending and {**meta, **wanted} == {"finished": True, **meta}
 
     def _is_stored(self, item: Done) -> bool:
         path, (height, width) = image_path(self.folder, item.record["name"]), item.record["size"]
         return path.is_file() and path.stat().st_size > height * width * 3
 
-    def _measure(self, progress: bool) -> tuple[list[Entry | DrawnEntry], dict[str, str]]:
-        """The pending sources that can be opened, the others with their problem; checks the disk."""
-        good, problems, needed = [], {}, 0
+    def _check_space(self, progress: bool) -> None:
+        """OSError where what is pending does not fit on the disk."""
+        needed, free = 0, shutil.disk_usage(self.folder).free
         for source in self.pending:
-            try:
-                height, width = prepared_size(source.size(), *self.dataset.sides)
-            except (ValueError, OSError) as problem:
-                problems[source.name] = _named(source, problem)
-                continue
-            good.append(source)
-            needed += height * width * 3
-        free = shutil.disk_usage(self.folder).free
-        what = f"{self.title}: {len(good)} images, {needed / 1e9:.2f} GB"
+            with suppress(ValueError, OSError):  # told when it is prepared
+                needed += math.prod(prepared_size(source.size(), *self.dataset.sides)) * 3
+        what = f"{self.title}: {len(self.pending)} images, {needed / 1e9:.2f} GB"
         if needed > free:
             raise OSError(
                 f"{what} to be written to {self.folder}, where {free / 1e9:.2f} GB are free. Make "
                 "room, or set $EBC_PREPARED to a folder on a larger disk."
             )
-        if good and progress:
+        if self.pending and progress:
             tqdm.write(f"{what} -> {self.folder} ({free / 1e9:.0f} GB free)", file=sys.stderr)
-        return good, problems
 
     def _check(self) -> list[str]:
-        """What is to be said of a split's points as a whole, before anything is written.
-
-        Raises
-        ------
-        ValueError : a training split without any point, or x and y that can hardly be pixels
-        """
+        """What is to be said of a split's points as a whole; ValueError if they cannot be right."""
         framed = []
-        for source in self.pending:
+        for source in self.sources:
             if isinstance(source, Entry):
                 with suppress(ValueError, OSError):  # told with all the others of its kind
                     framed.append(source.framed_points())
         if not framed or not self.facts["is_labelled"]:
             return []
         points, sizes = zip(*framed, strict=True)
-        kept = sum(len(item.points) for item in self.fresh.values())
-        if len(framed) > 1 and not kept + sum(map(len, points)):
-            text = (
-                f"{self.title}: none of its {len(framed)} images has a point. Was it exported before "
-                "the labels were saved, or without them?"
-            )
-            if self.facts["split"] == "train":
-                raise ValueError(f"{text} There is nothing to train on.")
-            return [text]
         text, is_certain = doubts(points, sizes) if self.dataset.checks_coordinates else ("", False)
+        if len(framed) > 1 and not sum(map(len, points)):
+            text = f"none of its {len(framed)} images has a point"
+            if self.facts["split"] == "train":
+                raise ValueError(f"{self.title}: {text}. Was it exported without labels?")
         if is_certain:
             raise ValueError(
-                f"{self.title}: {text}. Expected are x (from the left) and y (from the top) in pixels "
-                "of the images as they lie there. Convert them; or, if they are right, write "
-                "`coordinates: pixels` into dataset.yaml."
+                f"{self.title}: {text}. Expected are x and y in pixels of the images as they lie there. "
+                "Convert them; or, if they are right, write `coordinates: pixels` into dataset.yaml."
             )
         return [f"{self.title}: {text}"] if text else []
 
-    def _prepare(self, pending: Sequence[Entry | DrawnEntry], progress: bool) -> dict[str, str]:
+    def _prepare(self, progress: bool) -> dict[str, str]:
         """Prepare in threads (decoding and resizing release the GIL); what cannot be used, and why."""
-        problems, saved = {}, time.monotonic()
+        problems, pending = {}, self.pending
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             outcomes = pool.map(lambda s: prepare_image(s, self.dataset, self.folder), pending)
-            bar = {"desc": self.title, "unit": "image", "disable": not (progress and pending)}
+            options = {"desc": self.title, "unit": "image", "disable": not (progress and pending)}
+            bar = tqdm(outcomes, total=len(pending), **options)
             try:
-                for source, outcome in zip(
-                    pending, tqdm(outcomes, total=len(pending), **bar), strict=True
-                ):
-                    if isinstance(outcome, str):
-                        problems[source.name] = outcome
-                    else:
-                        self.fresh[source.name] = outcome
-                    if time.monotonic() - saved > SAVE_EVERY_S:
-                        self._save(UNFINISHED)
-                        saved = time.monotonic()
+                for number, (source, outcome) in enumerate(zip(pending, bar, strict=True), 1):
+                    kept = problems if isinstance(outcome, str) else self.fresh
+                    kept[source.name] = outcome
+                    if number % SAVE_EVERY == 0:
+                        self._save()
             finally:
                 pool.shutdown(cancel_futures=True)
         return problems
 
-    def _save(self, index: str) -> None:
+    def _save(self, finished: bool = False) -> None:
         """Write an index of what is prepared, in the order of the sources."""
         items = [self.fresh[source.name] for source in self.sources if source.name in self.fresh]
         digest = hashlib.sha256()  # over the names, source files and prepared points
@@ -317,40 +272,34 @@ class _Preparation:
             digest.update(item.record["name"].encode())
             digest.update(bytes.fromhex(item.record["sha256"]))
             digest.update(np.ascontiguousarray(item.points).tobytes())
-        bad = [(s, self.bad[s.name]) for s in self.sources if s.name in self.bad]
         meta = {
             **self.facts,
+            "finished": finished,
             "remarks": self.remarks,
             "names": [item.record["name"] for item in items],
             "digest": digest.hexdigest(),
             "records": [item.record for item in items],
-            "bad": [{"name": s.name, "stamp": s.stamp(), "problem": text} for s, text in bad],
+            "bad": [
+                {"name": s.name, "stamp": s.stamp(), "problem": self.bad[s.name]}
+                for s in self.sources
+                if s.name in self.bad
+            ],
         }
-        save_index(self.folder / index, meta, [item.points for item in items])
+        save_index(self.folder / INDEX, meta, [item.points for item in items])
 
-    def _list_problems(self, problems: Mapping[str, str], most: int = 15) -> str:
-        """The problems, those of one kind in one line: how many, and the first."""
-        kinds: dict[str, list[str]] = {}
-        for name in sorted(problems, key=natural):
-            # what is left of a text without names, paths and numbers
-            kind = re.sub(r"'[^']*'|\d+(\.\d+)?|\S*/\S*", "", problems[name].replace(name, ""))
-            kinds.setdefault(kind, []).append(problems[name])
-        groups = sorted(kinds.values(), key=len, reverse=True)
-        lines = [
-            f"  {len(g)} times, as {g[0]}" if len(g) > 1 else f"  {g[0]}" for g in groups[:most]
-        ]
-        if len(groups) > most:
-            lines.append(f"  … and problems of {len(groups) - most} other kinds")
-        name, listed = self.dataset.name, "\n".join(lines)
+    def _list_problems(self, problems: Mapping[str, str]) -> str:
+        lines = [f"  {problems[name]}" for name in sorted(problems, key=natural)]
+        more = [f"  … and {len(lines) - MOST_LISTED} more"] if len(lines) > MOST_LISTED else []
+        name, listed = self.dataset.name, "\n".join(lines[:MOST_LISTED] + more)
         return (
             f"{self.title}: {len(problems)} of {len(self.sources)} images cannot be used:\n{listed}\n"
-            f"Mend them and run `ebc prepare {name}` again (what is done is not done twice), or leave "
-            f"them out: `ebc prepare {name} --skip-bad` (skip_bad=True)."
+            f"Mend them and run `ebc prepare {name}` again, or leave them out: "
+            f"`ebc prepare {name} --skip-bad` (skip_bad=True)."
         )
 
 
 def _lock(base: Path, progress: bool) -> AbstractContextManager:
-    """Keep other processes from writing what is prepared of a data set; wait for one that does."""
+    """Keep other processes from preparing a data set; wait for one that does."""
     base.mkdir(parents=True, exist_ok=True)
     lock = FileLock(base / ".lock")
     try:
@@ -364,20 +313,17 @@ def _lock(base: Path, progress: bool) -> AbstractContextManager:
 def doubts(points: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> tuple[str, bool]:
     """Why the points of a split can hardly be pixels, empty if they can; and whether that is certain.
 
-    Parameters
-    ----------
-    points : (N, 2) of each image, as annotated
-    sizes : (H, W) of each image
+    Of each image ``points`` are (N, 2), as annotated, and ``sizes`` (H, W).
     """
     every = np.concatenate([np.empty((0, 2)), *points])
     sides = np.repeat(np.array(sizes).reshape(-1, 2)[:, ::-1], [len(p) for p in points], axis=0)
     n = len(every)
     if n < 3:
         return "", False
-    low, high = every.min(axis=0), every.max(axis=0)
-    if low.min() >= 0 and high.max() <= 1 and (every % 1 != 0).any():
+    low, high = every.min(), every.max(axis=0)
+    if low >= 0 and high.max() <= 1 and (every % 1 != 0).any():
         return "all x and y lie between 0 and 1: parts of the width and height", True
-    spread = high.min() > 75 and high.max() <= 100 and low.min() >= 0
+    spread = high.min() > 75 and high.max() <= 100 and low >= 0
     if n >= 20 and spread and sides.min() > 150:
         return "all x and y lie between 0 and 100: percents of the width and height", True
     out, swapped = (
@@ -397,12 +343,6 @@ def doubts(points: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> tu
     return "", False
 
 
-def _named(source: Entry | DrawnEntry, problem: Exception) -> str:
-    """The problem's text, with the image's file or name in front unless it is there."""
-    where, text = str(getattr(source, "image", source.name)), str(problem)
-    return text if where in text or source.name in text else f"{where}: {text}"
-
-
 def _out(out: str | Path | None) -> Path:
     return Path(out).expanduser().resolve() if out is not None else prepared_root()
 
@@ -419,7 +359,7 @@ def _report(dataset: Dataset, splits: Sequence[PreparedSplit], folder: Path) -> 
         "title": dataset.title,
         "noun": list(dataset.noun),
         "folder": str(folder),
-        "splits": {each.split: _split_report(each, dataset) for each in splits},
+        "splits": {each.split: _split_report(each) for each in splits},
         "near_duplicates": [
             {
                 "first": images[first][0],
@@ -433,36 +373,41 @@ def _report(dataset: Dataset, splits: Sequence[PreparedSplit], folder: Path) -> 
     }
 
 
-def _split_report(split: PreparedSplit, dataset: Dataset) -> dict[str, Any]:
-    meta, records, counts = split.meta, split.meta["records"], split.counts
-    some = len(counts) > 0 and split.is_labelled
+def _split_report(split: PreparedSplit) -> dict[str, Any]:
+    records, counts = split.meta["records"], split.counts
+
+    def over(function: Callable) -> int | float | None:
+        return function(counts).item() if split.is_labelled and len(counts) else None
+
     return {
         "images": len(records),
-        "points": int(counts.sum()) if split.is_labelled else None,
-        "least": int(counts.min()) if some else None,
-        "mean": float(counts.mean()) if some else None,
-        "most": int(counts.max()) if some else None,
+        "points": over(np.sum),
+        "least": over(np.min),
+        "mean": over(np.mean),
+        "most": over(np.max),
         "outside": sum(record["outside"] for record in records),
-        "empty": int((counts == 0).sum()) if some else None,
+        "empty": over(lambda counts: (counts == 0).sum()),
         "greyscale": sum(record["grey"] for record in records),
         "exif_turned": sum(record["orientation"] != 1 for record in records),
         "points_turned": sum(record["points_turned"] for record in records),
         "resized": sum(record["size"] != record["source_size"] for record in records),
-        "left_out": len(meta["bad"]),
+        "left_out": len(split.meta["bad"]),
         "megabytes": round(sum(height * width * 3 for height, width in split.sizes) / 1e6),
-        "published": dataset.splits.get(split.split),
-        "labelled": split.is_labelled,
         "outside_images": {r["name"]: r["outside"] for r in records if r["outside"]},
-        "unreadable": [{"name": bad["name"], "problem": bad["problem"]} for bad in meta["bad"]],
-        "digest": split.digest,
+        "unreadable": [{key: bad[key] for key in ("name", "problem")} for bad in split.meta["bad"]],
     }
 
 
-def format_report(report: Mapping[str, Any], most: int = 20) -> str:
+def format_report(report: Mapping[str, Any]) -> str:
     """The report as a small table, a column for each split; below it what wants a look."""
     import pandas as pd  # a missing data set is told before it loads
 
-    table = pd.DataFrame(report["splits"], dtype=object).loc["images":"megabytes"].map(_cell)
+    def cell(value: float | None) -> str:
+        return (
+            "-" if value is None else f"{value:,.1f}" if isinstance(value, float) else f"{value:,}"
+        )
+
+    table = pd.DataFrame(report["splits"], dtype=object).loc["images":"megabytes"].map(cell)
     table.index = [report["noun"][1] if r == "points" else r.replace("_", " ") for r in table.index]
     table.columns.name = f"{report['title']} ({report['name']})"
     lines = table.to_string().splitlines()
@@ -476,18 +421,11 @@ def format_report(report: Mapping[str, Any], most: int = 20) -> str:
         group = groups["across splits" if is_across else "within a split"]
         group.append(f"  {first} ~ {second}: {how}")
     for title, group in groups.items():
-        lines += [f"near-duplicates {title}: {len(group) or 'none'}", *group[:most]]
-        if len(group) > most:
-            lines.append(f"  … and {len(group) - most} more, in report.json")
+        lines += [f"near-duplicates {title}: {len(group) or 'none'}", *group[:MOST_LISTED]]
+        lines += ["  … all of them are in report.json"] if len(group) > MOST_LISTED else []
     for split, part in report["splits"].items():
         lines += [f"left out of {split}: {bad['problem']}" for bad in part["unreadable"]]
     return "\n".join([*lines, *(f"note: {note}" for note in report["notes"])])
-
-
-def _cell(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:,.1f}" if isinstance(value, float) else f"{value:,}"
 
 
 def image_hash(image: np.ndarray) -> str:
@@ -509,7 +447,7 @@ def near_pairs(hashes: Sequence[str], most_bits: int = NEAR_BITS) -> list[tuple[
 
 
 def shared_images(split: PreparedSplit, other: PreparedSplit) -> dict[str, str]:
-    """Images of ``split`` that ``other`` has, too, or nearly (`NEAR_BITS`): name → the nearest's name."""
+    """Images of ``split`` that ``other`` has, too, or nearly: name → the nearest's name."""
     own, found = len(split), {}
     hashes = [record["hash"] for each in (split, other) for record in each.meta["records"]]
     for _, first, second in near_pairs(hashes):  # nearest first

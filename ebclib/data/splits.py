@@ -21,10 +21,7 @@ FORMAT = 1
 """Version of the files on disk; what another version wrote is prepared again."""
 
 INDEX = "index.npz"
-
-HELD_OUT = 0.1
-"""The share of the training images that is kept for validation."""
-
+HELD_OUT = 0.1  # the share of the training images that is kept for validation
 
 LEAST_SIDE = 448
 """The least side of a prepared image, in pixels: a training crop fits into any of them."""
@@ -42,14 +39,12 @@ class Dataset:
     splits: dict[str, int | None]  # images published in each split; None where it is not fixed
     test_split: str = "test"  # the labelled split that results are reported on
     unlabelled: tuple[str, ...] = ()  # splits whose points the publisher keeps
-    # a prepared image's longest side in pixels, unless its least side needs more
-    longest_side: int | None = None
-    least_side: int = LEAST_SIDE  # a prepared image's least side in pixels
-    # what prepared sides are rounded to, and then grown to; none, but for released models
-    multiples_px: tuple[int, ...] = ()
+    longest_side: int | None = None  # of a prepared image, unless its least side needs more
+    least_side: int = LEAST_SIDE
+    multiples_px: tuple[int, ...] = ()  # of prepared sides, for released models (`prepared_size`)
     noun: tuple[str, str] = ("person", "people")  # what is counted, (singular, plural)
-    source: str = ""  # where to get it, and how large it is
-    terms: str = ""  # what its publisher says about its use
+    source: str = ""  # where to get it
+    terms: str = ""  # of its use
     folders: tuple[str, ...] = ()  # names its folder may have below the data root
     is_drawn: bool = False  # `ebclib.synthetic` makes it; it has no files
     is_divided: bool = False  # splits are drawn parts of one heap; then there is also `EVERY`
@@ -85,8 +80,7 @@ class Entry:
 
     name: str  # unique in the split
     image: Path  # the image's file
-    # the file its points are in; None where ``given`` has them, or there are none
-    annotation: Path | None = None
+    annotation: Path | None = None  # the file its points are in
     load: Callable[[Path], np.ndarray] | None = None  # reads ``annotation``, gives (N, 2)
     given: np.ndarray | None = None  # the points, where one file lists those of many images
 
@@ -108,14 +102,10 @@ class Entry:
 
     def points(self) -> np.ndarray:
         """(N, 2) as annotated; (0, 2) for an image without labels."""
-        if self.given is not None:
-            return self.given
         if self.annotation is None or self.load is None:
-            return np.empty((0, 2))
+            return np.empty((0, 2)) if self.given is None else self.given
         if not self.annotation.is_file():
-            raise FileNotFoundError(
-                f"{self.image} has no annotation: {self.annotation} is missing."
-            )
+            raise FileNotFoundError(f"{self.image}: its annotation {self.annotation} is missing.")
         return self.load(self.annotation)
 
     def read(self) -> Raw:
@@ -134,11 +124,14 @@ class DrawnEntry:
     split: Sequence[Sample]
     index: int
     code: str
-    size: Callable[[], tuple[int, int]]  # (H, W) of the split's first image: an estimate
 
     def stamp(self) -> str:
         """The same until the code changes."""
         return self.code
+
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the largest image that is drawn: they are known only once they are."""
+        return 576, 768
 
     def read(self) -> Raw:
         """The image, drawn, and its points."""
@@ -151,11 +144,11 @@ class DrawnEntry:
 class ReadSplit(Sequence[Sample]):
     """A split as published: images are decoded when asked for, at their own size, upright.
 
-    Points outside their image are left out; `prepare` counts them.
+    Points outside their image are left out.
     """
 
-    entries: Sequence[Entry]  # where each image comes from
-    is_labelled: bool = True  # False where the publisher keeps the points (`points` are then empty)
+    entries: Sequence[Entry]
+    is_labelled: bool = True  # False where the publisher keeps the points (they are then empty)
     noun: tuple[str, str] = ("person", "people")  # what is counted, (singular, plural)
     notes: list[str] = field(default_factory=list)  # remarks made while reading
 
@@ -177,26 +170,18 @@ class ReadSplit(Sequence[Sample]):
 
 
 class PreparedSplit(Sequence[Sample]):
-    """A prepared split, opened in milliseconds.
+    """A prepared split, as `prepare` wrote it to ``folder``; opened in milliseconds.
 
     A sample's image is a read-only memory map: slicing it reads only the slice. Nothing stays
-    open between two accesses, so a split can be pickled and handed to worker processes.
-
-    Parameters
-    ----------
-    folder : where `prepare` wrote it, `<prepared root>/<name>/<split>`
+    open between two accesses, so a split can be pickled and handed to worker processes. One that is
+    not ``finished`` is opened to go on with it alone.
 
     Attributes
     ----------
-    names : the images' names
     points : a float64 array (N, 2) for each image, x and y in prepared pixels
-    sizes : (H, W) of each image
-    source_sizes : (H, W) of each image before it was resized, upright
+    sizes, source_sizes : (H, W) of each image, and before it was resized
     counts : int64 array, the points of each image
     digest : sha256 in hex over the source files and the prepared points
-    noun : what is counted, (singular, plural)
-    is_labelled : False where there are no labels (`points` are then empty)
-    dataset, split : what it was prepared from
     meta : all that the index says beside the points, with a record of each image
 
     Raises
@@ -205,9 +190,9 @@ class PreparedSplit(Sequence[Sample]):
     ValueError : prepared by another version, or damaged
     """
 
-    def __init__(self, folder: str | Path, index: str = INDEX) -> None:
+    def __init__(self, folder: str | Path, finished: bool = True) -> None:
         self.folder = Path(folder)
-        path = self.folder / index
+        path = self.folder / INDEX
         again = f"Run `ebc prepare {self.folder.parent.name}` again."
         if not path.is_file():
             raise FileNotFoundError(f"{path} is not there: this split is not prepared. {again}")
@@ -215,12 +200,12 @@ class PreparedSplit(Sequence[Sample]):
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
                 self.meta: dict[str, Any] = json.loads(str(arrays["meta"]))
                 points, starts, sizes = (arrays[key] for key in ("points", "starts", "sizes"))
+            if self.meta["format"] != FORMAT:
+                raise ValueError(f"format {self.meta['format']}, this version reads {FORMAT}")
         except (zipfile.BadZipFile, KeyError, EOFError, OSError, ValueError) as problem:
             raise ValueError(f"{path} is damaged ({problem}). {again}") from problem
-        if self.meta.get("format") != FORMAT:
-            raise ValueError(
-                f"{path} has format {self.meta.get('format')}; this version reads format {FORMAT}. {again}"
-            )
+        if finished and not self.meta.get("finished", True):
+            raise FileNotFoundError(f"{self.folder} is prepared in part. {again}")
         self.dataset: str = self.meta["dataset"]
         self.split: str = self.meta["split"]
         self.names: list[str] = self.meta["names"]
@@ -229,9 +214,7 @@ class PreparedSplit(Sequence[Sample]):
         self.is_labelled: bool = self.meta["is_labelled"]
         self.points: list[np.ndarray] = np.split(points, starts[1:-1]) if self.names else []
         self.sizes: list[tuple[int, int]] = [(int(h), int(w)) for h, w in sizes]
-        self.source_sizes: list[tuple[int, int]] = [
-            tuple(record["source_size"]) for record in self.meta["records"]
-        ]
+        self.source_sizes = [tuple(record["source_size"]) for record in self.meta["records"]]
         self.counts: np.ndarray = np.diff(starts)
 
     def __len__(self) -> int:
@@ -255,9 +238,8 @@ class PreparedSplit(Sequence[Sample]):
         return np.array(self.image(index)[top : top + height, left : left + width])
 
     def __repr__(self) -> str:
-        plural = self.noun[1] if self.is_labelled else "no labels"
-        count = f"{int(self.counts.sum())} " if self.is_labelled else ""
-        return f"<{self.dataset} {self.split}: {len(self)} images, {count}{plural}>"
+        what = f"{self.counts.sum()} {self.noun[1]}" if self.is_labelled else "no labels"
+        return f"<{self.dataset} {self.split}: {len(self)} images, {what}>"
 
 
 def image_path(folder: Path, name: str) -> Path:
@@ -266,7 +248,7 @@ def image_path(folder: Path, name: str) -> Path:
 
 
 def save_index(path: Path, meta: dict[str, Any], points: Sequence[np.ndarray]) -> None:
-    """Write the index of a prepared split, whole or not at all."""
+    """Write the index of a prepared split."""
     arrays = {
         "points": np.concatenate([np.empty((0, 2)), *points]),
         "starts": np.cumsum([0, *map(len, points)], dtype=np.int64),
@@ -292,23 +274,15 @@ def _write(path: Path, save: Callable[[BinaryIO], object]) -> None:
 def hold_out(counts: Sequence[int] | np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Split images into training and validation ones, alike in how many people they show.
 
-    The images are sorted by count (n,) and cut into as many equal groups as are to be kept for validation,
-    a tenth of their number, at least one and not all; one is drawn from each.
+    The images are sorted by count (n,) and cut into n/10 equal groups; one is drawn from each.
 
     Returns
     -------
     train, held : int64 indices in ascending order; disjoint, together all of 0..n-1
-
-    Raises
-    ------
-    ValueError : fewer than 2 images
     """
     counts = np.asarray(counts)
     if len(counts) < 2:
-        raise ValueError(
-            f"hold_out was given {len(counts)} images; at least 2 images are expected: one to train on "
-            "and one to hold out."
-        )
+        raise ValueError(f"{len(counts)} images cannot be divided; at least 2 images are expected.")
     rng = np.random.default_rng(seed)
     order = np.argsort(counts, kind="stable")
     groups = np.array_split(order, max(1, round(len(counts) * HELD_OUT)))
@@ -333,7 +307,7 @@ def files_below(
 ) -> Iterator[Path]:
     """All files below ``folder`` but hidden ones and those in ``skip``; linked folders are walked once.
 
-    ``unlisted`` is called with the error of a folder that cannot be listed; None: it is passed over.
+    ``unlisted`` is called with the error of a folder that cannot be listed.
     """
     seen = {os.path.realpath(skip)} if skip else set()
     for top, folders, files in os.walk(folder, onerror=unlisted, followlinks=True):

@@ -52,10 +52,8 @@ class TrainingSet:
     def halves(self, config: Config) -> tuple[np.ndarray, np.ndarray]:
         """The validation images that select the weights, and those that calibrate their interval.
 
-        Images that chose the weights flatter them, and an interval made of their errors is too short.
-        The halves are alike in how many people they show. All images are in both where one half would be
-        too few for an interval (`evaluation.conformal_factor`), and where the last weights are kept, which
-        no image selects.
+        The halves are alike in how many people they show. All images are in both where a half would be too
+        few for an interval, and where the last weights are kept, which no image selects.
         """
         order = self.validation[np.argsort(self.split.counts[self.validation], kind="stable")]
         if config.keep == "last" or len(order) < 2 * LEAST_CALIBRATING:
@@ -74,14 +72,14 @@ class TrainingSet:
 
     def class_frequencies(self, config: Config) -> np.ndarray:
         """The share of training blocks in each class, (N,); for regression people a block, (1,)."""
-        if not self.bins.is_integer and config.head != "regression":
-            smoothed = _smoothed(self.split, self.train, config)
-            sizes = np.bincount(self.bins.classes(smoothed), minlength=len(self.bins))
-            return sizes / sizes.sum()
         people = count_histogram(self.split, self.train, config, "grid")
         if config.head == "regression":
             return np.array([(people * np.arange(len(people))).sum() / people.sum()])
-        sizes = self.bins.sizes(people)
+        if self.bins.is_integer:
+            sizes = self.bins.sizes(people)
+        else:
+            smoothed = _smoothed(self.split, self.train, config)
+            sizes = np.bincount(self.bins.classes(smoothed), minlength=len(self.bins))
         return sizes / sizes.sum()
 
     def bin_table(self, config: Config) -> pd.DataFrame:
@@ -94,15 +92,11 @@ class TrainingSet:
 def count_histogram(
     split: data.PreparedSplit, indices: np.ndarray, config: Config, blocks: str | None = None
 ) -> np.ndarray:
-    """How many training blocks hold 0, 1, 2, … people.
+    """How many training blocks hold 0, 1, 2, … people: int64 (largest count + 1,).
 
     ``blocks``, or else ``config.representatives``, says which: ``"grid"``, the images' own;
-    ``"windows"``, all stride-1 windows; ``"scaled"``, those of crops drawn as training draws them, ten
-    an image (a crop shown smaller puts more people into a block).
-
-    Returns
-    -------
-    int64 array, shape (largest count + 1,)
+    ``"windows"``, all stride-1 windows; ``"scaled"``, those of ten random crops of each image (a crop
+    shown smaller puts more people into a block).
     """
     r, crop_px, rng = config.block_size_px, config.crop_px, np.random.default_rng(config.seed)
     blocks = blocks or config.representatives
@@ -147,38 +141,22 @@ SQUARE_PX = 64  # side of the square whose people are `peak_density`
 TAIL = 0.0025  # share of training images beyond each limit, or the outermost one
 ROOM = {"side_px": 2.0}  # times beyond its limits that a value of little variation may lie
 
-_GREY = "{0:.0f}, there {1:.0f} to {2:.0f}"
-_ALL = "all it was trained on"
-_SAYINGS = {  # below and above the limits, then the value and both limits
-    "brightness": (f"darker than {_ALL}", f"brighter than {_ALL}", f"mean grey {_GREY}"),
-    "contrast": (f"flatter than {_ALL}", f"harsher than {_ALL}", f"deviation of grey {_GREY}"),
-    "sharpness": (
-        f"less fine detail than in {_ALL} (blurred, or enlarged?)",
-        f"more fine detail than in {_ALL} (noise?)",
-        "{0:.2f} octaves, there {1:.2f} to {2:.2f}",
-    ),
-    "side_px": (
-        "much smaller than what it was trained on",
-        "much larger than what it was trained on (shrink it, longest_side, if its people are, too)",
-        "{0:.0f} px, there {1:.0f} to {2:.0f} px",
-    ),
-    "peak_density": (
-        "",
-        f"denser than {_ALL}",
-        "up to {0:.0f} in 64 × 64 px, there {2:.0f} at most",
-    ),
+_SAYINGS = {  # below and above the limits of all training images
+    "brightness": ("darker", "brighter"),
+    "contrast": ("flatter", "harsher"),
+    "sharpness": ("less fine detail (blurred, or enlarged?)", "more fine detail (noise?)"),
+    "side_px": ("much smaller", "much larger (shrink it, if its people are large, too)"),
+    "peak_density": ("", "denser"),
 }
 
 
 def image_stats(image: np.ndarray) -> dict[str, float]:
-    """What is looked at in an image's pixels.
+    """Statistics of an image's pixels, uint8 (H, W, 3), at the size at which it is counted.
 
     ``brightness`` and ``contrast`` are mean and standard deviation of its grey values (0 to 255).
     ``sharpness`` is log₂ of the mean squared difference of neighbouring pixels, over that of the image
-    at half its size: the slope of its spectrum in the finest octave, whatever its contrast. About −2 is
-    a smooth surface, a blurred or an enlarged image, +2 pure noise. ``side_px`` is the longest side.
-
-    The image is uint8 (H, W, 3), at the size at which it is counted.
+    at half its size: about −2 for a blurred or an enlarged image, +2 for pure noise. ``side_px`` is
+    the longest side.
 
     >>> image_stats(np.full((20, 30, 3), 7, np.uint8))["brightness"]
     7.0
@@ -209,10 +187,8 @@ def peak_density(density: np.ndarray, block_size_px: int) -> float:
 class TrainingStats:
     """The statistics of a model's training images, and so what is unlike them.
 
-    An image drawn like the n training images lies beyond one side's limit of one value with a chance
-    of ⌊`TAIL`·(n + 1)⌋ / (n + 1), or 1 / (n + 1) where that is more (ranks are equally likely; the
-    reasoning of conformal prediction). That makes few false flags, and no promise to see all that is
-    strange.
+    An image drawn like the n training images lies beyond one limit of one value with a chance of
+    ⌊`TAIL`·(n + 1)⌋ / (n + 1), or 1 / (n + 1) where that is more (ranks are equally likely).
     """
 
     images: int  # n, how many were looked at
@@ -222,7 +198,7 @@ class TrainingStats:
     def of(
         cls, split: data.PreparedSplit, indices: Sequence[int], block_size_px: int
     ) -> TrainingStats:
-        """Look at the training images of ``split``; a few milliseconds each."""
+        """Those of the training images of ``split``."""
         chosen = np.linspace(0, len(indices) - 1, min(len(indices), MOST_IMAGES))
         rows = []
         for index in np.asarray(indices)[chosen.round().astype(int)]:
@@ -245,11 +221,11 @@ class TrainingStats:
         for name, (low, _, high) in self.limits.items():
             if name not in found or name not in _SAYINGS:
                 continue
-            room, value = ROOM.get(name, 1.0), found[name]
-            below, above, numbers = _SAYINGS[name]
+            (below, above), value, room = _SAYINGS[name], found[name], ROOM.get(name, 1.0)
             words = below if value < low / room else above if value > high * room else ""
             if words:
-                said.append(f"{words}: {numbers.format(value, low, high)}")
+                numbers = f"{name} {value:.5g}, there {low:.5g} to {high:.5g}"
+                said.append(f"{words} than all it was trained on: {numbers}")
         return said
 
 
