@@ -1,11 +1,9 @@
 """Counting with a trained model: whatever is given, however large or broken it is."""
 
-import base64
 import dataclasses
 import importlib.util
 import io
 import json
-import re
 import time
 
 import av
@@ -203,7 +201,7 @@ def test_many_images_come_in_order_and_no_faster_than_they_are_asked_for(counter
     assert len(asked) < 300
     alone = [counter.count(image(number, 40, 48)).count for number in range(5)]
     assert [each.count for each in first] == pytest.approx(alone, rel=1e-4)
-    stream.close()
+    del stream
 
 
 def test_a_list_may_mix_sizes_and_a_bad_image_is_named(counter):
@@ -295,7 +293,6 @@ def test_regions_come_from_geojson(tmp_path):
         ({"a": [(8.54, 47.37), (8.55, 47.37), (8.55, 47.38)]}, "less than a pixel; degrees"),
         ({}, "no region"),
         ({"type": "FeatureCollection", "features": []}, "no region"),
-        ({"type": "FeatureCollection", "features": [7]}, "Feature 1"),
         ([1, 2], "expected is"),
     ],
 )
@@ -333,7 +330,7 @@ def test_dark_blurred_and_enlarged_images_are_told_from_ordinary_ones(run, count
             assert word in " ".join(known.flags(image_stats(np.asarray(changed)))), word
     result = CrowdCounter(alone).count(np.asarray(image) // 9)
     assert any("darker" in flag for flag in result.flags) and "flagged" in repr(result)
-    assert "darker" in result._repr_html_() and "darker" in results_frame([result])["flags"][0]
+    assert "darker" in results_frame([result])["flags"][0]
 
 
 def test_image_stats_by_hand():
@@ -366,7 +363,9 @@ def test_a_map_is_saved_above_its_count(counter, tmp_path):
     shown = np.asarray(Image.open(path))
     assert (shown[:45, :60] == result.overlay()).all()
     strip = shown[45:]
-    assert len(strip) == 24 and strip.min() == 0 and (strip[0] == 255).all()
+    assert (
+        len(strip) == 24 * (1 + len(result.flags)) and strip.min() == 0 and (strip[0] == 255).all()
+    )
 
 
 def test_figures_and_what_a_notebook_shows(counter):
@@ -376,11 +375,10 @@ def test_figures_and_what_a_notebook_shows(counter):
     left, right = result.plot(side_by_side=True)
     assert right.images[0].get_array().shape == (6, 8) and right.get_xlim() == (0, 7.5)
     assert left.images[0].get_array().shape == (45, 60, 3)
-    shown = re.search(r"base64,([^\"]+)", result._repr_html_())[1]
-    assert Image.open(io.BytesIO(base64.b64decode(shown))).size == (60, 45)
+    shown = Image.open(io.BytesIO(result._repr_jpeg_()))
+    assert shown.format == "JPEG" and shown.height >= 45 + 24
     lost = counted(np.ones((3, 4)), (20, 32))
     assert lost.overlay().shape == (20, 32, 3)
-    assert "a &lt;b&gt;.png" in lost._repr_html_() and "<b>.png" not in lost._repr_html_()
 
 
 def test_the_overlay_is_brightest_where_people_are():

@@ -34,23 +34,17 @@ _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 class CrowdCounter:
     """A trained model that counts.
 
+    Its ``info`` (`metadata.ModelInfo`) is what the weights say about themselves, and its ``notes`` what
+    everybody should know who reads its counts; each result repeats them.
+
     Parameters
     ----------
-    source : a run (`runs.Run`, its name, or its folder), or a file of weights alone, which says what
-        model it is, how sure, and what it was trained on (`metadata.ModelInfo`); None: the model for
-        photographs of crowds that comes with the repository (`SHIPPED`)
+    source : a run (`runs.Run`, its name, or its folder), or a file of weights alone; None: the model
+        for photographs of crowds that comes with the repository (`SHIPPED`)
     device : as torch names it; None: a GPU where there is one
     longest_side : larger images are shrunk to this, in pixels; None: as the model's data set was
     precision : fp32, bf16, fp16, or auto for what the device multiplies fastest; None: as the run was
         measured, so that its counts are these
-
-    Attributes
-    ----------
-    weights : the file they come from
-    info : what they say about themselves
-    noun : what it counts, (singular, plural)
-    network : the model
-    notes : what everybody should know who reads its counts; each result repeats them
 
     Raises
     ------
@@ -90,24 +84,14 @@ class CrowdCounter:
         One image is a path, a PIL image, an array (H, W, 3) of uint8 or of floats in [0, 1], (H, W)
         for grey, a `Sample`, or the bytes of a file. Many are a folder (with those below it), an array
         (n, H, W, 3), or anything that gives images one after the other: a list, a split, the frames of
-        a video. They are read ahead by threads, and only as fast as they are counted.
-
-        Returns
-        -------
-        a result for one image; for many an iterator of results in their order
+        a video. They are read ahead by threads, and their results come in order.
 
         Raises
         ------
         ValueError, OSError : what cannot be read, and why
         """
-        results = self._counted(items(source))
+        results = map(_or_raise, self.outcomes(items(source)))
         return next(results) if is_one(source) else results
-
-    def _counted(self, given: Iterable[Item]) -> Iterator[Count]:
-        for result in self.outcomes(given):
-            if isinstance(result, Exception):
-                raise result
-            yield result
 
     def outcomes(self, given: Iterable[Item]) -> Iterator[Count | Exception]:
         """For each image, in order, a result, or the ValueError or OSError that says why there is none."""
@@ -162,6 +146,7 @@ class CrowdCounter:
             source=image.item.source,
         )
 
+    @torch.inference_mode()
     def _maps(self, image: Tensor | np.ndarray) -> Maps:
         """Density and variance of an image, float32 (h, w), on the processor."""
         maps = predict_map(self._logits, image, self.network)
@@ -174,19 +159,19 @@ class CrowdCounter:
             return self.network(batch)
 
 
-def weights_of(source: str | Path | Run | None) -> Path:
-    """The file of weights that a run, its name or folder, or the file itself stands for.
+def _or_raise(outcome: Count | Exception) -> Count:
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
-    Raises
-    ------
-    FileNotFoundError : no such run; or, for None, a checkout without `SHIPPED`
-    """
+
+def weights_of(source: str | Path | Run | None) -> Path:
+    """The file of weights that a run, its name or folder, or the file itself stands for."""
     if source is None:
         path = project_root() / SHIPPED
         if not path.is_file():
             raise FileNotFoundError(
-                f"{path}, the model that comes with the repository, is not there. Restore it (git "
-                f"checkout {SHIPPED}), or name a run of yours with --run."
+                f"{path} is not there. Restore it (git checkout {SHIPPED}), or give a run with --run."
             )
         return path
     if isinstance(source, Run):
@@ -198,14 +183,14 @@ def weights_of(source: str | Path | Run | None) -> Path:
 
 
 def _notes(info: ModelInfo) -> tuple[str, ...]:
-    notes, is_released = [], info.config.recipe == RELEASED
+    notes = []
     if info.config.dataset == "synthetic":
         notes.append("A model for drawn crowds; not for photographs.")
     if info.interval_factor is None:
         notes.append(f"The model has no interval: {too_few(info.held_out_images)}.")
     if info.training_stats is None:
+        cure = "" if info.config.recipe == RELEASED else " (`ebc evaluate` of their run adds it)"
         notes.append(
-            "Unusual images are not flagged: these weights do not say what they were trained on"
-            + ("." if is_released else " (`ebc evaluate` of their run adds it).")
+            f"Unusual images are not flagged: these weights know no training images{cure}."
         )
     return tuple(notes)

@@ -18,7 +18,7 @@ import shapely
 from tqdm.auto import tqdm
 
 from ebclib.counting.counter import CrowdCounter, weights_of
-from ebclib.counting.result import Count, count_regions, read_regions, result_row, rows_frame
+from ebclib.counting.result import Count, count_regions, read_regions, result_row, results_frame
 from ebclib.counting.sources import IMAGES, VIDEOS, Item, files_of, frames, named_files
 from ebclib.data.splits import file_stamp
 from ebclib.runs import Run, write_csv, write_whole
@@ -29,22 +29,13 @@ JOURNAL = "journal.jsonl"
 
 @dataclass(frozen=True)
 class Counted:
-    """What `count_files` did.
+    """What `count_files` did."""
 
-    Attributes
-    ----------
-    table : one row per image, as `results_frame`; those counted before included
-    regions : one row per image and region; empty without regions
-    videos : one row per video: video, frames, mean and max of their counts, and table, the CSV of them
-    failures : columns image, reason
-    again : files counted now; the others were counted before
-    """
-
-    table: pd.DataFrame
-    regions: pd.DataFrame
-    videos: pd.DataFrame
-    failures: pd.DataFrame
-    again: int
+    table: pd.DataFrame  # one row per image, as `results_frame`; those counted before included
+    regions: pd.DataFrame  # one row per image and region; empty without regions
+    videos: pd.DataFrame  # columns video, frames, mean and max of their counts, table (their CSV)
+    failures: pd.DataFrame  # columns image, reason
+    again: int  # files counted now; the others were counted before
 
 
 def count_files(
@@ -62,10 +53,9 @@ def count_files(
 
     Into ``out`` go `counts.csv`, `points.csv` (image, x, y in its pixels, and the regions it is in),
     `failures.csv` where there are any, `maps/<image>.png`, `points/<image>.csv`, with regions
-    `regions.csv`, of videos `videos.csv` and `videos/<video>.csv`, and a journal. Every file is written
-    whole or not at all. Called again, it counts only what is new: a file of the same path, size and time,
-    counted by the same weights in the same regions and precision, is taken from the journal. The tables
-    hold every image below the same folder that was counted so into ``out`` and is unchanged.
+    `regions.csv`, of videos `videos.csv` and `videos/<video>.csv`, and a journal. Called again, it counts
+    only what is new: a file of the same path, size and time, counted by the same weights in the same
+    regions and precision, is taken from the journal, and stays in the tables.
 
     Parameters
     ----------
@@ -75,7 +65,6 @@ def count_files(
     regions : as `result.read_regions`; of images, not of videos
     maps : write overlays
     again : count everything again
-    progress : show a progress bar
     precision : as for `CrowdCounter`
     every_s : from one frame of a video to the next, in seconds
 
@@ -150,9 +139,8 @@ def list_images(paths: Iterable[str | Path], out: Path) -> tuple[list[Item], dic
 
     Returns
     -------
-    files : in natural order, folder by folder, named by their path below ``base``
-    failures : folders that cannot be listed → why
-    base : the folder that all paths have in common
+    files, named by their path below ``base``; folders that cannot be listed → why; and ``base``, the
+        folder that all paths have in common
 
     Raises
     ------
@@ -176,8 +164,7 @@ def list_images(paths: Iterable[str | Path], out: Path) -> tuple[list[Item], dic
         )
     base = commonpath([path if path.is_dir() else path.parent for path in given])
     folders = named_files([Path(problem.filename) for problem in problems], base)
-    reasons = (str(problem.strerror) for problem in problems)
-    failures = dict(zip((folder.name for folder in folders), reasons, strict=True))
+    failures = {f.name: str(p.strerror) for f, p in zip(folders, problems, strict=True)}
     return named_files(list(found), base), failures, base
 
 
@@ -217,9 +204,8 @@ def _store_video(
 ) -> dict[str, Any]:
     """Count a video; its note."""
     name = f"videos/{item.name}.csv"
-    counts = count_video(counter, item.source, out / name, every_s, progress)
-    people = counts["count"]
-    row = {"video": item.name, "frames": len(counts), "mean": people.mean(), "max": people.max()}
+    people = count_video(counter, item.source, out / name, every_s, progress)["count"]
+    row = {"video": item.name, "frames": len(people), "mean": people.mean(), "max": people.max()}
     return {"row": row | {"table": name}, "files": [name], "every_s": every_s}
 
 
@@ -230,27 +216,17 @@ def count_video(
     every_s: float = 1.0,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Count a video's frames one after the other, and draw the counts over time; no image is kept.
+    """Count a video's frames (`sources.frames`) into a CSV ``out``, with a chart as PNG beside it.
 
-    Parameters
-    ----------
-    path, every_s : as in `sources.frames`, which says what is raised
-    out : a CSV of the rows; beside it lies the chart, as PNG
-
-    Returns
-    -------
-    columns seconds, count, lower, upper; the last two empty without intervals
+    Its columns are seconds, count, lower, upper; the last two empty without intervals.
     """
     import matplotlib.pyplot as plt
 
     from ebclib.plots import plot_over_time
     from ebclib.plots.style import use_style
 
-    rows, out = [], Path(out)
-    found = frames(path, every_s)
-    for seconds, image in tqdm(
-        found, Path(path).name, unit="frame", disable=not progress, leave=False
-    ):
+    rows, out, found = [], Path(out), frames(path, every_s)
+    for seconds, image in tqdm(found, unit="frame", disable=not progress, leave=False):
         said = counter.count(image)
         rows.append((seconds, said.count, said.lower, said.upper))
     counts = pd.DataFrame(rows, columns=["seconds", "count", "lower", "upper"], dtype=float)
@@ -281,11 +257,9 @@ def _key(weights: Path, polygons: Mapping[str, Any], precision: str | None) -> s
 
 
 def _read_journal(path: Path, header: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Notes by path, of the same weights and regions; a line that was cut off is passed over.
+    """Notes by path, of the same weights and regions; ValueError where they are of another folder.
 
-    Raises
-    ------
-    ValueError : the journal is of another folder
+    A line that was cut off is passed over.
     """
     notes, current = {}, {}
     with suppress(FileNotFoundError):
@@ -315,8 +289,8 @@ def _write_tables(
     out: Path, done: Mapping[Item, dict[str, Any]], failures: Mapping[str, str], again: int
 ) -> Counted:
     images = [note for item, note in done.items() if not _is_video(item)]
-    table = rows_frame(note["row"] for note in images)
-    parts = [{"image": n["row"]["image"]} | region for n in images for region in n["regions"]]
+    table = results_frame(note["row"] for note in images)
+    parts = [{"image": n["row"][0]} | region for n in images for region in n["regions"]]
     regions = pd.DataFrame(parts, columns=["image", "region", "count", "on_border", "area_px"])
     videos = [note["row"] for item, note in done.items() if _is_video(item)]
     videos = pd.DataFrame(videos, columns=["video", "frames", "mean", "max", "table"])

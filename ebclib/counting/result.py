@@ -7,13 +7,11 @@ it crosses, which is told beside the count.
 
 from __future__ import annotations
 
-import base64
-import html
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,43 +39,26 @@ COLUMNS = ("image", "count", "lower", "upper", "height", "width", "flags", "note
 
 @dataclass(frozen=True, eq=False)
 class Count:
-    """The people in one image.
+    """The people in one image."""
 
-    Attributes
-    ----------
-    name : of the image
-    count : how many
-    lower, upper : ends of the 90 % interval; None where the model is not calibrated
-    density, variance : float32 (h, w), people per block and people²
-    block_size_px : side of a block, in pixels of ``counted_size``
-    counted_size : (H, W) as the model saw it
-    size : (H, W) of the original image, upright; points and regions are in its pixels
-    noun : what was counted, (singular, plural)
-    model : the name of the run that counted
-    flags : what about this image makes its count doubtful; a sentence each
-    notes : other remarks: on the model, and on how the image was read
-    source : the file or the pixels that were counted
-    """
-
-    name: str
+    name: str  # of the image
     count: float
-    lower: float | None
+    lower: float | None  # ends of the 90 % interval; None where the model is not calibrated
     upper: float | None
-    density: np.ndarray = field(repr=False)
-    variance: np.ndarray = field(repr=False)
-    block_size_px: int
-    counted_size: tuple[int, int]
-    size: tuple[int, int]
-    noun: tuple[str, str] = ("person", "people")
-    model: str = ""
-    flags: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    source: Any = field(default=None, repr=False)
+    density: np.ndarray  # float32 (h, w), people per block
+    variance: np.ndarray  # float32 (h, w), people²
+    block_size_px: int  # side of a block, in pixels of ``counted_size``
+    counted_size: tuple[int, int]  # (H, W) as the model saw it
+    size: tuple[int, int]  # (H, W) of the original, upright; points and regions are in its pixels
+    noun: tuple[str, str] = ("person", "people")  # what was counted, (singular, plural)
+    model: str = ""  # the name of the run that counted
+    flags: tuple[str, ...] = ()  # what about this image makes its count doubtful; a sentence each
+    notes: tuple[str, ...] = ()  # other remarks: on the model, and on how the image was read
+    source: Any = None  # the file or the pixels that were counted
 
     @property
     def edges(self) -> tuple[np.ndarray, np.ndarray]:
-        """Where blocks begin and end, in original pixels: y (h + 1,) and x (w + 1,), the last at the
-        image's border."""
+        """Where blocks begin and end, in original pixels: y (h + 1,) and x (w + 1,)."""
         sides = zip(self.density.shape, self.counted_size, self.size, strict=True)
         y, x = (
             np.minimum(np.arange(blocks + 1) * self.block_size_px, counted) * (original / counted)
@@ -106,31 +87,30 @@ class Count:
         return overlay(self.image(), self.density, self._covered())
 
     def plot(self, side_by_side: bool = False, axes: Any = None) -> Axes | np.ndarray:
-        """The density over the image, or beside it; what was drawn on.
-
-        Parameters
-        ----------
-        side_by_side : image left, density right
-        axes : one Axes, or two side by side; None makes them
-        """
+        """The density over the image, or at its right, on one Axes or two, which None makes."""
         from ebclib.plots import plot_count
 
         shown, covered, what = self.image(), self._covered(), self.noun[1]
         return plot_count(shown, self.density, covered, self.text(), axes, what, side_by_side)
 
     def save(self, folder: str | Path) -> Path:
-        """Write the overlay, above a strip that says the count, as ``<name>.png`` into a folder."""
+        """Write the overlay, above a strip that says count and doubts, as ``<name>.png`` into a folder."""
+        path = Path(folder) / f"{self.name}.png"
+        write_whole(path, lambda part: self._captioned().save(part, "PNG"))
+        return path
+
+    def _captioned(self) -> Image.Image:
         shown = Image.fromarray(self.overlay())
         px = max(12, min(shown.size) // 30)  # the height of the letters
         font = ImageFont.load_default(px)
-        said = f"{self.text()}; brightest: {self.density.max():.2g} {self.noun[1]} per block"
-        width = max(shown.width, px + round(font.getlength(said)))
-        whole = Image.new("RGB", (width, shown.height + 2 * px), "white")
+        scale = f"brightest: {self.density.max():.2g} {self.noun[1]} per block"
+        lines = [f"{self.text()}; {scale}", *self.flags]
+        width = max(shown.width, px + round(max(map(font.getlength, lines))))
+        whole = Image.new("RGB", (width, shown.height + 2 * px * len(lines)), "white")
         whole.paste(shown)
-        ImageDraw.Draw(whole).text((px // 2, shown.height + px // 2), said, "black", font)
-        path = Path(folder) / f"{self.name}.png"
-        write_whole(path, lambda part: whole.save(part, "PNG"))
-        return path
+        place = px // 2, shown.height + px // 2
+        ImageDraw.Draw(whole).text(place, "\n".join(lines), "black", font, spacing=px // 2)
+        return whole
 
     def text(self) -> str:
         """Count and interval in words."""
@@ -143,18 +123,12 @@ class Count:
         flagged = f", {len(self.flags)} flagged" if self.flags else ""
         return f"<{self.name}: {self.text()}{flagged}>"
 
-    def _repr_html_(self) -> str:
-        """Count, remarks and a small overlay; a JPEG, as notebooks store it."""
-        image, buffer = Image.fromarray(self.overlay()), io.BytesIO()
-        image.thumbnail((480, 480))
+    def _repr_jpeg_(self) -> bytes:
+        """What a notebook shows and stores."""
+        image, buffer = self._captioned(), io.BytesIO()
+        image.thumbnail((640, 640))
         image.save(buffer, "JPEG", quality=85)
-        encoded = base64.b64encode(buffer.getvalue()).decode()
-        remarks = [f"<li>{html.escape(remark)}</li>" for remark in (*self.flags, *self.notes)]
-        return (
-            f"<div><b>{html.escape(self.name)}</b>: {html.escape(self.text())}"
-            f"<ul>{''.join(remarks)}</ul>"
-            f'<img alt="density over the image" src="data:image/jpeg;base64,{encoded}"></div>'
-        )
+        return buffer.getvalue()
 
     def _covered(self) -> tuple[float, float]:
         """How many blocks, in parts of one, the image is high and wide."""
@@ -162,22 +136,18 @@ class Count:
         return height / self.block_size_px, width / self.block_size_px
 
 
-def results_frame(results: Iterable[Count]) -> pd.DataFrame:
-    """One row per image, of `COLUMNS`; one pass, no map is kept."""
-    return rows_frame(result_row(result) for result in results)
-
-
-def rows_frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """Rows of `result_row` as a frame; ends of intervals that are not known are NaN."""
+def results_frame(results: Iterable[Count | Sequence]) -> pd.DataFrame:
+    """One row per image, of `COLUMNS`; results may be given as their `result_row`, too."""
+    rows = (result_row(each) if isinstance(each, Count) else each for each in results)
     frame = pd.DataFrame(list(rows), columns=list(COLUMNS))
     return frame.astype({"count": float, "lower": float, "upper": float})
 
 
-def result_row(result: Count) -> dict[str, Any]:
-    """A result as a row of `results_frame`."""
+def result_row(result: Count) -> list[Any]:
+    """The values of `COLUMNS`."""
     ends = (result.count, result.lower, result.upper)
     said = ("; ".join(result.flags), " ".join(result.notes))
-    return dict(zip(COLUMNS, (result.name, *ends, *result.size, *said, result.model), strict=True))
+    return [result.name, *ends, *result.size, *said, result.model]
 
 
 def read_regions(source: str | Path | Mapping[str, Any]) -> dict[str, BaseGeometry]:
@@ -185,9 +155,8 @@ def read_regions(source: str | Path | Mapping[str, Any]) -> dict[str, BaseGeomet
 
     Parameters
     ----------
-    source : a GeoJSON FeatureCollection (its file, or as read), named by each feature's property
-        ``name``, else its ``id``; or ``{name: polygon}``, a polygon being [(x, y), …], a GeoJSON
-        geometry, or one of shapely's
+    source : a GeoJSON FeatureCollection (its file, or as read), named by each feature's ``name`` or
+        ``id``; or ``{name: polygon}``, a polygon being [(x, y), …], a GeoJSON geometry, or shapely's
 
     Raises
     ------
@@ -220,9 +189,7 @@ def read_regions(source: str | Path | Mapping[str, Any]) -> dict[str, BaseGeomet
     return found
 
 
-def _named(feature: Any, number: int) -> tuple[str, Any]:
-    if not isinstance(feature, Mapping):
-        raise ValueError(f"Feature {number} of the regions is no GeoJSON feature: {feature!r:.60}.")
+def _named(feature: Mapping[str, Any], number: int) -> tuple[str, Any]:
     name = (feature.get("properties") or {}).get("name", feature.get("id"))
     return str(f"region {number}" if name is None else name), feature.get("geometry")
 

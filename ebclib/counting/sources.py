@@ -55,12 +55,7 @@ def is_one(given: object) -> bool:
 
 
 def items(given: object) -> Iterator[Item]:
-    """The images in what is given, in order, each with a name; nothing is read yet.
-
-    Raises
-    ------
-    ValueError : neither an image nor many
-    """
+    """The images in what is given, in order, each with a name; nothing is read yet."""
     if is_one(given):
         return iter([_item(given)])
     if isinstance(given, str | Path):
@@ -119,17 +114,7 @@ def read(
     longest_side: int | None = None,
     multiples_px: tuple[int, ...] = (),
 ) -> SourceImage:
-    """An image at the size to count; a large JPEG is shrunk while it is decoded.
-
-    Parameters
-    ----------
-    least_side, longest_side, multiples_px : as `images.prepared_size`
-
-    Raises
-    ------
-    ValueError : no image; its name and what is wrong are said
-    OSError : a file that is not there, or must not be read
-    """
+    """An image at its `images.prepared_size`; a ValueError or OSError says why it is none."""
     source = item.source
     if isinstance(source, Path):
         source = source.read_bytes()
@@ -178,12 +163,12 @@ def frames(path: str | Path, every_s: float = 1.0) -> Iterator[tuple[float, np.n
 
     Parameters
     ----------
-    path : any file that FFmpeg reads (mp4, mov, mkv, avi, webm, gif …)
+    path : any file that FFmpeg reads
     every_s : seconds from one frame to the next; 0 takes every frame
 
     Yields
     ------
-    seconds, image : since the video's first frame; uint8 (H, W, 3), RGB, upright
+    seconds since the video's first frame, and the image: uint8 (H, W, 3), RGB, upright
 
     Raises
     ------

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import timm
 from timm.layers import Format
 from torch import Tensor, nn
 
 from ebclib.config import one_of
+from ebclib.encoders.clip_lite import load_efficientnet_lite0
 from ebclib.encoders.encoder import Encoder, drop_unused, limit_stride, probe
 from ebclib.encoders.variants import Variant
 from ebclib.encoders.weights import Weights, fetch, load_exactly, locate, tag_in
@@ -17,10 +16,7 @@ from ebclib.encoders.weights import Weights, fetch, load_exactly, locate, tag_in
 class DenseTimm(nn.Module):
     """A timm network's feature map, unpooled: (B, 3, H, W) → (B, C, H / stride, W / stride).
 
-    Parameters
-    ----------
-    trunk : the network
-    tokens : it is a transformer, whose map is asked for by `forward_intermediates`
+    ``tokens``: it is a transformer, whose map is asked for by `forward_intermediates`.
     """
 
     def __init__(self, trunk: nn.Module, tokens: bool = False) -> None:
@@ -39,16 +35,27 @@ class DenseTimm(nn.Module):
 
 
 def build_timm(variant: Variant, pretrained: str, load: bool = True) -> Encoder:
-    """The encoder of a row that timm builds; see `encoders.build_encoder`."""
+    """The image encoder of a row that timm builds; see `encoders.build_encoder`."""
     trunk, source = create_trunk(variant, pretrained), "random"
-    whole = set(trunk.state_dict())
+    cut = {*trunk.state_dict(), "classifier.weight", "classifier.bias"}
     if variant.stage is not None:
         trunk.prune_intermediate_layers([variant.stage])
-    if load and pretrained != "none":
+    if load and pretrained == "default" and variant.weights == "packaged":
+        source = load_efficientnet_lite0(trunk)
+    elif load and pretrained != "none":
         weights = find_weights(variant, pretrained)
-        load_exactly(trunk, weights, allowed=whole)
+        load_exactly(trunk, weights, allowed=cut)
         source = weights.source
-    return timm_encoder(trunk, variant.stride_px, source)
+    image = dense_timm(trunk, variant.stride_px)
+    channels, stride_px = channels_and_stride(image)
+    return Encoder(
+        image=image,
+        channels=channels,
+        stride_px=stride_px,
+        mean=tuple(trunk.pretrained_cfg["mean"]),
+        std=tuple(trunk.pretrained_cfg["std"]),
+        source=source,
+    )
 
 
 def create_trunk(variant: Variant, pretrained: str) -> nn.Module:
@@ -64,14 +71,7 @@ def create_trunk(variant: Variant, pretrained: str) -> nn.Module:
 
 
 def full_name(variant: Variant, pretrained: str) -> str:
-    """timm's name of a row with the tag of the weights that are meant; without one, timm's default.
-
-    A file is told by the tag in its name (``resnet50.a1_in1k.safetensors``).
-
-    Raises
-    ------
-    ValueError : a network or tag that timm does not have
-    """
+    """timm's name of a row with the tag of the weights that are meant, a file's too (`tag_in`)."""
     architecture, _, tag = variant.architecture.partition(".")
     one_of("timm network", architecture, timm.list_models())
     tags = tags_of(architecture)
@@ -86,28 +86,8 @@ def tags_of(architecture: str) -> list[str]:
     return [name.partition(".")[2] for name in timm.list_pretrained(f"{architecture}.*")]
 
 
-def timm_encoder(trunk: nn.Module, stride_px: int, source: str, **text: Any) -> Encoder:
-    """An encoder of a timm network that has its weights; ``text`` fills what belongs to a text tower."""
-    image = dense_timm(trunk, stride_px)
-    channels, stride_px = channels_and_stride(image)
-    return Encoder(
-        image=image,
-        channels=channels,
-        stride_px=stride_px,
-        mean=tuple(trunk.pretrained_cfg["mean"]),
-        std=tuple(trunk.pretrained_cfg["std"]),
-        source=source,
-        **text,
-    )
-
-
 def dense_timm(trunk: nn.Module, stride_px: int) -> DenseTimm:
-    """A timm network as a dense encoder of images of any size, its classifier dropped.
-
-    Raises
-    ------
-    ValueError : a network that makes neither a map nor a grid of tokens of any image
-    """
+    """A timm network as a dense encoder of images of any size, its classifier dropped."""
     tokens = hasattr(trunk, "blocks") and hasattr(trunk, "patch_embed")
     image = DenseTimm(trunk, tokens)
     try:
@@ -125,7 +105,7 @@ def dense_timm(trunk: nn.Module, stride_px: int) -> DenseTimm:
     return image
 
 
-def channels_and_stride(image: DenseTimm) -> tuple[int, int]:
+def channels_and_stride(image: nn.Module) -> tuple[int, int]:
     """How many channels a feature has, and how many image pixels lie between two of them."""
     side_px = 8 * image.patch_px
     _, channels, height, _ = probe(image, side_px)
@@ -133,19 +113,14 @@ def channels_and_stride(image: DenseTimm) -> tuple[int, int]:
 
 
 def find_weights(variant: Variant, pretrained: str) -> Weights:
-    """A file given or lying in the weights' folder, or what timm's registry has.
-
-    Raises
-    ------
-    FileNotFoundError : nowhere, and how to get them
-    """
+    """A file given or lying in the weights' folder, or what timm's registry has."""
     name = full_name(variant, pretrained)
     architecture, _, tag = name.partition(".")
-    wanted = [name] if tag else [f"{architecture}.{variant.weights}"]
-    path = locate(pretrained, wanted)
+    wanted = name if tag else f"{architecture}.{variant.weights}"
+    path = locate(pretrained, [wanted])
     if path is not None:
         return Weights.read(path)
-    if pretrained != "default" and pretrained != tag:
+    if pretrained not in ("default", tag):
         what = f"pretrained (of {architecture}: a tag, a file, or none)"
         one_of(what, pretrained, [*tags_of(architecture), "none"])
 
@@ -153,4 +128,4 @@ def find_weights(variant: Variant, pretrained: str) -> Weights:
         whole = timm.create_model(name, pretrained=True, num_classes=0)
         return Weights(whole.state_dict(), f"timm {whole.pretrained_cfg['tag'] or name}")
 
-    return fetch(f"timm's {name}", from_registry, wanted[0], "https://huggingface.co/timm/" + name)
+    return fetch(f"timm's {name}", from_registry, wanted, "https://huggingface.co/timm/" + name)
