@@ -56,7 +56,9 @@ def main(words: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as problem:  # of an extra that is not installed
         if str(problem.name).startswith("ebclib"):  # a fault of ours: seen whole
             raise
-        said = f"{problem.name} is not installed. In the checkout: pip install -e '.[workbook]'"
+        said = (
+            f"{problem.name} is not installed. In the checkout: pip install -e '.[workbook,export]'"
+        )
     except (ValueError, OSError, FloatingPointError) as problem:
         said = str(problem)
     except KeyboardInterrupt:
@@ -254,18 +256,15 @@ def _count(given: argparse.Namespace) -> int:
     )
     for table in (done.table.drop(columns=["notes", "model"]), done.regions, done.videos):
         if len(table):
-            rest = f"\n… and {len(table) - SHOWN} more" if len(table) > SHOWN else ""
-            print(table.head(SHOWN).round(1).to_string(index=False, na_rep="") + rest)
+            print(table.round(1).to_string(index=False, na_rep="", max_rows=SHOWN))
     counted, failed = len(done.table) + len(done.videos), len(done.failures)
     before = f" ({counted - done.again} of them before)" if counted > done.again else ""
     print(f"{counted} counted{before}, {failed} not; see {given.out / 'counts.csv'}")
     for note, some in list(done.table.groupby("notes")["image"])[:SHOWN]:
         if note:
             print(f"{len(some)} image(s), the first is {some.iloc[0]}: {note}")
-    for row in done.failures.head(SHOWN).itertuples():
+    for row in done.failures.head(SHOWN).itertuples():  # the others are in failures.csv
         print(f"not counted: {row.image}: {row.reason}", file=sys.stderr)
-    if failed > SHOWN:
-        print(f"… and {failed - SHOWN} more in {given.out / 'failures.csv'}", file=sys.stderr)
     return 1 if not counted else PARTLY if failed else 0
 
 

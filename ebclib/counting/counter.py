@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from torch import Tensor
 
 from ebclib.config import RELEASED, project_root
 from ebclib.counting.result import Count
-from ebclib.counting.sources import Item, SourceImage, is_one, items, read
+from ebclib.counting.sources import Item, is_one, items, read
+from ebclib.data.images import Decoded
 from ebclib.data.training_set import image_stats, peak_density
 from ebclib.evaluation import interval
 from ebclib.evaluation.metadata import ModelInfo, read_info, too_few
@@ -65,9 +66,9 @@ class CrowdCounter:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.longest_side = longest_side or self.info.longest_side
         config = self.info.config
-        config = config if precision is None else replace(config, precision=precision)
-        self.precision = precision_of(config, self.device)
-        network = fill_model(self.info.config, self.weights, self.device)
+        asked = replace(config, precision=precision or config.precision)
+        self.precision = precision_of(asked, self.device)
+        network = fill_model(config, self.weights, self.device)
         self.network = network.to(memory_format=torch.channels_last)
         self.notes = _notes(self.info)
 
@@ -100,25 +101,23 @@ class CrowdCounter:
         with ThreadPoolExecutor(threads, "ebc-read") as pool:
             try:
                 for item in given:
-                    waiting.append(pool.submit(self._read, item))
+                    waiting.append((item, pool.submit(self._read, item)))
                     if len(waiting) > 2 * threads:
-                        yield self._outcome(waiting.popleft().result())
+                        yield self._outcome(*waiting.popleft())
                 while waiting:
-                    yield self._outcome(waiting.popleft().result())
+                    yield self._outcome(*waiting.popleft())
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _read(self, item: Item) -> SourceImage | Exception:
+    def _read(self, item: Item) -> Decoded:
         info = self.info
+        return read(item, info.least_side, self.longest_side, info.config.multiples_px)
+
+    def _outcome(self, item: Item, reading: Future[Decoded]) -> Count | Exception:
         try:
-            return read(item, info.least_side, self.longest_side, info.config.multiples_px)
+            image, info = reading.result(), self.info
         except (ValueError, OSError) as problem:
             return problem
-
-    def _outcome(self, image: SourceImage | Exception) -> Count | Exception:
-        if isinstance(image, Exception):
-            return image
-        info = self.info
         maps = self._maps(image.pixels)
         people = maps.density.sum(dtype=torch.float64).item()
         lower = upper = None
@@ -129,8 +128,9 @@ class CrowdCounter:
         if info.training_stats is not None:
             peak = peak_density(density, self.network.block_size_px)
             flags = info.training_stats.flags(image_stats(image.pixels) | {"peak_density": peak})
+        first = ("The first of its frames was counted.",) if image.is_first else ()
         return Count(
-            name=image.item.name,
+            name=item.name,
             count=people,
             lower=lower,
             upper=upper,
@@ -142,8 +142,8 @@ class CrowdCounter:
             noun=self.noun,
             model=info.config.name or "",
             flags=tuple(flags),
-            notes=(*self.notes, *image.notes),
-            source=image.item.source,
+            notes=(*self.notes, *first),
+            source=item.source,
         )
 
     @torch.inference_mode()

@@ -12,7 +12,6 @@ import copy
 import json
 import warnings
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +33,7 @@ FULL = ["Resize", "Softmax", "LogSoftmax"]
 
 BEFORE = """
 <ir_version: 10, opset_import: ["" : {opset}]>
-before (uint8[batch, {height}, {width}, 3] image)
+before (uint8[batch, height, width, 3] image)
     => (float[batch, 3, padded_height, padded_width] padded, int64[2] blocks)
 <float[3] mean = {{{mean}}}, float[3] std = {{{std}}}, int64[1] step = {{{step}}},
  int64[1] r = {{{r}}}, int64[1] last = {{{last}}}, int64[6] none = {{0, 0, 0, 0, 0, 0}}>
@@ -58,7 +57,7 @@ AFTER = """
 <ir_version: 10, opset_import: ["" : {opset}]>
 after (float[batch, 1, rows, columns] all_density, float[batch, 1, rows, columns] all_variance,
        int64[2] ends)
-    => (float[batch, 1, {h}, {w}] density, float[batch, 1, {h}, {w}] variance)
+    => (float[batch, 1, h, w] density, float[batch, 1, h, w] variance)
 <int64[2] begins = {{0, 0}}, int64[2] axes = {{2, 3}}>
 {{
     density = Slice (all_density, begins, ends, axes)
@@ -92,32 +91,23 @@ def write_onnx(
 ) -> Path:
     """Write a model as an ONNX file, and see that the file counts as the model does.
 
-    The file's metadata are text. Of the model: ``block_size_px`` (r), ``window_px`` (the only side an
-    image may have), ``representatives`` (a JSON list) and ``ebclib`` (the version that wrote it). Of a
-    run: its name; ``noun`` (a JSON list); ``least_side`` (an image grows until its shorter side has so
-    many pixels), ``longest_side`` (before that, it shrinks to this) and ``multiple_px`` (of which its
-    sides then are multiples); ``interval_factor`` (of count ± factor · (√Σ variance + 1), 90 %). What is
-    empty does not apply.
+    The file's metadata are text, empty where they do not apply. Of the model: ``block_size_px`` (r),
+    ``window_px`` (the only side an image may have), ``representatives`` (JSON) and ``ebclib`` (the
+    version). Of a run: ``run``; ``noun`` (JSON); ``least_side`` (an image grows until its shorter side
+    is so long), ``longest_side`` (before that, it shrinks to this) and ``multiple_px`` (of which its
+    sides then are multiples); ``interval_factor`` (of count ± factor · (√Σ variance + 1), 90 %).
 
     Parameters
     ----------
     network : on the CPU, in evaluation mode; left as it is
-    path : where to; a file that is there is replaced
     facts : metadata that the model does not know itself
-    half : weights and features in 16 bits: half the size, for devices that are quick at it (a processor
-        is slower); input and output stay as they are
+    half : weights and features in 16 bits; input and output stay as they are
 
     Raises
     ------
-    FileNotFoundError : onnx, onnxscript or onnxruntime are not installed
+    ModuleNotFoundError : the extra ``export`` is not installed
     ValueError : a model that ONNX cannot hold; a file that would count otherwise than the model
     """
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
-    if missing:
-        raise FileNotFoundError(
-            f"ONNX files need {', '.join(missing)}, not installed here. In the checkout: "
-            "pip install -e '.[export]'"
-        )
     from onnx import helper
 
     refuse_folder(Path(path))
@@ -197,35 +187,31 @@ def _core(network: BlockwiseModel) -> onnx.ModelProto:
             f"open for images of any size ({str(problem).strip().splitlines()[-1]})."
         ) from problem
     core = program.model_proto
-    graph = core.graph
-    nodes = [*graph.node, *(node for part in core.functions for node in part.node)]
-    for each in (*nodes, *graph.input, *graph.value_info, *graph.output):
+    graph, inner = core.graph, (node for part in core.functions for node in part.node)
+    for each in (*graph.node, *inner, *graph.input, *graph.value_info, *graph.output):
         each.ClearField("metadata_props")  # where each step is in whose source
     return core
 
 
 def _with_ends(core: onnx.ModelProto, network: BlockwiseModel) -> onnx.ModelProto:
     """The core between normalisation and padding before it, and the cut to the image's blocks after."""
-    from onnx import checker, compose, parser
+    from onnx import compose, parser
 
-    window, r, step = network.window_px, network.block_size_px, network.step_px
+    r, step = network.block_size_px, network.step_px
     (opset,) = (each.version for each in core.opset_import if each.domain == "")
     mean, std = (
         ", ".join(map(repr, (255 * v).flatten().tolist())) for v in (network.mean, network.std)
     )
-    sides = {"height": window or "height", "width": window or "width"}
-    blocks = {"h": -(-window // r), "w": -(-window // r)} if window else {"h": "h", "w": "w"}
     before = parser.parse_model(
-        BEFORE.format(opset=opset, mean=mean, std=std, step=step, r=r, last=r - 1, **sides)
+        BEFORE.format(opset=opset, mean=mean, std=std, step=step, r=r, last=r - 1)
     )
-    after = parser.parse_model(AFTER.format(opset=opset, **blocks))
+    after = parser.parse_model(AFTER.format(opset=opset))
     core.ir_version = before.ir_version
     core = compose.add_prefix(core, "core/", rename_inputs=False, rename_outputs=False)
     whole = compose.merge_models(before, core, [("padded", "padded")])
     joints = [("all_density",) * 2, ("all_variance",) * 2, ("blocks", "ends")]
     whole = compose.merge_models(whole, after, joints, producer_name="ebclib")
     del whole.opset_import[1:]  # merging lists the same one three times
-    checker.check_model(whole)
     return whole
 
 

@@ -12,9 +12,7 @@ from os.path import abspath, commonpath, lexists
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import shapely
 from tqdm.auto import tqdm
 
 from ebclib.counting.counter import CrowdCounter, weights_of
@@ -51,7 +49,7 @@ def count_files(
 ) -> Counted:
     """Count in files and folders, and write what was found.
 
-    Into ``out`` go `counts.csv`, `points.csv` (image, x, y in its pixels, and the regions it is in),
+    Into ``out`` go `counts.csv`, `points.csv` (image, and x and y in its pixels),
     `failures.csv` where there are any, `maps/<image>.png`, `points/<image>.csv`, with regions
     `regions.csv`, of videos `videos.csv` and `videos/<video>.csv`, and a journal. Called again, it counts
     only what is new: a file of the same path, size and time, counted by the same weights in the same
@@ -59,20 +57,17 @@ def count_files(
 
     Parameters
     ----------
-    paths : image files, videos, and folders (with those below them)
-    out : the folder to write to; images in it are not counted
-    source : run or weights, as for `CrowdCounter`
+    paths : image files, videos, and folders (with those below them); what lies in ``out`` is left out
+    source, precision : as for `CrowdCounter`
     regions : as `result.read_regions`; of images, not of videos
     maps : write overlays
     again : count everything again
-    precision : as for `CrowdCounter`
     every_s : from one frame of a video to the next, in seconds
 
     Raises
     ------
     FileNotFoundError : a path, a run or the regions are not there, or the paths hold no image
-    ValueError : regions that make no sense; ``out`` is a file, or holds counts of another folder, whose
-        images may have the same names
+    ValueError : regions that make no sense; ``out`` is a file, or holds counts of another folder
     """
     out, weights = Path(out), weights_of(source)
     if out.exists() and not out.is_dir():
@@ -80,20 +75,17 @@ def count_files(
     polygons = read_regions(regions) if regions is not None else {}
     found, failures, base = list_images(paths, out)
     listed = {str(item.source) for item in found}
-    header = {"key": _key(weights, polygons, precision), "base": base}
-    known = _read_journal(out / JOURNAL, header)
+    same = {"key": _key(weights, polygons, precision), "base": base}
+    known = _read_journal(out / JOURNAL, same)
     known = {path: note for path, note in known.items() if not again or path not in listed}
 
     def kept(item: Item) -> bool:
-        """Whether the journal has the same file, and all that was written of it is there."""
+        """Whether the journal has the same file, and all that is wanted of it is there."""
         note = known.get(str(item.source), {})
-        if note.get("stamp") != file_stamp(item.source):
+        if note.get("stamp") != file_stamp(item.source) or note.get("every_s", every_s) != every_s:
             return False
-        if _is_video(item):
-            complete = note["every_s"] == every_s
-        else:
-            complete = set(_outputs(item.name, maps)) <= set(note["files"])
-        return complete and all((out / name).is_file() for name in note["files"])
+        wanted = _outputs(item, maps)
+        return set(wanted) <= set(note["files"]) and all((out / each).is_file() for each in wanted)
 
     before = named_files([Path(path) for path in known if path not in listed], base)
     found += [item for item in before if kept(item)]
@@ -101,28 +93,32 @@ def count_files(
     todo = [item for item in found if item not in done]
     stamps = {item: file_stamp(item.source) for item in todo}  # before they are read
     counter = CrowdCounter(source, precision=precision) if todo else None
-    _write_journal(out / JOURNAL, header, known)
+    out.mkdir(parents=True, exist_ok=True)
     bar = tqdm(total=len(found), initial=len(done), unit="file", disable=not progress)
     with bar, (out / JOURNAL).open("a") as journal:
+        journal.write("\n")  # a line that was cut off stays by itself
 
         def keep(item: Item, outcome: Count | Exception | None) -> None:
-            """Write what was found in a file, and note it; or note why there is nothing."""
+            """Write what was found in an image, or is in a video, and note it; or why there is nothing."""
             try:
+                for before in _outputs(item, maps=True):  # they would stand beside another count
+                    (out / before).unlink(missing_ok=True)
                 if isinstance(outcome, Exception):
                     raise outcome
                 if outcome is None:
                     note = _store_video(counter, item, out, every_s, progress)
                 else:
                     note = _store(outcome, out, maps, polygons)
-                note["stamp"] = stamps[item]
-                journal.write(json.dumps({"path": str(item.source)} | note) + "\n")
+                note |= same | {"path": str(item.source), "stamp": stamps[item]}
+                note["files"] = _outputs(item, maps)
+                journal.write(json.dumps(note) + "\n")
                 journal.flush()
                 done[item] = note
             except (OSError, ValueError) as problem:  # a damaged file, or a name too long
                 if getattr(problem, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
                     raise
-                failures[item.name] = _reason(problem, item.name)
-                _remove(out, item.name)
+                reason = getattr(problem, "strerror", None) or str(problem)
+                failures[item.name] = reason.removeprefix(f"{item.name}: ")
             bar.update()
 
         images = [item for item in todo if not _is_video(item)]
@@ -172,41 +168,32 @@ def _is_video(item: Item) -> bool:
     return item.source.suffix.lower() in VIDEOS
 
 
-def _reason(problem: Exception, name: str) -> str:
-    """What went wrong with a file, in one line for a person."""
-    return getattr(problem, "strerror", None) or str(problem).removeprefix(f"{name}: ")
-
-
-def _outputs(name: str, maps: bool) -> list[str]:
-    """What is written of an image."""
-    return [f"points/{name}.csv", *([f"maps/{name}.png"] if maps else [])]
+def _outputs(item: Item, maps: bool) -> list[str]:
+    """What is written of an image or a video."""
+    if _is_video(item):
+        return [f"videos/{item.name}.csv"]
+    return [f"points/{item.name}.csv", *([f"maps/{item.name}.png"] if maps else [])]
 
 
 def _store(result: Count, out: Path, maps: bool, polygons: Mapping[str, Any]) -> dict[str, Any]:
-    """Write what belongs to one image, and nothing of it stays from before; its note."""
-    _remove(out, result.name)
+    """Write the points and the map of one image; its row and regions."""
     x, y = result.points().round(1).T
-    region = np.full(len(x), "", dtype=object)
-    for name, polygon in polygons.items():
-        inside = shapely.intersects_xy(polygon, x, y)
-        region[inside] = [f"{before}; {name}" if before else name for before in region[inside]]
-    points = {"image": result.name, "x": x, "y": y, "region": region}
-    files = _outputs(result.name, maps)
-    write_csv(out / files[0], pd.DataFrame(points))
+    points = pd.DataFrame({"image": result.name, "x": x, "y": y})
+    write_csv(out / f"points/{result.name}.csv", points)
     if maps:
         result.save(out / "maps")
     regions = count_regions(result, polygons).to_dict("records") if polygons else []
-    return {"row": result_row(result), "regions": regions, "files": files}
+    return {"row": result_row(result), "regions": regions}
 
 
 def _store_video(
     counter: CrowdCounter, item: Item, out: Path, every_s: float, progress: bool
 ) -> dict[str, Any]:
-    """Count a video; its note."""
+    """Count a video; its row."""
     name = f"videos/{item.name}.csv"
     people = count_video(counter, item.source, out / name, every_s, progress)["count"]
     row = {"video": item.name, "frames": len(people), "mean": people.mean(), "max": people.max()}
-    return {"row": row | {"table": name}, "files": [name], "every_s": every_s}
+    return {"row": row | {"table": name}, "every_s": every_s}
 
 
 def count_video(
@@ -239,13 +226,6 @@ def count_video(
     return counts
 
 
-def _remove(out: Path, name: str) -> None:
-    """Remove what was written of an image before: it would stand beside another count."""
-    for file in _outputs(name, maps=True):
-        with suppress(OSError):
-            (out / file).unlink(missing_ok=True)
-
-
 def _key(weights: Path, polygons: Mapping[str, Any], precision: str | None) -> str:
     """Changes when the weights, the regions or the precision do."""
     with weights.open("rb") as file:
@@ -256,33 +236,20 @@ def _key(weights: Path, polygons: Mapping[str, Any], precision: str | None) -> s
     return digest.hexdigest()
 
 
-def _read_journal(path: Path, header: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Notes by path, of the same weights and regions; ValueError where they are of another folder.
-
-    A line that was cut off is passed over.
-    """
-    notes, current = {}, {}
-    with suppress(FileNotFoundError):
-        for line in path.read_bytes().splitlines():
-            with suppress(ValueError, KeyError, TypeError):
-                note = json.loads(line)
-                if "key" in note:
-                    current = note
-                elif current == header:
-                    notes[note.pop("path")] = note
-    if current.get("base", header["base"]) != header["base"]:
-        raise ValueError(
-            f"{path.parent} holds counts of images below {current['base']}, and these lie below "
-            f"{header['base']}: names could be the same. Give another folder to write to."
-        )
-    return notes
-
-
-def _write_journal(path: Path, header: Mapping[str, str], known: Mapping[str, Any]) -> None:
-    """What no longer serves is gone from it."""
-    lines = [header, *({"path": name} | note for name, note in known.items())]
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    write_whole(path, lambda part: part.write_text(text))
+def _read_journal(path: Path, same: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """The last note of each path, of those that begin with ``same``; ValueError if of another base."""
+    notes = {}
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        with suppress(ValueError, KeyError, TypeError):  # a line that was cut off
+            note = json.loads(line)
+            notes[note["path"]] = note
+    for note in notes.values():
+        if note.get("base", same["base"]) != same["base"]:
+            raise ValueError(
+                f"{path.parent} holds counts of images below {note['base']}, and these lie below "
+                f"{same['base']}: names could be the same. Give another folder to write to."
+            )
+    return {path: note for path, note in notes.items() if same.items() <= note.items()}
 
 
 def _write_tables(
@@ -298,7 +265,7 @@ def _write_tables(
     write_csv(out / "counts.csv", table)
     each = [out / f"points/{name}.csv" for name in table["image"]]
     rows = [path.read_text(encoding="utf-8").partition("\n")[2] for path in each]
-    text = "image,x,y,region\n" + "".join(rows)
+    text = "image,x,y\n" + "".join(rows)
     write_whole(out / "points.csv", lambda part: part.write_text(text, encoding="utf-8"))
     tables = {"regions.csv": regions, "videos.csv": videos, "failures.csv": lost}
     for name, frame in tables.items():

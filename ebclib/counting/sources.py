@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ebclib.data import Sample
-from ebclib.data.images import SUFFIXES, decode
+from ebclib.data.images import SUFFIXES, Decoded, decode
 from ebclib.data.splits import files_below, natural
 
 RAW = {".cr2", ".cr3", ".nef", ".nrw", ".arw", ".dng", ".orf", ".rw2", ".raf", ".pef", ".srw"}
@@ -33,16 +33,6 @@ class Item:
 
     name: str
     source: Any
-
-
-@dataclass(frozen=True)
-class SourceImage:
-    """An image as it is counted."""
-
-    item: Item
-    pixels: np.ndarray  # uint8 (H, W, 3), RGB, upright, at the size to count
-    size: tuple[int, int]  # (H, W) of the original, upright
-    notes: tuple[str, ...] = ()  # remarks on how it was read
 
 
 def is_one(given: object) -> bool:
@@ -113,7 +103,7 @@ def read(
     least_side: int = 1,
     longest_side: int | None = None,
     multiples_px: tuple[int, ...] = (),
-) -> SourceImage:
+) -> Decoded:
     """An image at its `images.prepared_size`; a ValueError or OSError says why it is none."""
     source = item.source
     if isinstance(source, Path):
@@ -122,9 +112,7 @@ def read(
         _need_reader(source, item.name)
     elif not isinstance(source, Image.Image):
         source = _image(source, item.name)
-    scaled = decode(source, item.name, (least_side, longest_side, multiples_px))
-    notes = ("The first of its frames was counted.",) if scaled.is_first else ()
-    return SourceImage(item, scaled.pixels, scaled.size, notes)
+    return decode(source, item.name, (least_side, longest_side, multiples_px))
 
 
 def _need_reader(data: bytes, name: str) -> None:
@@ -156,15 +144,10 @@ def _image(values: Any, name: str) -> Image.Image:
 
 
 def frames(path: str | Path, every_s: float = 1.0) -> Iterator[tuple[float, np.ndarray]]:
-    """A video's frames, one in every ``every_s`` seconds, in the memory of one.
+    """A video's frames, one in every ``every_s`` seconds (0: all of them), in the memory of one.
 
     Of each stretch of ``every_s`` seconds the first frame is taken, by the times that the file gives its
     frames: a varying frame rate is followed, and a stretch without a frame of its own gives none.
-
-    Parameters
-    ----------
-    path : any file that FFmpeg reads
-    every_s : seconds from one frame to the next; 0 takes every frame
 
     Yields
     ------
@@ -195,7 +178,7 @@ def frames(path: str | Path, every_s: float = 1.0) -> Iterator[tuple[float, np.n
                     image = frame.to_ndarray(format="rgb24")
                     yield seconds, np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
     except av.error.FileNotFoundError:
-        raise FileNotFoundError(f"There is no video {path}.") from None
+        raise
     except av.error.FFmpegError as problem:
         raise ValueError(
             f"{path} is no video that FFmpeg can read, or damaged after {seconds:.1f} s "

@@ -30,10 +30,8 @@ def build_encoder(
     Parameters
     ----------
     pretrained : ``default`` for the row's own weights, another tag of the library, the path of a file
-        (whose name may have the tag, ``RN50.yfcc15m.pt``; else it is of the row's own), or ``none`` for
-        a random start
-    visual_prompts : ``shallow`` or ``deep`` learn tokens beside those of a frozen ViT (Jia et al. 2022)
-    prompt_tokens : how many a layer
+        (whose name may have the tag, ``RN50.yfcc15m.pt``; else it is of the row's own), or ``none``
+    visual_prompts : ``shallow`` or ``deep`` learn ``prompt_tokens`` a layer beside those of a frozen ViT
     load : False leaves the weights random and brings no text: the same network, to be filled from a run
 
     Raises
@@ -48,7 +46,7 @@ def build_encoder(
         encoder = build_clip(variant, pretrained, (visual_prompts, prompt_tokens), load)
     else:
         from ebclib.encoders.clip_lite import embed_text
-        from ebclib.encoders.networks import build_timm
+        from ebclib.encoders.encoder import build_timm
 
         encoder = build_timm(variant, pretrained, load)
         if variant.has_text:

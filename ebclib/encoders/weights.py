@@ -20,11 +20,9 @@ from torch import Tensor, nn
 
 from ebclib.config import weights_root
 
+_SCALAR = np.float64(0).__reduce__()[0]
 _NUMBERS = [
-    *(
-        (np.float64(0).__reduce__()[0], f"{core}.multiarray.scalar")
-        for core in ("numpy.core", "numpy._core")
-    ),
+    *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
     *(np.dtype, *{type(np.dtype(kind)) for kind in ("f8", "f4", "i8")}),
 ]
 """What a training keeps of its scores beside the weights: numbers of numpy, and nothing that runs."""
@@ -214,8 +212,8 @@ class _TensorsOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if module.startswith("__torch__"):
             return _Record
-        if module == "torch" and name in _STORAGES:
-            return getattr(torch, name).dtype
+        if module == "torch" and name in _DTYPES:
+            return _DTYPES[name]
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return _rebuild
         if (module, name) == ("collections", "OrderedDict"):
@@ -234,4 +232,9 @@ def _rebuild(storage: Tensor, offset: int, size: tuple, stride: tuple, *_: objec
     return storage.as_strided(size, stride, offset)
 
 
-_STORAGES = {f"{kind}Storage" for kind in ("Float", "Half", "BFloat16", "Double", "Long", "Int")}
+_DTYPES = {
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+}
