@@ -54,11 +54,11 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         return given.command(given) or 0
     except ModuleNotFoundError as problem:  # of an extra that is not installed
-        if str(problem.name).startswith("ebclib"):  # a fault of ours: seen whole
+        name = problem.name or str(problem)
+        if name.startswith("ebclib"):  # a fault of ours: seen whole
             raise
-        said = (
-            f"{problem.name} is not installed. In the checkout: pip install -e '.[workbook,export]'"
-        )
+        extra = "export" if name.startswith("onnx") else "workbook"
+        said = f"{name} is not installed. In the checkout: pip install -e '.[{extra}]'"
     except (ValueError, OSError, FloatingPointError) as problem:
         said = str(problem)
     except KeyboardInterrupt:

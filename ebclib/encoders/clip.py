@@ -9,7 +9,6 @@ from typing import Any
 
 import open_clip
 import torch
-import torch.nn.functional as F
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.convert import convert_state_dict
 from open_clip.model import CLIP, CustomTextCLIP, convert_to_custom_text_state_dict
@@ -17,6 +16,7 @@ from open_clip.modified_resnet import ModifiedResNet
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
+from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from ebclib.config import one_of
@@ -91,14 +91,11 @@ class DenseViT(nn.Module):
 
     def _positions(self, height: int, width: int) -> Tensor:
         """Position embeddings of a class token and height × width patches, (1 + h·w, C)."""
-        embedding = self.visual.positional_embedding
-        if (height, width) == tuple(self.visual.grid_size):
+        embedding, grid = self.visual.positional_embedding, tuple(self.visual.grid_size)
+        size = height, width
+        if size == grid:
             return embedding
-        grid = embedding[1:].unflatten(0, self.visual.grid_size)  # (h₀, w₀, C)
-        resized = F.interpolate(
-            grid.permute(2, 0, 1)[None], (height, width), mode="bicubic", antialias=self.antialias
-        )
-        return torch.cat([embedding[:1], resized[0].flatten(1).T])
+        return resample_abs_pos_embed(embedding[None], size, grid, antialias=self.antialias)[0]
 
 
 class DenseResNet(nn.Module):
@@ -157,11 +154,17 @@ def build_towers(variant: Variant, tag: str) -> CLIP | CustomTextCLIP:
     published = published_cfg(variant, tag)
     config["quick_gelu"] = published.get("quick_gelu") or config.get("quick_gelu", False)
     config.pop("multimodal_cfg", None)  # CoCa's writer of captions
-    is_custom = config.pop("custom_text", False)
-    if "hf_model_name" in config["text_cfg"]:
-        config["text_cfg"]["hf_model_pretrained"], is_custom = False, True
-    make = CustomTextCLIP if is_custom else CLIP
-    return make(**config)
+    text = config["text_cfg"].get("hf_model_name")
+    if text:
+        config["text_cfg"]["hf_model_pretrained"] = False
+    make = CustomTextCLIP if config.pop("custom_text", False) or text else CLIP
+    try:
+        return make(**config)
+    except OSError as problem:
+        raise FileNotFoundError(
+            f"{variant.name} needs Hugging Face's {text!r}, which is not on this machine. "
+            f"Where there is a network, once: hf download {text}"
+        ) from problem
 
 
 def clip_weights(variant: Variant, tag: str) -> Weights:

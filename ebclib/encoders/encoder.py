@@ -123,7 +123,8 @@ class DenseTimm(nn.Module):
 def build_timm(variant: Variant, pretrained: str, load: bool = True) -> Encoder:
     """The image encoder of a row that timm builds; see `encoders.build_encoder`."""
     trunk, source = create_trunk(variant, pretrained), "random"
-    cut = {*trunk.state_dict(), "classifier.weight", "classifier.bias"}
+    classifier = trunk.pretrained_cfg.get("classifier")
+    cut = {*trunk.state_dict(), f"{classifier}.weight", f"{classifier}.bias"}
     if variant.stage is not None:
         trunk.prune_intermediate_layers([variant.stage])
     if load and pretrained == "default" and variant.weights == "packaged":
