@@ -45,11 +45,3 @@ def test_prepare_train_evaluate_report(drawn, monkeypatch, capsys):
     assert "training mean" in capsys.readouterr().out
     assert main(["report"]) == 0
     assert "tiny" in capsys.readouterr().out
-
-
-def test_the_report_fits_a_screen_and_keeps_both_ends_of_a_name(make_run, capsys):
-    make_run("shb-csrnet-" + "epochs300-" * 14 + "seed3")
-    assert main(["report"]) == 0
-    said = capsys.readouterr().out
-    assert "shb-csrnet-epochs300" in said and "…" in said and "-seed3 " in said
-    assert max(map(len, said.splitlines())) < 200

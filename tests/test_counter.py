@@ -1,11 +1,9 @@
 """Counting with a trained model: whatever is given, however large or broken it is."""
 
-import base64
 import dataclasses
 import importlib.util
 import io
 import json
-import re
 import time
 
 import av
@@ -28,13 +26,11 @@ from ebclib.counting import (
     count_files,
     count_regions,
     read_regions,
-    regions_geojson,
     results_frame,
 )
 from ebclib.counting.counter import SHIPPED
 from ebclib.counting.files import list_images
-from ebclib.counting.sources import images_below, items
-from ebclib.counting.upload import Upload
+from ebclib.counting.sources import IMAGES, files_of, items
 from ebclib.data import Sample
 from ebclib.data.training_set import TrainingStats, image_stats, peak_density
 from ebclib.evaluation.metadata import ModelInfo, read_info, write_info
@@ -182,7 +178,7 @@ def test_every_kind_of_image_is_the_same_image(counter, tmp_path):
         (torch.zeros(3, 40, 40, dtype=torch.uint8), r"an array \(3, 40, 40\)"),
         (b"<html>", "this is no image"),
         (17, "int cannot be counted in"),
-        ("nowhere.jpg", "nowhere.jpg: the file is not there"),
+        ("nowhere.jpg", "No such file.*nowhere.jpg"),
     ],
 )
 def test_what_is_no_image_is_an_error_that_says_what_is(counter, given, error):
@@ -202,22 +198,19 @@ def test_many_images_come_in_order_and_no_faster_than_they_are_asked_for(counter
     assert not asked, "nothing is read before the first result is wanted"
     first = [next(stream) for _ in range(5)]
     assert [each.name for each in first] == [f"image {n}" for n in range(5)]
-    assert len(asked) < 300 and first[0].image() is None, "no frame is kept"
+    assert len(asked) < 300
     alone = [counter.count(image(number, 40, 48)).count for number in range(5)]
     assert [each.count for each in first] == pytest.approx(alone, rel=1e-4)
-    stream.close()
+    del stream
 
 
-def test_a_list_may_mix_sizes_and_one_bad_image_is_named_or_noted(counter):
+def test_a_list_may_mix_sizes_and_a_bad_image_is_named(counter):
     good = [image(n, 30 + 10 * (n % 2), 50) for n in range(4)]
-    given = [*good[:2], b"bad", *good[2:]]
-    failures = []
-    results = list(counter.count(given, failures))
+    results = list(counter.count(good))
     assert [each.size[0] for each in results] == [30, 40, 30, 40]
-    assert [(each.name, "no image" in each.reason) for each in failures] == [("image 2", True)]
     assert (results[0].image() == good[0]).all()
     with pytest.raises(ValueError, match="image 2"):
-        list(counter.count(given))
+        list(counter.count([*good[:2], b"bad", *good[2:]]))
 
 
 def test_a_image_turned_by_its_camera_is_turned_back(counter, tmp_path):
@@ -268,29 +261,38 @@ def test_regions_are_exact_where_people_stand_evenly():
     assert table["on_border"].tolist() == pytest.approx([2, 1, 0, 0, 0])
 
 
-def test_regions_go_in_and_out_as_geojson(tmp_path):
+def test_regions_come_from_geojson(tmp_path):
     result = counted(np.arange(12).reshape(3, 4), (24, 32))
     left, corner = [(0, 0), (16, 0), (16, 24), (0, 24)], [(0, 0), (4, 0), (0, 4)]
-    made = regions_geojson(result, {"left": left, "ü": corner})
-    (tmp_path / "r.geojson").write_text(json.dumps(made), encoding="utf-8-sig")
-    again = count_regions(result, tmp_path / "r.geojson")
-    assert again["region"].tolist() == ["left", "ü"]
-    assert again["count"].tolist() == [f["properties"]["count"] for f in made["features"]]
-    assert again["count"][0] == pytest.approx(0 + 1 + 4 + 5 + 8 + 9)
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"name": name},
+            "geometry": {"type": "Polygon", "coordinates": [[*ring, ring[0]]]},
+        }
+        for name, ring in (("left", left), ("ü", corner))
+    ]
+    text = json.dumps({"type": "FeatureCollection", "features": features})
+    (tmp_path / "r.geojson").write_text(text, encoding="utf-8-sig")
+    table = count_regions(result, tmp_path / "r.geojson")
+    assert table["region"].tolist() == ["left", "ü"]
+    assert table["count"][0] == pytest.approx(0 + 1 + 4 + 5 + 8 + 9)
 
 
 @pytest.mark.parametrize(
     ("regions", "error"),
     [
-        ({"a": [(0, 0), (5, 5), (5, 0), (0, 5)]}, "region 'a': Self-intersection"),
+        ({"a": [(0, 0), (5, 5), (5, 0), (0, 5)]}, "region 'a' crosses itself: Self-intersection"),
         ({"a": [(0, 0), (5, 5)]}, "'a' is no polygon"),
         ({"a": "circle"}, "'a' is no polygon"),
-        ({"a": {"type": "Point", "coordinates": [1, 2]}}, "a Point; a polygon is expected"),
+        (
+            {"a": {"type": "Point", "coordinates": [1, 2]}},
+            "is a Point.*A polygon in pixels is expected",
+        ),
         ({"a": [(1, -9), (5, -9), (5, -2), (1, -2)]}, "outside every image.*QGIS"),
-        ({"a": [(8.54, 47.37), (8.55, 47.37), (8.55, 47.38)]}, "less than a pixel.*degrees"),
+        ({"a": [(8.54, 47.37), (8.55, 47.37), (8.55, 47.38)]}, "less than a pixel; degrees"),
         ({}, "no region"),
         ({"type": "FeatureCollection", "features": []}, "no region"),
-        ({"type": "FeatureCollection", "features": [7]}, "Feature 1"),
         ([1, 2], "expected is"),
     ],
 )
@@ -304,7 +306,7 @@ def test_regions_of_one_name_and_files_that_are_none(tmp_path):
     feature = {"type": "Feature", "properties": {"name": "a"}, "geometry": square}
     with pytest.raises(ValueError, match="two regions are called 'a'"):
         read_regions({"type": "FeatureCollection", "features": [feature, feature]})
-    with pytest.raises(FileNotFoundError, match="GeoJSON"):
+    with pytest.raises(FileNotFoundError, match="No such file"):
         read_regions(tmp_path / "no.geojson")
     (tmp_path / "bad.geojson").write_text("{")
     with pytest.raises(ValueError, match="is no GeoJSON"):
@@ -328,7 +330,7 @@ def test_dark_blurred_and_enlarged_images_are_told_from_ordinary_ones(run, count
             assert word in " ".join(known.flags(image_stats(np.asarray(changed)))), word
     result = CrowdCounter(alone).count(np.asarray(image) // 9)
     assert any("darker" in flag for flag in result.flags) and "flagged" in repr(result)
-    assert "darker" in result._repr_html_() and "darker" in results_frame([result])["flags"][0]
+    assert "darker" in results_frame([result])["flags"][0]
 
 
 def test_image_stats_by_hand():
@@ -354,21 +356,16 @@ def test_image_stats_by_hand():
     assert image_stats(np.zeros((1, 1, 3), np.uint8))["side_px"] == 1
 
 
-def test_saving_writes_whole_files(counter, tmp_path):
+def test_a_map_is_saved_above_its_count(counter, tmp_path):
     result = counter.count(image(2, 45, 60))
-    path = result.save(tmp_path / "deep", maps=True)
-    assert sorted(each.name for each in path.parent.iterdir()) == [
-        f"image 0.{ending}" for ending in ("json", "npy", "png")
-    ]
+    path = result.save(tmp_path / "deep")
+    assert [each.name for each in path.parent.iterdir()] == ["image 0.png"]
     shown = np.asarray(Image.open(path))
-    assert (shown[:45, :60] == result.overlay()).all(), "a strip with count and scale is below"
+    assert (shown[:45, :60] == result.overlay()).all()
     strip = shown[45:]
-    assert len(strip) == 24 and strip.min() == 0 and (strip[0] == 255).all()
-    scale = strip[12][np.ptp(strip[12].astype(int), axis=1) > 20]
-    assert len(scale) > 60 and (scale[-1] > scale[0]).any()
-    assert (np.load(path.with_suffix(".npy")) == result.density).all()
-    facts = json.loads(path.with_suffix(".json").read_text())
-    assert facts["count"] == pytest.approx(result.count, abs=1e-3) and facts["height"] == 45
+    assert (
+        len(strip) == 24 * (1 + len(result.flags)) and strip.min() == 0 and (strip[0] == 255).all()
+    )
 
 
 def test_figures_and_what_a_notebook_shows(counter):
@@ -378,11 +375,10 @@ def test_figures_and_what_a_notebook_shows(counter):
     left, right = result.plot(side_by_side=True)
     assert right.images[0].get_array().shape == (6, 8) and right.get_xlim() == (0, 7.5)
     assert left.images[0].get_array().shape == (45, 60, 3)
-    shown = re.search(r"base64,([^\"]+)", result._repr_html_())[1]
-    assert Image.open(io.BytesIO(base64.b64decode(shown))).size == (60, 45)
+    shown = Image.open(io.BytesIO(result._repr_jpeg_()))
+    assert shown.format == "JPEG" and shown.height >= 45 + 24
     lost = counted(np.ones((3, 4)), (20, 32))
     assert lost.overlay().shape == (20, 32, 3)
-    assert "a &lt;b&gt;.png" in lost._repr_html_() and "<b>.png" not in lost._repr_html_()
 
 
 def test_the_overlay_is_brightest_where_people_are():
@@ -390,26 +386,6 @@ def test_the_overlay_is_brightest_where_people_are():
     density[1, 4] = 1
     values = np.asarray(counted(density, (32, 48)).overlay()).sum(2)
     assert np.unravel_index(values.argmax(), values.shape) == (8, 32)
-
-
-def test_images_dropped_into_a_notebook(counter):
-    upload = Upload(counter)
-    files = [("fine.png", png(image(1))), ("<i>.png", b"<html>")]
-    upload.button.value = [
-        {
-            "name": name,
-            "type": "image/png",
-            "size": len(content),
-            "content": memoryview(content),
-            "last_modified": pd.Timestamp("2024-01-01").to_pydatetime(),
-        }
-        for name, content in files
-    ]
-    assert [each.name for each in upload.results] == ["fine.png"]
-    assert [each.name for each in upload.failures] == ["<i>.png"]
-    assert "fine.png" in upload.view.value and "&lt;i&gt;.png" in upload.view.value
-    assert "JupyterLab" in repr(upload)
-    assert upload.button.description == "Choose images of people…"
 
 
 @pytest.fixture
@@ -456,8 +432,6 @@ def test_a_messy_folder_from_a_shell(messy, alone, capsys, tmp_path):
     regions = pd.read_csv(out / "regions.csv")
     assert regions["image"].tolist() == table["image"].tolist()
     assert (regions["count"] <= table["count"] + 5e-4).all(), "but for the digits that are written"
-    facts = json.loads((out / "maps" / "moving.gif.json").read_text())
-    assert "The first of its frames was counted." in facts["notes"]
     for name in COUNTED:
         assert (out / "maps" / f"{name}.png").is_file()
     assert (table["model"] == "small").all()
@@ -466,8 +440,6 @@ def test_a_messy_folder_from_a_shell(messy, alone, capsys, tmp_path):
     points = pd.read_csv(out / "points.csv")
     people = points.groupby("image").size().reindex(table["image"], fill_value=0)
     assert people.tolist() == [int(count + 0.5) for count in table["count"]]
-    corner = points["region"] == "corner"
-    assert (corner == (points[["x", "y"]] <= 20).all(axis=1)).all() and corner.any()
     assert not list(out.rglob("*.part"))
 
     before = (out / "counts.csv").read_text()
@@ -543,17 +515,14 @@ def test_what_cannot_be_read_is_listed_and_not_passed_over(alone, tmp_path, caps
         assert "pillow-heif" in reasons["IMG_1.HEIC"]
 
 
-def test_a_region_outside_an_image_has_no_count(alone, tmp_path, capsys):
+def test_a_region_outside_an_image_has_no_count(alone, tmp_path):
     (tmp_path / "a.png").write_bytes(png(image(1, 30, 40)))
     square = [[[100, 0], [200, 0], [200, 50], [100, 0]]]
     regions = {"features": [{"id": "far", "geometry": {"type": "Polygon", "coordinates": square}}]}
     (tmp_path / "r.json").write_text(json.dumps(regions))
     words = ["count", str(tmp_path / "a.png"), "--out", str(tmp_path / "out"), "--run", str(alone)]
     assert main([*words, "--regions", str(tmp_path / "r.json")]) == 0
-    assert "Outside this image of 40 x 30 px: region 'far'." in capsys.readouterr().out
     assert pd.read_csv(tmp_path / "out" / "regions.csv")["count"].isna().all()
-    made = json.loads((tmp_path / "out" / "regions" / "a.png.geojson").read_text())
-    assert made["features"][0]["properties"]["count"] is None
 
 
 def test_points_are_in_pixels_of_the_original(alone, tmp_path):
@@ -568,8 +537,8 @@ def test_a_image_that_vanishes_meanwhile_is_listed(counter, alone, tmp_path, mon
         Image.fromarray(image(number, 24 + number, 24)).save(tmp_path / f"{number}.png")
     outcomes = CrowdCounter.outcomes
 
-    def deletes_the_last_ones(self, given, keep=False):
-        for result in outcomes(self, given, keep):
+    def deletes_the_last_ones(self, given):
+        for result in outcomes(self, given):
             for number in (38, 39):
                 (tmp_path / f"{number}.png").unlink(missing_ok=True)
             yield result
@@ -578,7 +547,7 @@ def test_a_image_that_vanishes_meanwhile_is_listed(counter, alone, tmp_path, mon
     done = count_files([tmp_path], tmp_path / "out", alone, progress=False)
     assert done.table["image"].tolist() == [f"{n}.png" for n in range(38)]
     assert done.failures["image"].tolist() == ["38.png", "39.png"]
-    assert done.failures["reason"].str.contains("the file is not there").all()
+    assert done.failures["reason"].str.contains("No such file").all()
 
 
 def test_stopped_in_the_middle_it_goes_on(alone, tmp_path, monkeypatch):
@@ -586,8 +555,8 @@ def test_stopped_in_the_middle_it_goes_on(alone, tmp_path, monkeypatch):
         Image.fromarray(image(number, 24, 24 + number)).save(tmp_path / f"{number}.png")
     outcomes = CrowdCounter.outcomes
 
-    def stopped(self, given, keep=False):
-        for number, result in enumerate(outcomes(self, given, keep)):
+    def stopped(self, given):
+        for number, result in enumerate(outcomes(self, given)):
             if number == 3:
                 raise KeyboardInterrupt
             yield result
@@ -617,7 +586,7 @@ def test_ten_thousand_images_are_listed_at_once(tmp_path):
     for number in range(10_000):
         (tmp_path / f"{number}.jpg").touch()
     start = time.perf_counter()
-    found = images_below(tmp_path)
+    found = files_of(tmp_path, IMAGES)
     assert time.perf_counter() - start < 3
     assert len(found) == 10_000 and found[2].name == "2.jpg"
 
@@ -720,7 +689,7 @@ def test_videos_of_one_name_and_a_broken_one(alone, tmp_path, capsys):
     assert table["video"].tolist() == given and (table["frames"] == 2).all()
     for name in given:
         counts = pd.read_csv(out / "videos" / f"{name}.csv")
-        assert counts["seconds"].tolist() == [0, 1] and (out / "videos" / f"{name}.pdf").is_file()
+        assert counts["seconds"].tolist() == [0, 1] and (out / "videos" / f"{name}.png").is_file()
     assert pd.read_csv(out / "counts.csv")["image"].tolist() == ["a.png"]
     (folder / "broken.mp4").unlink()
     assert main(words) == 0

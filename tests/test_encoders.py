@@ -142,7 +142,7 @@ def test_other_libraries_vits_see_images_of_any_shape(name):
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [
-        ("open_clip:coca_ViT-B-32", ValueError, "captions"),
+        ("open_clip:coca_ViT-B-32", ValueError, "attentional pool"),
         ("open_clip:xlm-roberta-base-ViT-B-32", FileNotFoundError, "hf download xlm-roberta-base"),
         ("timm:swin_tiny_patch4_window7_224", ValueError, "images of any size"),
     ],

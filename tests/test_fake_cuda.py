@@ -284,6 +284,6 @@ def test_counting_waits_for_images_and_maps_alone(fake):
     counter.device, counter.precision = torch.device("cuda"), "bf16"
     counter.network = make_model("mobilenetv2").eval()
     with Device() as device:
-        maps = counter._maps(torch.zeros(3, 3, SIDE, SIDE, dtype=torch.uint8, device="cuda"))
-    assert [each.shape for each in maps[:2]] == [(3, SIDE // R, SIDE // R)] * 2
+        maps = counter._maps(torch.zeros(3, SIDE, SIDE, dtype=torch.uint8, device="cuda"))
+    assert [each.shape for each in maps[:2]] == [(SIDE // R, SIDE // R)] * 2
     assert device.waits == ["aten._to_copy.default"] * 2 and torch.bfloat16 in device.kinds

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ebclib.counting.sources import count_video, frames
+from ebclib.counting.files import count_video
+from ebclib.counting.sources import frames
 from ebclib.plots import plot_over_time
 from ebclib.synthetic import SyntheticSplit
 
@@ -103,6 +104,8 @@ def test_memory_does_not_grow_with_the_video(tmp_path):
 class Dark:
     """A counter of dark pixels, with an interval of a tenth each way, or none."""
 
+    noun = ("person", "people")
+
     def __init__(self, interval: bool = True) -> None:
         self.interval = interval
 
@@ -124,11 +127,7 @@ def walk(tmp_path_factory):
 def test_a_video_is_counted_into_a_table_and_a_chart(walk, tmp_path):
     out = tmp_path / "new" / "walk.csv"
     counts = count_video(Dark(), walk, out, every_s=0.6, progress=False)
-    assert sorted(path.name for path in out.parent.iterdir()) == [
-        "walk.csv",
-        "walk.pdf",
-        "walk.png",
-    ]
+    assert sorted(path.name for path in out.parent.iterdir()) == ["walk.csv", "walk.png"]
     stored = pd.read_csv(out)
     assert stored.columns.tolist() == ["seconds", "count", "lower", "upper"]
     assert stored["seconds"].tolist() == [0, 0.6, 1.2, 1.8, 2.4]
@@ -143,32 +142,15 @@ def test_without_intervals_their_columns_are_empty(walk, tmp_path):
     assert pd.read_csv(tmp_path / "walk.csv")[["lower", "upper"]].isna().all(axis=None)
 
 
-def test_rows_are_on_the_disk_as_they_are_counted(walk, tmp_path):
-    part = tmp_path / "walk.csv.part"
-    lengths = []
-
-    class Looking(Dark):
-        def count(self, image):
-            lengths.append(len(part.read_text().splitlines()))
-            if len(lengths) == 3:
-                raise KeyboardInterrupt
-            return super().count(image)
-
-    with pytest.raises(KeyboardInterrupt):
-        count_video(Looking(), walk, tmp_path / "walk.csv", every_s=0, progress=False)
-    assert lengths == [1, 2, 3]
-    assert len(pd.read_csv(part)) == 2 and not (tmp_path / "walk.csv").exists()
-
-
 def test_what_is_no_video_is_said_so(walk, tmp_path):
     text = tmp_path / "a.mp4"
     text.write_text("not a video at all")
     with pytest.raises(ValueError, match="no video that FFmpeg can read"):
         list(frames(text))
-    with pytest.raises(FileNotFoundError, match="There is no video"):
-        frames(tmp_path / "b.mp4")
+    with pytest.raises(FileNotFoundError, match="No such file"):
+        next(frames(tmp_path / "b.mp4"))
     with pytest.raises(ValueError, match="every_s is -1"):
-        frames(walk, -1)
+        next(frames(walk, -1))
     with av.open(str(tmp_path / "sound.wav"), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
         sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), "s16", "mono")

@@ -2,8 +2,8 @@
 
 The file's input is ``image``, uint8 RGB (batch, height, width, 3), as an image is read. Its outputs
 are ``density`` (people per block) and ``variance`` (people²), float32 (batch, 1, ⌈height/r⌉, ⌈width/r⌉).
-Normalisation, padding to whole blocks and the cut back are inside. `METADATA` travels in the file.
-`SNIPPET` counts with it as `ebc count` does.
+Normalisation, padding to whole blocks and the cut back are inside. README has the lines that count with
+it as `ebc count` does; what they ask the file is listed at `write_onnx`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import copy
 import json
 import warnings
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,59 +28,12 @@ from ebclib.runs import Run, refuse_folder, write_whole
 if TYPE_CHECKING:
     import onnx
 
-METADATA = {
-    "input": "what `image` is",
-    "outputs": "what `density` and `variance` are",
-    "block_size_px": "r, the side of a block in pixels",
-    "least_side": "an image grows until its shorter side has so many pixels, as in training",
-    "longest_side": "before that, it shrinks until its longer side has so many; empty: it does not",
-    "multiple_px": "after that, its sides are rounded to multiples of so many; empty: they are not",
-    "window_px": "the only side an image may have; empty where any will do",
-    "representatives": "the count each bin stands for, a JSON list; empty for regression",
-    "noun": "what is counted, singular and plural, a JSON list",
-    "interval_factor": "of the 90 % interval, count ± factor · (√Σ variance + 1); empty where none was "
-    "measured",
-    "run": "the run the weights are from",
-    "ebclib": "the version that wrote the file",
-}
-"""What the file says about itself, all of it text; `onnxruntime` reads it with `get_modelmeta()`."""
-
-SNIPPET = """\
-import numpy as np, onnxruntime
-from PIL import Image, ImageOps
-
-session = onnxruntime.InferenceSession("crowd.onnx")
-facts = session.get_modelmeta().custom_metadata_map
-
-image = ImageOps.exif_transpose(Image.open("crowd.jpg"))  # upright
-if image.mode.startswith("I"):  # 16 bits to 8
-    image = Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
-over = image.convert("RGBA")  # what is transparent lies over white
-image = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
-
-least, longest = int(facts["least_side"] or 1), int(facts["longest_side"] or max(image.size))
-scale = max(min(1, longest / max(image.size)), least / min(image.size))
-step = int(facts["multiple_px"] or 1)
-size = [round(side * scale / step) * step for side in image.size]
-image = image.resize(size, Image.Resampling.LANCZOS)
-
-density, variance = session.run(None, {"image": np.asarray(image)[None]})
-print(density.sum())  # people
-"""
-"""The lines that README shows: an image at the size that the model was trained for, and its count."""
-
-TOLERANCE = 1e-3
-"""A file whose map of a test image is further from the model's, as a share of it, is not kept."""
-
-HALF_TOLERANCE = 2e-2
-"""The same in 16 bits, whose numbers have three digits."""
-
 FULL = ["Resize", "Softmax", "LogSoftmax"]
 """Steps that stay in 32 bits: onnxruntime has not all of their kinds in 16, and bins are weighed there."""
 
 BEFORE = """
 <ir_version: 10, opset_import: ["" : {opset}]>
-before (uint8[batch, {height}, {width}, 3] image)
+before (uint8[batch, height, width, 3] image)
     => (float[batch, 3, padded_height, padded_width] padded, int64[2] blocks)
 <float[3] mean = {{{mean}}}, float[3] std = {{{std}}}, int64[1] step = {{{step}}},
  int64[1] r = {{{r}}}, int64[1] last = {{{last}}}, int64[6] none = {{0, 0, 0, 0, 0, 0}}>
@@ -105,7 +57,7 @@ AFTER = """
 <ir_version: 10, opset_import: ["" : {opset}]>
 after (float[batch, 1, rows, columns] all_density, float[batch, 1, rows, columns] all_variance,
        int64[2] ends)
-    => (float[batch, 1, {h}, {w}] density, float[batch, 1, {h}, {w}] variance)
+    => (float[batch, 1, h, w] density, float[batch, 1, h, w] variance)
 <int64[2] begins = {{0, 0}}, int64[2] axes = {{2, 3}}>
 {{
     density = Slice (all_density, begins, ends, axes)
@@ -116,19 +68,7 @@ after (float[batch, 1, rows, columns] all_density, float[batch, 1, rows, columns
 
 
 def export_run(run: Run, path: str | Path | None = None, half: bool = False) -> Path:
-    """Write a run's trained model as an ONNX file.
-
-    Parameters
-    ----------
-    run : a run with weights
-    path : where to; None: ``model.onnx`` in the run's folder
-    half : numbers of 16 bits inside (`write_onnx`)
-
-    Raises
-    ------
-    FileNotFoundError : no weights, or the packages for it are not installed
-    ValueError : a model that ONNX cannot hold (`write_onnx`)
-    """
+    """Write a run's trained model, by default as ``model.onnx`` in its folder; errors as `write_onnx`."""
     info = read_info(run.weights)
     facts = {
         "run": run.name,
@@ -151,37 +91,40 @@ def write_onnx(
 ) -> Path:
     """Write a model as an ONNX file, and see that the file counts as the model does.
 
+    The file's metadata are text, empty where they do not apply. Of the model: ``block_size_px`` (r),
+    ``window_px`` (the only side an image may have), ``representatives`` (JSON) and ``ebclib`` (the
+    version). Of a run: ``run``; ``noun`` (JSON); ``least_side`` (an image grows until its shorter side
+    is so long), ``longest_side`` (before that, it shrinks to this) and ``multiple_px`` (of which its
+    sides then are multiples); ``interval_factor`` (of count ± factor · (√Σ variance + 1), 90 %).
+
     Parameters
     ----------
     network : on the CPU, in evaluation mode; left as it is
-    path : where to; a file that is there is replaced
-    facts : values of `METADATA` that the model does not know itself
-    half : weights and features in 16 bits: half the size, for devices that are quick at it (a processor
-        is slower); input and output stay as they are
+    facts : metadata that the model does not know itself
+    half : weights and features in 16 bits; input and output stay as they are
 
     Raises
     ------
-    FileNotFoundError : onnx, onnxscript or onnxruntime are not installed
+    ModuleNotFoundError : the extra ``export`` is not installed
     ValueError : a model that ONNX cannot hold; a file that would count otherwise than the model
     """
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
-    if missing:
-        raise FileNotFoundError(
-            f"ONNX files need {', '.join(missing)}, not installed here. In the checkout: "
-            "pip install -e '.[export]'"
-        )
     from onnx import helper
 
     refuse_folder(Path(path))
-    facts = _facts(network, facts or {})
+    own = {
+        "block_size_px": str(network.block_size_px),
+        "window_px": str(network.window_px or ""),
+        "representatives": json.dumps([round(a, 6) for a in network.representatives.tolist()]),
+        "ebclib": __version__,
+    }
     model = _with_ends(_core(network), network)
     if half:
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
         model = convert_float_to_float16(model, keep_io_types=True, op_block_list=FULL)
-    helper.set_model_props(model, facts)
+    helper.set_model_props(model, own | dict(facts or {}))
     file = model.SerializeToString()
-    _check(file, network, HALF_TOLERANCE if half else TOLERANCE)
+    _check(file, network, 2e-2 if half else 1e-3)  # 16 bits have three digits
     write_whole(Path(path), lambda part: part.write_bytes(file))
     return Path(path)
 
@@ -212,39 +155,26 @@ def _with_fixed_padding(network: nn.Module) -> nn.Module:
                 for k, d, s in zip(module.kernel_size, module.dilation, module.stride, strict=True)
             ]
             (top, bottom), (left, right) = ((n // 2, n - n // 2) for n in lacking)
-            plain = nn.Conv2d(
-                module.in_channels,
-                module.out_channels,
-                module.kernel_size,
-                module.stride,
-                dilation=module.dilation,
-                groups=module.groups,
-                bias=module.bias is not None,
-            )
-            plain.load_state_dict(module.state_dict())
-            network.set_submodule(
-                name, nn.Sequential(nn.ZeroPad2d((left, right, top, bottom)), plain)
-            )
+            module.__class__ = nn.Conv2d  # the same weights, and no padding of its own
+            pad = nn.ZeroPad2d((left, right, top, bottom))
+            network.set_submodule(name, nn.Sequential(pad, module))
     return network
 
 
 def _core(network: BlockwiseModel) -> onnx.ModelProto:
     """The network itself, translated by torch; batch and sides are open but for a ViT's window."""
     step, window = network.step_px, network.window_px
-    side = torch.export.Dim
+    batch, rows, columns = map(torch.export.Dim, ("batch", "rows", "columns"))
     if window is None:
-        open_sides = {0: side("batch"), 2: step * side("rows"), 3: step * side("columns")}
-        example = torch.zeros(2, 3, 5 * step, 6 * step)
+        open_sides, sides = {0: batch, 2: step * rows, 3: step * columns}, (5 * step, 6 * step)
     else:
-        open_sides = {0: side("batch")}
-        padded_px = -(-window // step) * step
-        example = torch.zeros(2, 3, padded_px, padded_px)
+        open_sides, sides = {0: batch}, (-(-window // step) * step,) * 2
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the translators' own parts
             program = torch.onnx.export(
                 _Core(network),
-                (example,),
+                (torch.zeros(2, 3, *sides),),
                 dynamo=True,
                 dynamic_shapes=(open_sides,),
                 input_names=["padded"],
@@ -252,55 +182,37 @@ def _core(network: BlockwiseModel) -> onnx.ModelProto:
                 verbose=False,
             )
     except RuntimeError as problem:
-        raise _impossible(problem) from problem
+        raise ValueError(
+            "This model cannot be written as ONNX: it has a step that ONNX lacks, or that cannot be left "
+            f"open for images of any size ({str(problem).strip().splitlines()[-1]})."
+        ) from problem
     core = program.model_proto
-    for node in [*core.graph.node, *(node for part in core.functions for node in part.node)]:
-        node.ClearField("metadata_props")  # where each step is in whose source
-    for value in (*core.graph.input, *core.graph.value_info, *core.graph.output):
-        value.ClearField("metadata_props")
+    graph, inner = core.graph, (node for part in core.functions for node in part.node)
+    for each in (*graph.node, *inner, *graph.input, *graph.value_info, *graph.output):
+        each.ClearField("metadata_props")  # where each step is in whose source
     return core
 
 
 def _with_ends(core: onnx.ModelProto, network: BlockwiseModel) -> onnx.ModelProto:
     """The core between normalisation and padding before it, and the cut to the image's blocks after."""
-    from onnx import checker, compose, parser
+    from onnx import compose, parser
 
-    window, r, step = network.window_px, network.block_size_px, network.step_px
+    r, step = network.block_size_px, network.step_px
     (opset,) = (each.version for each in core.opset_import if each.domain == "")
     mean, std = (
         ", ".join(map(repr, (255 * v).flatten().tolist())) for v in (network.mean, network.std)
     )
-    sides = {"height": window or "height", "width": window or "width"}
-    blocks = {"h": -(-window // r), "w": -(-window // r)} if window else {"h": "h", "w": "w"}
     before = parser.parse_model(
-        BEFORE.format(opset=opset, mean=mean, std=std, step=step, r=r, last=r - 1, **sides)
+        BEFORE.format(opset=opset, mean=mean, std=std, step=step, r=r, last=r - 1)
     )
-    after = parser.parse_model(AFTER.format(opset=opset, **blocks))
+    after = parser.parse_model(AFTER.format(opset=opset))
     core.ir_version = before.ir_version
     core = compose.add_prefix(core, "core/", rename_inputs=False, rename_outputs=False)
     whole = compose.merge_models(before, core, [("padded", "padded")])
     joints = [("all_density",) * 2, ("all_variance",) * 2, ("blocks", "ends")]
-    whole = compose.merge_models(
-        whole, after, joints, producer_name="ebclib", producer_version=__version__
-    )
+    whole = compose.merge_models(whole, after, joints, producer_name="ebclib")
     del whole.opset_import[1:]  # merging lists the same one three times
-    checker.check_model(whole)
     return whole
-
-
-def _facts(network: BlockwiseModel, facts: Mapping[str, str]) -> dict[str, str]:
-    own = {
-        "input": "image: uint8 RGB, (batch, height, width, 3)",
-        "outputs": "density: people per block, variance: people², float32 (batch, 1, h, w)",
-        "block_size_px": str(network.block_size_px),
-        "window_px": str(network.window_px or ""),
-        "representatives": json.dumps([round(a, 6) for a in network.representatives.tolist()]),
-        "ebclib": __version__,
-    }
-    unknown = facts.keys() - METADATA.keys()
-    if unknown:
-        raise ValueError(f"{', '.join(sorted(unknown))}: the file says only {', '.join(METADATA)}.")
-    return dict.fromkeys(METADATA, "") | own | dict(facts)
 
 
 def _check(file: bytes, network: BlockwiseModel, tolerance: float) -> None:
@@ -309,24 +221,16 @@ def _check(file: bytes, network: BlockwiseModel, tolerance: float) -> None:
 
     shape = (1, network.window_px, network.window_px, 3) if network.window_px else (1, 97, 131, 3)
     image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    try:
-        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-        found = session.run(["density"], {"image": image})[0]
-    except Exception as problem:  # onnxruntime's have no class of their own in common
-        raise _impossible(problem) from problem
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    found = session.run(["density"], {"image": image})[0]
     with torch.inference_mode():
         density = network.density(network(torch.from_numpy(image).permute(0, 3, 1, 2)))
     expected = density.numpy()
-    same = found.shape == expected.shape
-    if not same or not np.abs(found - expected).sum() <= tolerance * expected.sum() + 1e-6:
+    if (
+        found.shape != expected.shape
+        or not np.abs(found - expected).sum() <= tolerance * expected.sum() + 1e-6
+    ):
         raise ValueError(
             f"The ONNX file says {found.sum():.4f} {found.shape} of an image of which the model says "
             f"{expected.sum():.4f} {expected.shape}. It was not kept."
         )
-
-
-def _impossible(reason: object) -> ValueError:
-    return ValueError(
-        "This model cannot be written as ONNX: it has a step that ONNX lacks, or that cannot be left "
-        f"open for images of any size ({str(reason).strip().splitlines()[-1]})."
-    )

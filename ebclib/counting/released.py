@@ -23,10 +23,7 @@ OPEN_BIN = {"sha": 4.29992, "shb": 4.41009, "nwpu": 4.21931, "qnrf": 4.21937, "j
 PROMPTS = {"word": "words", "number": "released_digits"}
 """What prompts are called in a folder's name → `Config.numerals`."""
 
-FOLDER = re.compile(
-    r"(?P<model>vgg16|vgg19_ae|csrnet|clip_resnet50|clip_vit_[bl]_\d\d)(_(?P<prompts>word|number))?"
-    r"_(?P<input>\d+)_(?P<reduction>\d+)_(?P<truncation>\d+)_(?P<bins>fine|dynamic|coarse)(_fine)?_.+"
-)
+FOLDER = re.compile(r"[a-z].+?(_(word|number))?_\d+_(\d+)_(\d+)_(fine|dynamic|coarse)(_fine)?_.+")
 """A folder's name: model[_prompts]_input_reduction_truncation_bins_λ_countloss[_aug]."""
 
 
@@ -46,39 +43,39 @@ def import_released(
     FileNotFoundError : no such file
     ValueError : none of the authors' networks, a file that does not fit (what is missing, left over or
         misshapen is named), or something that has to be given
-
-    >>> import_released("nwpu/clip_vit_b_16_word_224_8_4_fine_1.0_dmcount/best_mae_0.pth")
-    ... # doctest: +SKIP
     """
     path = Path(path).expanduser().resolve()
     weights = read_released(path)
     network = network_of(weights.tensors)
     if not network:
         raise ValueError(
-            f"{path} holds none of the authors' networks (first tensor: {min(weights.tensors)}). "
-            "A run of one's own is named with --run."
+            f"{path} holds none of the authors' networks. A run of one's own is named with --run."
         )
     said = FOLDER.fullmatch(path.parent.name)
-    if said and (said["reduction"], said["truncation"], said["bins"]) != ("8", "4", "fine"):
+    if said and said.groups()[2:5] != ("8", "4", "fine"):
         raise ValueError(
-            f"{path.parent.name}: reduction {said['reduction']}, truncation {said['truncation']}, "
-            f"{said['bins']} bins. Released are 8, 4 and fine bins; others cannot be read."
+            "Of {}: reduction {}, truncation {}, {} bins. Only 8, 4 and fine bins can be read.".format(
+                path.parent.name, *said.groups()[2:5]
+            )
         )
-    dataset = dataset or _dataset_of(path)
-    one_of("trained-on", dataset, OPEN_BIN)
-    has_text = network["model"].startswith("clip_")
-    if has_text:
-        prompts = prompts or (said and said["prompts"]) or _prompts_beside(path)
+    folders = (folder.name.removesuffix("_weights").lower() for folder in path.parents)
+    dataset = dataset or next((name for name in folders if name in OPEN_BIN), None)
+    if dataset is None:
+        raise ValueError(
+            f"{path} does not say what it was trained on, nor does a folder above it. "
+            f"Give --trained-on, one of: {', '.join(OPEN_BIN)}."
+        )
+    parts = ["released", one_of("trained-on", dataset, OPEN_BIN), network["model"]]
+    if network["model"].startswith("clip_"):
+        prompts = prompts or (said and said[2]) or _prompts_beside(path)
         if prompts is None:
             raise ValueError(
-                f"{path} does not say which prompts it was trained with, and neither does its folder's "
-                "name. Give --prompts word (or number); every file of a ViT is of word."
+                f"{path} does not say which prompts it was trained with, nor does its folder. "
+                "Give --prompts word (or number); every file of a ViT is of word."
             )
         network["numerals"] = PROMPTS[one_of("prompts", prompts, PROMPTS)]
-    digest = weights.source.rpartition(":")[2]
-    name = "-".join(
-        ["released", dataset, network["model"], *([prompts] if has_text else []), digest]
-    )
+        parts.append(prompts)
+    name = "-".join([*parts, weights.source.rpartition(":")[2]])
     config = Config(
         dataset=dataset,
         max_count=4,
@@ -93,33 +90,20 @@ def import_released(
     run = Run(results_root() / "runs" / name)
     if run.has_weights:
         return run
-    bins = fine(4)
-    representatives = np.array([*bins.lows[:-1], OPEN_BIN[dataset]])
-    texts = sentences(bins, numerals=config.numerals)
-    model = released_model(config, weights, representatives, texts).eval()
-    info = ModelInfo.made(config, float("inf"), 0)
+    representatives = np.array([*range(4), OPEN_BIN[dataset]])
+    texts = sentences(fine(4), numerals=config.numerals)
+    model = released_model(config, weights, representatives, texts)
     write_json(run.path / "config.json", config.to_dict())
     facts = provenance("fp32", "") | {"weights": weights.source}
     write_json(run.path / "provenance.json", facts)
     state = {key: value.contiguous() for key, value in model.state_dict().items()}
-    metadata = {KEY: info.to_json()}
+    metadata = {KEY: ModelInfo.made(config, float("inf"), 0).to_json()}
     write_whole(run.path / "model.safetensors", lambda part: save_file(state, part, metadata))
     return run
-
-
-def _dataset_of(path: Path) -> str:
-    """The data set that the folders above a file are named after."""
-    for folder in path.parents:
-        if folder.name.removesuffix("_weights").lower() in OPEN_BIN:
-            return folder.name.removesuffix("_weights").lower()
-    raise ValueError(
-        f"{path} does not say what it was trained on, and no folder above it is named after a data set. "
-        f"Give --trained-on, one of: {', '.join(OPEN_BIN)}."
-    )
 
 
 def _prompts_beside(path: Path) -> str | None:
     """What Hugging Face's `config.json` beside a file says of its prompts, if anything."""
     beside = path.with_name("config.json")
     said = json.loads(beside.read_text()) if beside.is_file() else {}
-    return said.get("prompt_type") if isinstance(said, dict) else None
+    return said.get("prompt_type")

@@ -7,6 +7,7 @@ from a file, which is read without executing anything in it (`weights`).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ebclib.encoders.variants import find_variant
@@ -28,11 +29,9 @@ def build_encoder(
 
     Parameters
     ----------
-    name : as above
-    pretrained : ``default`` for the row's own weights, another tag of the library, the path of a file,
-        or ``none`` for a random start
-    visual_prompts : ``shallow`` or ``deep`` learn tokens beside those of a frozen ViT (Jia et al. 2022)
-    prompt_tokens : how many a layer
+    pretrained : ``default`` for the row's own weights, another tag of the library, the path of a file
+        (whose name may have the tag, ``RN50.yfcc15m.pt``; else it is of the row's own), or ``none``
+    visual_prompts : ``shallow`` or ``deep`` learn ``prompt_tokens`` a layer beside those of a frozen ViT
     load : False leaves the weights random and brings no text: the same network, to be filled from a run
 
     Raises
@@ -41,20 +40,21 @@ def build_encoder(
     FileNotFoundError : weights that are not on this machine, and how to get them
     """
     variant = find_variant(name)
-    prompts = (visual_prompts, prompt_tokens)
     if variant.library == "open_clip":
         from ebclib.encoders.clip import build_clip
 
-        return build_clip(variant, pretrained, prompts, load)
-    if visual_prompts != "none":
+        encoder = build_clip(variant, pretrained, (visual_prompts, prompt_tokens), load)
+    else:
+        from ebclib.encoders.clip_lite import embed_text
+        from ebclib.encoders.encoder import build_timm
+
+        encoder = build_timm(variant, pretrained, load)
+        if variant.has_text:
+            text = embed_text if load else None
+            encoder = replace(encoder, embedding=384, embed_text=text)
+    if visual_prompts != "none" and not hasattr(encoder.image, "prompts"):
         raise ValueError(
             f"visual_prompts {visual_prompts!r} need CLIP's ViT, and {name} is none; "
-            "choose clip_vit_b_16, clip_vit_b_32 or clip_vit_l_14, or visual_prompts none."
+            "choose one, such as clip_vit_b_16, or visual_prompts none."
         )
-    if variant.library == "packaged":
-        from ebclib.encoders.clip_lite import build_clip_lite
-
-        return build_clip_lite(variant, pretrained, load)
-    from ebclib.encoders.networks import build_timm
-
-    return build_timm(variant, pretrained, load)
+    return encoder

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
-import torch.nn.functional as F
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.convert import convert_state_dict
 from open_clip.model import CLIP, CustomTextCLIP, convert_to_custom_text_state_dict
@@ -18,15 +16,13 @@ from open_clip.modified_resnet import ModifiedResNet
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
+from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from ebclib.config import one_of
-from ebclib.encoders.encoder import Encoder, limit_stride
-from ebclib.encoders.networks import channels_and_stride, dense_timm
+from ebclib.encoders.encoder import Encoder, channels_and_stride, dense_timm, limit_stride
 from ebclib.encoders.variants import Variant
 from ebclib.encoders.weights import Weights, fetch, load_exactly, locate, tag_in
-
-PROMPTS = ("none", "shallow", "deep")
 
 
 class DenseViT(nn.Module):
@@ -39,8 +35,7 @@ class DenseViT(nn.Module):
     Parameters
     ----------
     visual : open_clip's tower with its weights; its projection is taken away
-    visual_prompts : ``none``, ``shallow`` or ``deep``
-    prompt_tokens : how many a layer
+    visual_prompts, prompt_tokens : as in `encoders.build_encoder`
 
     Raises
     ------
@@ -59,7 +54,7 @@ class DenseViT(nn.Module):
         self.patch_px = visual.patch_size[0]
         self.channels = visual.transformer.width
         layers = {"none": 0, "shallow": 1, "deep": len(visual.transformer.resblocks)}
-        layers = layers[one_of("visual_prompts", visual_prompts, PROMPTS)]
+        layers = layers[one_of("visual_prompts", visual_prompts, layers)]
         self.prompts = nn.Parameter(torch.empty(layers, prompt_tokens, self.channels))
         if layers:
             visual.requires_grad_(False)
@@ -96,18 +91,15 @@ class DenseViT(nn.Module):
 
     def _positions(self, height: int, width: int) -> Tensor:
         """Position embeddings of a class token and height × width patches, (1 + h·w, C)."""
-        embedding = self.visual.positional_embedding
-        if (height, width) == tuple(self.visual.grid_size):
+        embedding, grid = self.visual.positional_embedding, tuple(self.visual.grid_size)
+        size = height, width
+        if size == grid:
             return embedding
-        grid = embedding[1:].unflatten(0, self.visual.grid_size)  # (h₀, w₀, C)
-        resized = F.interpolate(
-            grid.permute(2, 0, 1)[None], (height, width), mode="bicubic", antialias=self.antialias
-        )
-        return torch.cat([embedding[:1], resized[0].flatten(1).T])
+        return resample_abs_pos_embed(embedding[None], size, grid, antialias=self.antialias)[0]
 
 
 class DenseResNet(nn.Module):
-    """CLIP's ResNet up to its last stage, without attention pool: (B, 3, H, W) → (B, C, H/32, W/32)."""
+    """CLIP's ResNet without attention pool: (B, 3, H, W) → (B, C, H/32, W/32), or finer (`limit_stride`)."""
 
     patch_px = 32
 
@@ -116,25 +108,19 @@ class DenseResNet(nn.Module):
         self.visual = visual
 
     def forward(self, image: Tensor) -> Tensor:
-        """The last stage's map; at H/16 once `limit_stride` has been there."""
+        """The last stage's map."""
         visual = self.visual
-        features = visual.stem(image)
-        for stage in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
-            features = stage(features)
-        return features
+        features = visual.layer2(visual.layer1(visual.stem(image)))
+        return visual.layer4(visual.layer3(features))
 
 
-def build_clip(
-    variant: Variant, pretrained: str, prompts: tuple[str, int] = ("none", 32), load: bool = True
-) -> Encoder:
+def build_clip(variant: Variant, pretrained: str, prompts: tuple[str, int], load: bool) -> Encoder:
     """The encoder of a row that open_clip builds; see `encoders.build_encoder`."""
     tag = variant.weights if pretrained == "default" else pretrained
     published = published_cfg(variant, tag)
-    clip = build_towers(variant, tag)
-    source = "random"
+    clip, source = build_towers(variant, tag), "random"
     if load and pretrained != "none":
         weights = clip_weights(variant, tag)
-        _warn_if_unnamed(variant, tag, weights)
         load_clip(clip, weights)
         source = weights.source
     image, channels, stride_px = _dense(clip.visual, variant, prompts)
@@ -144,7 +130,7 @@ def build_clip(
         stride_px=stride_px,
         mean=tuple(published.get("mean", OPENAI_DATASET_MEAN)),
         std=tuple(published.get("std", OPENAI_DATASET_STD)),
-        embedding=_embedding(variant),
+        embedding=_config(variant)["embed_dim"],
         embed_text=text_embedder(clip, variant) if load else None,
         source=source,
     )
@@ -153,8 +139,7 @@ def build_clip(
 def published_cfg(variant: Variant, tag: str) -> dict[str, Any]:
     """open_clip's entry for the weights that are meant: ``quick_gelu`` where they have it, mean, std.
 
-    A file is told by the tag in its name (``RN50.yfcc15m.safetensors``). Without one, a row of CLIP's
-    own encoders takes it for the row's weights, and of ``open_clip:NAME`` nothing is known: {}.
+    Without a tag in its name, a file is of the row's own weights; of ``open_clip:NAME``, nothing is known.
     """
     tags = open_clip.list_pretrained_tags_by_model(variant.architecture)
     found = tag_in(tag, variant.architecture, tags)
@@ -163,46 +148,28 @@ def published_cfg(variant: Variant, tag: str) -> dict[str, Any]:
     return get_pretrained_cfg(variant.architecture, found or "")
 
 
-def _warn_if_unnamed(variant: Variant, tag: str, weights: Weights) -> None:
-    """A file that neither has OpenAI's format nor a tag in its name could be anybody's."""
-    tags = open_clip.list_pretrained_tags_by_model(variant.architecture)
-    own = variant.name.startswith("clip_")
-    if own and not weights.is_openai and tag_in(tag, variant.architecture, tags) is None:
-        warnings.warn(
-            f"{Path(tag).name} does not say who trained it, and is taken for OpenAI's (QuickGELU, its "
-            f"mean and std). Others' weights: name the file {variant.architecture}.TAG.safetensors with "
-            f"open_clip's tag, or choose model open_clip:{variant.architecture}.",
-            stacklevel=4,
-        )
-
-
 def build_towers(variant: Variant, tag: str) -> CLIP | CustomTextCLIP:
     """open_clip's model of a row, random, with the activation that the tag's weights were trained with."""
     config = _config(variant)
     published = published_cfg(variant, tag)
     config["quick_gelu"] = published.get("quick_gelu") or config.get("quick_gelu", False)
-    hugging_face = "hf_model_name" in config["text_cfg"]
-    if hugging_face:
+    config.pop("multimodal_cfg", None)  # CoCa's writer of captions
+    text = config["text_cfg"].get("hf_model_name")
+    if text:
         config["text_cfg"]["hf_model_pretrained"] = False
-    if "multimodal_cfg" in config:
-        raise ValueError(
-            f"{variant.name} writes captions (CoCa); a pair of image and text is needed."
-        )
-    make = CustomTextCLIP if config.pop("custom_text", False) or hugging_face else CLIP
+    make = CustomTextCLIP if config.pop("custom_text", False) or text else CLIP
     try:
         return make(**config)
     except OSError as problem:
-        text = config["text_cfg"].get("hf_model_name", variant.architecture)
         raise FileNotFoundError(
-            f"{variant.name} reads text with Hugging Face's {text!r}, whose configuration is not on "
-            f"this machine and could not be fetched. Where there is a network, once: hf download {text}"
+            f"{variant.name} needs Hugging Face's {text!r}, which is not on this machine. "
+            f"Where there is a network, once: hf download {text}"
         ) from problem
 
 
 def clip_weights(variant: Variant, tag: str) -> Weights:
     """A file given or lying in the weights' folder (OpenAI's names too), or the registry's."""
-    name = variant.architecture
-    wanted = f"{name}.{tag}"
+    name, wanted = variant.architecture, f"{variant.architecture}.{tag}"
     path = locate(tag, [wanted], [name] if tag == "openai" else [])
     if path is None:
         tags = open_clip.list_pretrained_tags_by_model(name)
@@ -231,10 +198,6 @@ def _config(variant: Variant) -> dict[str, Any]:
     return open_clip.get_model_config(variant.architecture)
 
 
-def _embedding(variant: Variant) -> int:
-    return _config(variant)["embed_dim"]
-
-
 def _dense(
     visual: nn.Module, variant: Variant, prompts: tuple[str, int]
 ) -> tuple[nn.Module, int, int]:
@@ -242,14 +205,9 @@ def _dense(
     if isinstance(visual, VisionTransformer):
         image = DenseViT(visual, *prompts)
         return image, image.channels, image.patch_px
-    if prompts[0] != "none":
-        raise ValueError(
-            f"visual_prompts {prompts[0]!r} are tokens, and {variant.name} is no ViT; choose one, "
-            "such as clip_vit_b_16, or visual_prompts none."
-        )
     if isinstance(visual, ModifiedResNet):
         visual.attnpool = None
-        image: nn.Module = DenseResNet(visual)
+        image = DenseResNet(visual)
         limit_stride(image, variant.stride_px)
     elif isinstance(visual, TimmModel):
         image = dense_timm(visual.trunk, variant.stride_px)

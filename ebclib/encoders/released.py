@@ -1,8 +1,7 @@
 """The released checkpoints of CLIP-EBC's authors: told by their tensors' names, and put into our models.
 
-A file is ``best_mae.pth`` and the like (tensors by name), ``ckpt.pth`` (the same beside an optimiser's
-state), or Hugging Face's ``model.safetensors`` (names with ``model.`` in front). It says nothing of data
-set, bins or prompts. Its own frozen text tower makes the embeddings, so nothing of CLIP is fetched.
+A file is ``best_mae.pth`` and the like, ``ckpt.pth``, or Hugging Face's ``model.safetensors``. It says
+nothing of data set, bins or prompts. Its own frozen text tower makes the embeddings.
 """
 
 from __future__ import annotations
@@ -30,8 +29,7 @@ NETWORKS = {
     "image_encoder.transformer.resblocks.12.": "clip_vit_l_14",
     "image_encoder.transformer.": "clip_vit_b_16",
 }
-"""What the names in a file begin with → our model; the first that fits. Theirs are called ``vgg19_ae``,
-``csrnet``, ``vgg16``, ``clip_resnet50``, ``clip_vit_l_14`` and ``clip_vit_b_16``."""
+"""What the names in a file begin with → our model; the first that fits."""
 
 RENAMED = {
     "encoder.trunk.features.": "backbone.features.",
@@ -50,17 +48,8 @@ DECODERS = {
 
 
 def read_released(path: str | Path) -> Weights:
-    """The tensors of a released file, by the authors' names; nothing in it is executed.
-
-    Raises
-    ------
-    FileNotFoundError : no such file
-    ValueError : damaged, or more than weights (`Weights.read`)
-    """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there: one of the authors' files is expected.")
-    weights = Weights.read(path)
+    """The tensors of a released file, by the authors' names; errors as `Weights.read`."""
+    weights = Weights.read(Path(path).expanduser())
     tensors = {name.removeprefix("model."): value for name, value in weights.tensors.items()}
     return replace(weights, tensors=tensors)
 
@@ -71,8 +60,8 @@ def network_of(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     >>> network_of({"backbone.features.0.weight": torch.zeros(1)})
     {'model': 'vgg16', 'released': True}
     """
-    found = (row for start, row in NETWORKS.items() if any(k.startswith(start) for k in tensors))
-    model = next(found, None)
+    rows = NETWORKS.items()
+    model = next((row for start, row in rows if any(k.startswith(start) for k in tensors)), None)
     if model is None:
         return {}
     fields: dict[str, Any] = {"model": model, "released": True}
@@ -96,10 +85,9 @@ def network_in(path: str | Path) -> dict[str, Any]:
 
 
 def as_released(encoder: Encoder, input_px: int) -> Encoder:
-    """An encoder of ours as the released code has it, before any weights are in it.
+    """An encoder of ours, empty, as the released code has it: ImageNet's mean and std, for CLIP too.
 
-    Images are normalised by ImageNet's mean and std, for CLIP too. A ViT's position embedding is of
-    windows of ``input_px``, and is interpolated without antialiasing.
+    A ViT's position embedding is of windows of ``input_px``, and is interpolated without antialiasing.
     """
     if isinstance(encoder.image, DenseViT):
         visual, side = encoder.image.visual, input_px // encoder.image.patch_px
@@ -114,17 +102,9 @@ def as_released(encoder: Encoder, input_px: int) -> Encoder:
 
 @torch.no_grad()
 def fill(model: nn.Module, name: str, weights: Weights) -> Callable[[Sequence[str]], Tensor] | None:
-    """Put a released file into our model, every name accounted for.
+    """Put a released file into our model, the row ``name`` with ``released`` set, every name accounted for.
 
-    Parameters
-    ----------
-    model : a `models.BlockwiseModel` with ``released`` set, changed in place
-    name : its row in `encoders.variants`
-    weights : from `read_released`
-
-    Returns
-    -------
-    the file's own text tower, sentences → (N, D), not normalised; None where it has none
+    Gives the file's own text tower, sentences → (N, D), not normalised; None where it has none.
 
     Raises
     ------

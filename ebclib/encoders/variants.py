@@ -14,53 +14,28 @@ from ebclib.config import one_of
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """One row of the table.
+    """One row of the table."""
 
-    Attributes
-    ----------
-    name : as given to ``model``
-    library : who builds the encoder: ``timm``, ``open_clip``, or ``packaged`` (timm, with a text tower
-        from a package)
-    architecture : its name there
-    weights : the default tag of the pretrained weights
-    stage : the entry of timm's ``feature_info`` that the encoder ends with; None: its last map
-    stride_px : the most image pixels to one feature of a convolutional encoder; later strides are
-        taken away, their weights kept
-    decoder : widths of the 3×3 convolutions between encoder and head
-    dilation : of these
-    decoder_stride_px : image pixels to one position of the decoder; features are interpolated to it
-    bottleneck : the residual block before the text head, where asked for, is one of three convolutions
-    has_text : it has a text tower, and so can have the text head
-    input_px : side of a training crop where the recipe does not say otherwise
-    windows : whole images are counted in windows of the training size (ViT), not in one piece
-    source : where it comes from
-    """
-
-    name: str
-    library: Literal["timm", "open_clip", "packaged"]
-    architecture: str
-    weights: str
-    source: str
-    stage: int | None = None
-    stride_px: int = 16
-    decoder: tuple[int, ...] = ()
-    dilation: int = 1
-    decoder_stride_px: int | None = None
-    bottleneck: bool = False
-    has_text: bool = False
-    input_px: int = 448
-    windows: bool = False
+    name: str  # as given to ``model``
+    library: Literal["timm", "open_clip", "packaged"] = "timm"  # packaged: timm, and a text tower
+    architecture: str  # its name there
+    weights: str = "imagenet"  # the default tag of the pretrained weights
+    source: str  # where it comes from
+    stage: int | None = (
+        None  # of timm's ``feature_info``, the encoder's last; None: the last there is
+    )
+    stride_px: int = 16  # the most image pixels to one feature of a convolutional encoder
+    decoder: tuple[int, ...] = ()  # widths of the 3×3 convolutions between encoder and head
+    dilation: int = 1  # of these
+    decoder_stride_px: int | None = None  # features are interpolated to it first
+    bottleneck: bool = False  # the residual block before the text head has three convolutions
+    has_text: bool = False  # a text tower, and so it can have the text head
+    input_px: int = 448  # side of a training crop where the recipe does not say otherwise
+    windows: bool = False  # whole images are counted in windows of the training size (ViT)
 
 
 def _timm(name: str, architecture: str, source: str, **more: object) -> Variant:
-    return Variant(
-        name=name,
-        library="timm",
-        architecture=architecture,
-        weights="imagenet",
-        source=source,
-        **more,
-    )
+    return Variant(name=name, architecture=architecture, source=source, **more)
 
 
 def _clip(name: str, architecture: str, **more: object) -> Variant:
@@ -76,47 +51,39 @@ def _clip(name: str, architecture: str, **more: object) -> Variant:
     )
 
 
-CSRNET = {"decoder": (512, 512, 512, 256, 128, 64), "dilation": 2}
-DMCOUNT = {"decoder": (256, 128), "decoder_stride_px": 8}
+CSRNET = {"stage": 3, "stride_px": 8, "decoder": (512, 512, 512, 256, 128, 64), "dilation": 2}
+DMCOUNT = {"stage": 4, "decoder": (256, 128), "decoder_stride_px": 8}
+MINILM = {"library": "packaged", "has_text": True}
 VIT = {"input_px": 224, "windows": True}
+LITE0 = "tf_efficientnet_lite0"
 
-VARIANTS: dict[str, Variant] = {
-    row.name: row
-    for row in (
-        Variant(
-            name="clip_lite",
-            library="packaged",
-            architecture="tf_efficientnet_lite0",
-            weights="packaged",
-            source="with all-MiniLM-L6-v2; no download, no CLIP",
-            has_text=True,
-        ),
-        Variant(
-            name="clip_lite_mobilenetv2",
-            library="packaged",
-            architecture="mobilenetv2_100",
-            weights="imagenet",
-            source="Table IV's, with all-MiniLM-L6-v2",
-            has_text=True,
-        ),
-        _clip("clip_rn50", "RN50"),
-        _clip("clip_rn101", "RN101"),
-        _clip("clip_vit_b_16", "ViT-B-16", **VIT),
-        _clip("clip_vit_b_32", "ViT-B-32", **VIT),
-        _clip("clip_vit_l_14", "ViT-L-14", **VIT),
-        _timm(
-            "csrnet", "vgg16", "CSRNet (Li et al. 2018), Table I", stage=3, stride_px=8, **CSRNET
-        ),
-        _timm("dmcount", "vgg19", "DMCount (Wang et al. 2020), Table I", stage=4, **DMCOUNT),
-        _timm("dmcount_vgg16", "vgg16", "DMCount's decoder on VGG16", stage=4, **DMCOUNT),
-        _timm("vgg16", "vgg16", "Tables III and IV", stage=4),
-        _timm("resnet101", "resnet101", "Table IV"),
-        _timm("mobilenetv2", "mobilenetv2_100", "Table IV"),
-        _timm("densenet201", "densenet201", "Table IV"),
-        _timm("efficientnet_lite0", "tf_efficientnet_lite0", "clip_lite's image tower, no text"),
-    )
-}
-"""Every model of the paper's tables, and a few beside; the key is the row's name."""
+ROWS = [
+    _timm(
+        "clip_lite",
+        LITE0,
+        "with all-MiniLM-L6-v2; no download, no CLIP",
+        weights="packaged",
+        **MINILM,
+    ),
+    _timm(
+        "clip_lite_mobilenetv2", "mobilenetv2_100", "Table IV's, with all-MiniLM-L6-v2", **MINILM
+    ),
+    _clip("clip_rn50", "RN50"),
+    _clip("clip_rn101", "RN101"),
+    _clip("clip_vit_b_16", "ViT-B-16", **VIT),
+    _clip("clip_vit_b_32", "ViT-B-32", **VIT),
+    _clip("clip_vit_l_14", "ViT-L-14", **VIT),
+    _timm("csrnet", "vgg16", "CSRNet (Li et al. 2018), Table I", **CSRNET),
+    _timm("dmcount", "vgg19", "DMCount (Wang et al. 2020), Table I", **DMCOUNT),
+    _timm("dmcount_vgg16", "vgg16", "DMCount's decoder on VGG16", **DMCOUNT),
+    _timm("vgg16", "vgg16", "Tables III and IV", stage=4),
+    _timm("resnet101", "resnet101", "Table IV"),
+    _timm("mobilenetv2", "mobilenetv2_100", "Table IV"),
+    _timm("densenet201", "densenet201", "Table IV"),
+    _timm("efficientnet_lite0", LITE0, "clip_lite's image tower, no text"),
+]
+VARIANTS: dict[str, Variant] = {row.name: row for row in ROWS}
+"""Every model of the paper's tables, and a few beside, by its name."""
 
 
 def find_variant(name: str) -> Variant:

@@ -20,11 +20,9 @@ from torch import Tensor, nn
 
 from ebclib.config import weights_root
 
+_SCALAR = np.float64(0).__reduce__()[0]
 _NUMBERS = [
-    *(
-        (np.float64(0).__reduce__()[0], f"{core}.multiarray.scalar")
-        for core in ("numpy.core", "numpy._core")
-    ),
+    *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
     *(np.dtype, *{type(np.dtype(kind)) for kind in ("f8", "f4", "i8")}),
 ]
 """What a training keeps of its scores beside the weights: numbers of numpy, and nothing that runs."""
@@ -39,44 +37,34 @@ class Weights:
 
     tensors: Mapping[str, Tensor]
     source: str
-    is_openai: bool = False
 
     @classmethod
     def read(cls, path: Path) -> Weights:
         """All tensors of a safetensors file, a PyTorch checkpoint or an archive as OpenAI published CLIP.
 
-        Nothing in the file is executed: PyTorch's pickles go through its weights-only reader,
-        TorchScript archives through one that knows tensors and plain values alone.
+        Nothing in the file is executed.
 
         Raises
         ------
         ValueError : none of the three formats, a damaged file, or one that holds more than weights
         """
+        damaged = (RuntimeError, EOFError, KeyError, zipfile.BadZipFile)
         try:
-            tensors, is_openai = _tensors(path)
-        except (
-            SafetensorError,
-            pickle.UnpicklingError,
-            RuntimeError,
-            EOFError,
-            KeyError,
-            zipfile.BadZipFile,
-        ) as problem:
-            first = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
+            tensors = _tensors(path)
+        except (SafetensorError, pickle.UnpicklingError, *damaged) as problem:
+            first = (str(problem) or type(problem).__name__).splitlines()[0]
             raise ValueError(
                 f"{path} cannot be read as weights ({first}). Expected: a safetensors file, a PyTorch "
                 "checkpoint of tensors alone, or an archive as OpenAI published CLIP."
             ) from None
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        return cls(tensors, f"{path.name} sha256:{digest[:16]}", is_openai)
+        return cls(tensors, f"{path.name} sha256:{digest[:16]}")
 
 
 def load_exactly(module: nn.Module, weights: Weights, allowed: Iterable[str] = ()) -> None:
     """Fill ``module`` with ``weights``, every key accounted for, in the module's own precision.
 
-    Parameters
-    ----------
-    allowed : names that may stand in the file without a place in the module: parts cut off from it
+    Names that are ``allowed`` may stand in the file without a place in the module.
 
     Raises
     ------
@@ -90,22 +78,20 @@ def load_exactly(module: nn.Module, weights: Weights, allowed: Iterable[str] = (
 def refuse_others(own: Mapping[str, Tensor], weights: Weights, allowed: Iterable[str] = ()) -> None:
     """See that ``weights`` has the names and shapes of ``own``, and no others; as `load_exactly`."""
     given = weights.tensors
-    # A counter that batch norm keeps and nothing reads; some published files lack it.
-    missing = [k for k in own if k not in given and not k.endswith("num_batches_tracked")]
-    extra = sorted(given.keys() - own.keys() - set(allowed))
-    misshapen = [
-        f"{key} {tuple(given[key].shape)} instead of {tuple(own[key].shape)}"
-        for key in own
-        if key in given and given[key].shape != own[key].shape
-    ]
+    found = {
+        # A counter that batch norm keeps and nothing reads; some published files lack it.
+        "missing": [k for k in own if k not in given and not k.endswith("num_batches_tracked")],
+        "of another shape": [
+            f"{key} {tuple(given[key].shape)} instead of {tuple(own[key].shape)}"
+            for key in own
+            if key in given and given[key].shape != own[key].shape
+        ],
+        "left over": sorted(given.keys() - own.keys() - set(allowed)),
+    }
     problems = [
-        f"{len(found)} {what}: {', '.join(found[:4])}{', …' if len(found) > 4 else ''}"
-        for what, found in (
-            ("missing", missing),
-            ("of another shape", misshapen),
-            ("left over", extra),
-        )
-        if found
+        f"{len(names)} {what}: {', '.join(names[:4])}{', …' if len(names) > 4 else ''}"
+        for what, names in found.items()
+        if names
     ]
     if problems:
         raise ValueError(
@@ -141,49 +127,35 @@ def locate(pretrained: str, names: Iterable[str], bare: Iterable[str] = ()) -> P
             raise FileNotFoundError(f"pretrained is {pretrained!r}, and there is no such file.")
         return path
     stems = [*(stem for name in names for stem in (name, f"{name}.*")), *bare]
-    for stem in stems:
-        for suffix in SUFFIXES:
-            for found in sorted(weights_root().glob(stem + suffix)):
-                return found
-    return None
+    patterns = (stem + suffix for stem in stems for suffix in SUFFIXES)
+    return next((file for each in patterns for file in sorted(weights_root().glob(each))), None)
 
 
 def fetch(what: str, get: Callable[[], Any], file_name: str, address: str) -> Any:
-    """What ``get`` brings from a registry, or an error that says how to do without one.
-
-    Raises
-    ------
-    FileNotFoundError : no network, or the registry does not have it
-    """
+    """What ``get`` brings from a registry, or a FileNotFoundError that says how to do without one."""
     try:
         return get()
     except Exception as problem:  # each registry has errors of its own
-        first = str(problem).strip().splitlines()[0] if str(problem).strip() else ""
         raise FileNotFoundError(
             f"The weights of {what} are not on this machine and could not be fetched "
-            f"({type(problem).__name__}: {first[:200]}).\n"
-            f"  Where there is a network, they come by themselves. Elsewhere fetch them from\n"
-            f"    {address}\n"
-            f"  and put them here under this name (.pt where it is a .pt), or set $EBC_WEIGHTS:\n"
-            f"    {weights_root() / file_name}.safetensors\n"
-            f"  A file elsewhere: pretrained=/that/file. No pretraining: pretrained=none.\n"
-            f"  A model that needs no download: clip_lite."
+            f"({type(problem).__name__}).\n"
+            f"  Put the file of {address} there as {weights_root() / file_name}.safetensors\n"
+            f"  (or .pt; $EBC_WEIGHTS names another folder), or give its path as pretrained. Without "
+            f"any: pretrained=none, or the model clip_lite."
         ) from problem
 
 
-def _tensors(path: Path) -> tuple[dict[str, Tensor], bool]:
-    """Names → float32 (or integer) tensors, and whether the file is an archive in OpenAI's format."""
-    archive = zipfile.is_zipfile(path) and _is_torchscript(path)
+def _tensors(path: Path) -> dict[str, Tensor]:
+    """Names → float32 (or integer) tensors."""
     if path.suffix == ".safetensors":
         tensors = load_file(path)
-    elif archive:
+    elif _is_torchscript(path):
         tensors = read_torchscript(path)
     else:
         with torch.serialization.safe_globals(_NUMBERS):
             tensors = torch.load(path, map_location="cpu", weights_only=True)
         if isinstance(tensors, Mapping):  # a training's checkpoint has more beside the weights
-            inner = tensors.get("state_dict", tensors.get("model_state_dict"))
-            tensors = tensors if inner is None else inner
+            tensors = tensors.get("state_dict", tensors.get("model_state_dict", tensors))
     if not isinstance(tensors, Mapping):
         raise pickle.UnpicklingError(f"a {type(tensors).__name__} and no tensors by name")
     strange = [k for k, v in tensors.items() if not (isinstance(k, str) and isinstance(v, Tensor))]
@@ -193,19 +165,20 @@ def _tensors(path: Path) -> tuple[dict[str, Tensor], bool]:
         key.removeprefix("module."): value.float() if value.is_floating_point() else value
         for key, value in tensors.items()
         if key not in OPENAI_EXTRAS
-    }, archive
+    }
 
 
 def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
     with zipfile.ZipFile(path) as archive:
         return any(name.endswith("constants.pkl") for name in archive.namelist())
 
 
 def read_torchscript(path: Path) -> dict[str, Tensor]:
-    """The parameters and buffers in a TorchScript archive, by their names; its code is never looked at.
+    """The parameters and buffers in a TorchScript archive, as OpenAI's RN50.pt; its code is not looked at.
 
-    OpenAI published CLIP as such archives (RN50.pt, ViT-B-16.pt). The archive's ``data.pkl`` is a tree
-    of modules; its leaves point to files of raw numbers.
+    Its ``data.pkl`` is a tree of modules, whose leaves point to files of raw numbers.
     """
     with zipfile.ZipFile(path) as archive:
         (member,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
@@ -239,7 +212,7 @@ class _TensorsOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if module.startswith("__torch__"):
             return _Record
-        if module == "torch" and name.endswith("Storage") and name in _DTYPES:
+        if module == "torch" and name in _DTYPES:
             return _DTYPES[name]
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return _rebuild
@@ -262,10 +235,6 @@ def _rebuild(storage: Tensor, offset: int, size: tuple, stride: tuple, *_: objec
 _DTYPES = {
     "FloatStorage": torch.float32,
     "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "DoubleStorage": torch.float64,
     "LongStorage": torch.int64,
     "IntStorage": torch.int32,
-    "BoolStorage": torch.bool,
-    "ByteStorage": torch.uint8,
 }
