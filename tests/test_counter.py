@@ -440,6 +440,11 @@ def test_a_messy_folder_from_a_shell(messy, alone, capsys, tmp_path):
     points = pd.read_csv(out / "points.csv")
     people = points.groupby("image").size().reindex(table["image"], fill_value=0)
     assert people.tolist() == [int(count + 0.5) for count in table["count"]]
+    corner = points["regions"] == "corner"
+    assert (corner == (points[["x", "y"]] <= 20).all(axis=1)).all() and corner.any()
+    for name, some in points.groupby("image"):
+        features = json.loads((out / "points" / f"{name}.geojson").read_text())["features"]
+        assert [f["geometry"]["coordinates"] for f in features] == some[["x", "y"]].values.tolist()
     assert not list(out.rglob("*.part"))
 
     before = (out / "counts.csv").read_text()

@@ -8,11 +8,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from os.path import abspath, commonpath, lexists
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import shapely
 from tqdm.auto import tqdm
 
 from ebclib.counting.counter import CrowdCounter, weights_of
@@ -49,8 +51,8 @@ def count_files(
 ) -> Counted:
     """Count in files and folders, and write what was found.
 
-    Into ``out`` go `counts.csv`, `points.csv` (image, and x and y in its pixels),
-    `failures.csv` where there are any, `maps/<image>.png`, `points/<image>.csv`, with regions
+    Into ``out`` go `counts.csv`, `points.csv` (image, x and y in its pixels, the regions it is in),
+    `failures.csv` where there are any, `maps/<image>.png`, `points/<image>.geojson`, with regions
     `regions.csv`, of videos `videos.csv` and `videos/<video>.csv`, and a journal. Called again, it counts
     only what is new: a file of the same path, size and time, counted by the same weights in the same
     regions and precision, is taken from the journal, and stays in the tables.
@@ -172,18 +174,39 @@ def _outputs(item: Item, maps: bool) -> list[str]:
     """What is written of an image or a video."""
     if _is_video(item):
         return [f"videos/{item.name}.csv"]
-    return [f"points/{item.name}.csv", *([f"maps/{item.name}.png"] if maps else [])]
+    return [f"points/{item.name}.geojson", *([f"maps/{item.name}.png"] if maps else [])]
 
 
 def _store(result: Count, out: Path, maps: bool, polygons: Mapping[str, Any]) -> dict[str, Any]:
     """Write the points and the map of one image; its row and regions."""
-    x, y = result.points().round(1).T
-    points = pd.DataFrame({"image": result.name, "x": x, "y": y})
-    write_csv(out / f"points/{result.name}.csv", points)
+    text = json.dumps(_points_geojson(result, polygons))
+    write_whole(out / f"points/{result.name}.geojson", lambda part: part.write_text(text))
     if maps:
         result.save(out / "maps")
     regions = count_regions(result, polygons).to_dict("records") if polygons else []
     return {"row": result_row(result), "regions": regions}
+
+
+def _points_geojson(result: Count, polygons: Mapping[str, Any]) -> dict[str, Any]:
+    """The people of an image as GeoJSON: x and y in its pixels, and the regions that hold them."""
+    points = result.points().round(1)
+    held = {name: shapely.intersects_xy(polygon, points) for name, polygon in polygons.items()}
+    features = [
+        {
+            "type": "Feature",
+            "geometry": {"type": "Point", "coordinates": point},
+            "properties": {"regions": [name for name, inside in held.items() if inside[i]]},
+        }
+        for i, point in enumerate(points.tolist())
+    ]
+    return {"type": "FeatureCollection", "features": features}
+
+
+def _point_rows(name: str, path: Path) -> list[tuple[str, float, float, str]]:
+    """A row of `points.csv` for each person in an image's GeoJSON."""
+    features = json.loads(path.read_text())["features"]
+    at = [(f["geometry"]["coordinates"], "; ".join(f["properties"]["regions"])) for f in features]
+    return [(name, x, y, regions) for (x, y), regions in at]
 
 
 def _store_video(
@@ -263,10 +286,9 @@ def _write_tables(
     videos = pd.DataFrame(videos, columns=["video", "frames", "mean", "max", "table"])
     lost = pd.DataFrame(sorted(failures.items()), columns=["image", "reason"])
     write_csv(out / "counts.csv", table)
-    each = [out / f"points/{name}.csv" for name in table["image"]]
-    rows = [path.read_text(encoding="utf-8").partition("\n")[2] for path in each]
-    text = "image,x,y\n" + "".join(rows)
-    write_whole(out / "points.csv", lambda part: part.write_text(text, encoding="utf-8"))
+    people = [_point_rows(name, out / f"points/{name}.geojson") for name in table["image"]]
+    columns = ["image", "x", "y", "regions"]
+    write_csv(out / "points.csv", pd.DataFrame(chain.from_iterable(people), columns=columns))
     tables = {"regions.csv": regions, "videos.csv": videos, "failures.csv": lost}
     for name, frame in tables.items():
         if len(frame):
