@@ -83,7 +83,8 @@ def test_safetensors_load_too_and_the_sentences_are_the_text_tower_s(published, 
     name, clip, _ = published
     path = tmp_path / "mine.safetensors"
     save_file({k: v.half().contiguous() for k, v in clip.state_dict().items()}, path)
-    encoder = build_encoder(name, str(path))
+    with pytest.warns(UserWarning, match=r"does not say who trained it.*TAG\.safetensors"):
+        encoder = build_encoder(name, str(path))
     assert encoder.source.startswith("mine.safetensors sha256:")
     said = ["There is no person.", "There are more than four people."]
     with torch.inference_mode():

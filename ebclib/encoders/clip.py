@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,7 @@ def build_clip(variant: Variant, pretrained: str, prompts: tuple[str, int], load
     clip, source = build_towers(variant, tag), "random"
     if load and pretrained != "none":
         weights = clip_weights(variant, tag)
+        _warn_if_unnamed(variant, tag, weights)
         load_clip(clip, weights)
         source = weights.source
     image, channels, stride_px = _dense(clip.visual, variant, prompts)
@@ -146,6 +148,18 @@ def published_cfg(variant: Variant, tag: str) -> dict[str, Any]:
     if found is None and variant.name.startswith("clip_"):
         found = variant.weights
     return get_pretrained_cfg(variant.architecture, found or "")
+
+
+def _warn_if_unnamed(variant: Variant, tag: str, weights: Weights) -> None:
+    """A file that neither has OpenAI's form nor a tag in its name could be anybody's."""
+    tags = open_clip.list_pretrained_tags_by_model(variant.architecture)
+    own = variant.name.startswith("clip_")
+    if own and not weights.is_openai and tag_in(tag, variant.architecture, tags) is None:
+        warnings.warn(
+            f"{Path(tag).name} does not say who trained it, and is taken for OpenAI's (QuickGELU, its mean "
+            f"and std). Others' weights: name the file {variant.architecture}.TAG.safetensors.",
+            stacklevel=4,
+        )
 
 
 def build_towers(variant: Variant, tag: str) -> CLIP | CustomTextCLIP:

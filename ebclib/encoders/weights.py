@@ -33,10 +33,11 @@ OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors by name, and in words where they come from."""
+    """Tensors by name, in words where they come from, and whether in the form that OpenAI published."""
 
     tensors: Mapping[str, Tensor]
     source: str
+    is_openai: bool = False
 
     @classmethod
     def read(cls, path: Path) -> Weights:
@@ -58,7 +59,7 @@ class Weights:
                 "checkpoint of tensors alone, or an archive as OpenAI published CLIP."
             ) from None
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        return cls(tensors, f"{path.name} sha256:{digest[:16]}")
+        return cls(tensors, f"{path.name} sha256:{digest[:16]}", _is_torchscript(path))
 
 
 def load_exactly(module: nn.Module, weights: Weights, allowed: Iterable[str] = ()) -> None:
