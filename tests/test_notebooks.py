@@ -94,7 +94,7 @@ def test_a_missing_data_set_stops_the_notebook_at_once(tmp_path, monkeypatch):
         [*words, str(out), "-p", "dataset", "qnrf"], capture_output=True, text=True
     )
     assert done.returncode != 0
-    for part in ("UCF-QNRF", "is not there", "crcv.ucf.edu", "img_0001_ann.mat", "EBC_DATA"):
+    for part in ("UCF-QNRF", "is not there", "crcv.ucf.edu", "UCF-QNRF_ECCV18", "EBC_DATA"):
         assert part in done.stderr
 
 

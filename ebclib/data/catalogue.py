@@ -194,7 +194,10 @@ def _published(dataset: Dataset, root: Path, split: str) -> list[Entry]:
     found = [base for folder in above for base in _folders(folder, dataset.folders)]
     try:
         if not found:
-            raise FileNotFoundError(root / dataset.folders[0])
+            is_part = dataset.folders[0].startswith("part_")
+            raise FileNotFoundError(
+                root / (_SHANGHAITECH[0] if is_part else "") / dataset.folders[0]
+            )
         return (_nwpu if dataset.name == "nwpu" else read_published)(found[-1], split)
     except FileNotFoundError as problem:
         raise FileNotFoundError(
