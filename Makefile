@@ -23,6 +23,9 @@ STAMP := $(ENVIRONMENT)/.ebclib-setup
 export PATH := $(ENVIRONMENT)/bin:$(PATH)
 export JUPYTER_PATH := $(ENVIRONMENT)/share/jupyter$(if $(JUPYTER_PATH),:$(JUPYTER_PATH))
 
+# Many containers forbid it; then every process and kernel compiles PyTorch anew: 20 s each.
+unexport PYTHONDONTWRITEBYTECODE
+
 SHELL := /bin/sh
 .SHELLFLAGS := -euc
 .DEFAULT_GOAL := help

@@ -97,11 +97,12 @@ def count_files(
     counter = CrowdCounter(source, precision=precision) if todo else None
     out.mkdir(parents=True, exist_ok=True)
     bar = tqdm(total=len(found), initial=len(done), unit="file", disable=not progress)
+    images = [item for item in todo if not _is_video(item)]
+    outcomes: Iterable[Count | Exception] = counter.outcomes(images) if images else ()
+    videos = ((item, None) for item in todo if _is_video(item))
     with bar, (out / JOURNAL).open("a") as journal:
         journal.write("\n")  # a line that was cut off stays by itself
-
-        def keep(item: Item, outcome: Count | Exception | None) -> None:
-            """Write what was found in an image, or is in a video, and note it; or why there is nothing."""
+        for item, outcome in chain(zip(images, outcomes, strict=True), videos):
             try:
                 for before in _outputs(item, maps=True):  # they would stand beside another count
                     (out / before).unlink(missing_ok=True)
@@ -122,12 +123,6 @@ def count_files(
                 reason = getattr(problem, "strerror", None) or str(problem)
                 failures[item.name] = reason.removeprefix(f"{item.name}: ")
             bar.update()
-
-        images = [item for item in todo if not _is_video(item)]
-        for item, outcome in zip(images, counter.outcomes(images) if images else (), strict=True):
-            keep(item, outcome)
-        for item in filter(_is_video, todo):
-            keep(item, None)
     now = sum(item in done for item in todo)
     return _write_tables(out, {item: done[item] for item in found if item in done}, failures, now)
 

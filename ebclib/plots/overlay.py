@@ -18,7 +18,7 @@ from ebclib.data import Sample
 from ebclib.plots.style import DENSITY_MAP, PAGE_INCHES, bare
 
 LEAST_TOP = (
-    0.05  # fewer people in a block are not drawn at full strength: an empty image stays calm
+    0.05  # people in a block that are drawn at full strength, at least: an empty map stays calm
 )
 PIXELS_A_BLOCK = 8  # of a density drawn without its image
 

@@ -126,6 +126,5 @@ def _training_images(dataset: str) -> int:
 def _of_a_crop(model: str, head: str, block_size_px: int, crop_px: int) -> float:
     """Floating-point operations of a training step for one crop."""
     made = steps(outline(model, 5, block_size_px, head), crop_px, crop_px)
-    return (
-        2 * 3 * float(made["multiply_adds"].sum())
-    )  # the backward pass takes about two forward ones
+    passes = 3  # one forward, and a backward one that takes about two
+    return 2 * passes * float(made["multiply_adds"].sum())
