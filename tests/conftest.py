@@ -8,12 +8,17 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
 from PIL import Image
 
-from ebclib.config import data_root, make_config, results_root
+from ebclib.config import data_root, make_config, project_root, results_root
 from ebclib.runs import write_json
 from ebclib.synthetic import SyntheticSplit
 
@@ -78,6 +83,34 @@ def figures() -> Iterator[None]:
     use_style()
     yield
     plt.close("all")
+
+
+@pytest.fixture
+def shell() -> Iterator[InteractiveShell]:
+    """IPython without a kernel: it keeps the cells that it ran as `In`."""
+    shell = InteractiveShell.instance()
+    shell.history_manager.enabled = False
+    yield shell
+    InteractiveShell.clear_instance()
+
+
+@pytest.fixture
+def run_notebook(shell: InteractiveShell, figures: None) -> Callable[..., dict[str, Any]]:
+    """Run a notebook with parameters, as papermill puts them in, but without a kernel's start."""
+
+    def run(name: str, /, **given: object) -> dict[str, Any]:
+        """What the cells leave, and ``printed``: what they print."""
+        notebook = load_notebook_node(str(project_root() / "notebooks" / f"{name}.ipynb"))
+        printed = ""
+        for cell in parameterize_notebook(notebook, given).cells:
+            if cell.cell_type == "code":
+                with capture_output() as said:
+                    done = shell.run_cell(cell.source, store_history=True)
+                done.raise_error()
+                printed += said.stdout
+        return shell.user_ns | {"printed": printed}
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ import nbformat
 import pandas as pd
 import papermill
 import pytest
-from IPython.core.interactiveshell import InteractiveShell
 from yaml import safe_load
 
 from ebclib import training
@@ -98,7 +97,7 @@ def test_a_missing_data_set_stops_the_notebook_at_once(tmp_path, monkeypatch):
         assert part in done.stderr
 
 
-def test_notebook_04_trains_on_somebody_s_own_folder(drawn, tmp_path, monkeypatch):
+def test_notebook_04_trains_on_somebody_s_own_folder(drawn, tmp_path, monkeypatch, run_notebook):
     """Other parameters than the stored ones: another data set, the linear head, larger blocks."""
     monkeypatch.setenv("EBC_DATA", str(drawn))
     given = {
@@ -110,12 +109,7 @@ def test_notebook_04_trains_on_somebody_s_own_folder(drawn, tmp_path, monkeypatc
         "name": "own",
         "overrides": {"crop_px": 64},
     }
-    papermill.execute_notebook(
-        project_root() / "notebooks" / "04_train.ipynb",
-        tmp_path / "out.ipynb",
-        given,
-        progress_bar=False,
-    )
+    run_notebook("04_train", **given)
     metrics = json.loads((tmp_path / "results" / "runs" / "own" / "metrics.json").read_text())
     assert metrics["dataset"] == "drawn" and metrics["images"] == 5
     assert len(metrics["representatives"]) == 17
@@ -133,19 +127,15 @@ def test_notebook_01_at_another_block_size(drawn, tmp_path, monkeypatch):
     assert (tmp_path / "results" / "tables" / "01_block_counts_drawn.csv").is_file()
 
 
-def test_notebook_02_on_larger_blocks_and_other_objects(drawn, tmp_path, monkeypatch):
+def test_notebook_02_on_larger_blocks_and_other_objects(drawn, tmp_path, monkeypatch, run_notebook):
     monkeypatch.setenv("EBC_DATA", str(drawn))
-    papermill.execute_notebook(
-        project_root() / "notebooks" / "02_bin_design.ipynb",
-        tmp_path / "out.ipynb",
-        {
-            "dataset": "drawn",
-            "block_size_px": 32,
-            "min_blocks": 20,
-            "noun": "bird",
-            "plural": "birds",
-        },
-        progress_bar=False,
+    run_notebook(
+        "02_bin_design",
+        dataset="drawn",
+        block_size_px=32,
+        min_blocks=20,
+        noun="bird",
+        plural="birds",
     )
     table = pd.read_csv(tmp_path / "results" / "tables" / "02_bins_drawn.csv", index_col="bins")
     assert table.loc[["fine", "dynamic", "coarse"], "classes"].tolist() == [65, 49, 33]
@@ -154,15 +144,6 @@ def test_notebook_02_on_larger_blocks_and_other_objects(drawn, tmp_path, monkeyp
     assert {path.name for path in figures.glob("02_*.png")} == {
         f"02_{name}.png" for name in ("class_sizes", "bias", "maps_overannotated")
     }
-
-
-@pytest.fixture
-def shell():
-    """IPython without a kernel: it keeps the cells that it ran as `In`."""
-    shell = InteractiveShell.instance()
-    shell.history_manager.enabled = False
-    yield shell
-    InteractiveShell.clear_instance()
 
 
 @each
@@ -220,7 +201,7 @@ def test_the_experiments_give_notebooks_parameters_that_they_have():
     assert given and given <= known
 
 
-def test_notebook_03_with_another_model_and_other_things_to_count(tmp_path):
+def test_notebook_03_with_another_model_and_other_things_to_count(tmp_path, run_notebook):
     given = {
         "model": "clip_vit_b_32",
         "baseline": "dmcount",
@@ -231,17 +212,14 @@ def test_notebook_03_with_another_model_and_other_things_to_count(tmp_path):
         "plural": "geese",
         "side_px": 224,
     }
-    papermill.execute_notebook(
-        project_root() / "notebooks" / "03_models.ipynb",
-        tmp_path / "out.ipynb",
-        given,
-        progress_bar=False,
-    )
-    assert "There are 3 geese." in (tmp_path / "out.ipynb").read_text()
+    made = run_notebook("03_models", **given)
+    assert "There are 3 geese." in made["printed"]
     assert (tmp_path / "results" / "figures" / "models" / "03_clip_ebc.png").is_file()
 
 
-def test_notebook_07_with_a_regression_model_beside_a_classifier(drawn, tmp_path, monkeypatch):
+def test_notebook_07_with_a_regression_model_beside_a_classifier(
+    drawn, tmp_path, monkeypatch, run_notebook
+):
     """A run of somebody's own data on larger blocks; the one beside it has other bins."""
     monkeypatch.setenv("EBC_DATA", str(drawn))
     small = {"model": "mobilenetv2", "pretrained": "none", "block_size_px": 16, "crop_px": 64}
@@ -249,13 +227,8 @@ def test_notebook_07_with_a_regression_model_beside_a_classifier(drawn, tmp_path
     for name, head, loss in (("own", "regression", "mse"), ("other", "linear", "l1")):
         given = small | {"head": head, "count_loss": loss, "name": name}
         training.train(make_config("drawn", "two_cores_20min", **given), progress=False)
-    papermill.execute_notebook(
-        project_root() / "notebooks" / "07_visualization.ipynb",
-        tmp_path / "out.ipynb",
-        {"run": "own", "other_run": "other", "images": 3, "groups": 2},
-        progress_bar=False,
-    )
-    assert "has no bins" in (tmp_path / "out.ipynb").read_text()
+    made = run_notebook("07_visualization", run="own", other_run="other", images=3, groups=2)
+    assert "has no bins" in made["printed"]
     table = pd.read_csv(tmp_path / "results" / "tables" / "07_errors_own.csv")
     assert set(table["by"]) == {
         "people",
@@ -278,7 +251,7 @@ def test_notebook_07_with_a_regression_model_beside_a_classifier(drawn, tmp_path
     }
 
 
-def test_notebook_09_with_another_model_and_small_crops(tmp_path):
+def test_notebook_09_with_another_model_and_small_crops(tmp_path, run_notebook):
     given = {
         "model": "mobilenetv2",
         "side_px": 64,
@@ -292,19 +265,16 @@ def test_notebook_09_with_another_model_and_small_crops(tmp_path):
         "device": "cpu",
         "record": "here",
     }
-    papermill.execute_notebook(
-        project_root() / "notebooks" / "09_performance.ipynb",
-        tmp_path / "out.ipynb",
-        given,
-        progress_bar=False,
-    )
+    run_notebook("09_performance", **given)
     tables, figures = (tmp_path / "results" / each for each in ("tables", "figures"))
     table = pd.read_csv(tables / "performance" / "here" / "09_step_mobilenetv2.csv")
     assert table["share"].sum() == pytest.approx(1, abs=1e-3)
     assert (figures / "performance" / "here" / "09_crops.png").is_file()
 
 
-def test_notebook_08_counts_a_folder_with_a_broken_image_in_it(drawn, tmp_path, monkeypatch):
+def test_notebook_08_counts_a_folder_with_a_broken_image_in_it(
+    drawn, tmp_path, monkeypatch, run_notebook
+):
     """Other parameters than the stored ones: somebody's images and run, a polygon, a place to keep."""
     monkeypatch.setenv("EBC_DATA", str(drawn))
     small = {"crop_px": 64, "batch_size": 4, "epochs": 1, "name": "own"}
@@ -322,12 +292,7 @@ def test_notebook_08_counts_a_folder_with_a_broken_image_in_it(drawn, tmp_path, 
         "regions": str(tmp_path / "regions.geojson"),
         "out": str(tmp_path / "counts"),
     }
-    papermill.execute_notebook(
-        project_root() / "notebooks" / "08_count_your_own.ipynb",
-        tmp_path / "out.ipynb",
-        given,
-        progress_bar=False,
-    )
+    run_notebook("08_count_your_own", **given)
     assert len(pd.read_csv(tmp_path / "counts" / "counts.csv")) == 5
     assert pd.read_csv(tmp_path / "counts" / "failures.csv")["image"].tolist() == ["letter.jpg"]
     assert set(pd.read_csv(tmp_path / "counts" / "regions.csv")["region"]) == {"corner"}
