@@ -227,7 +227,9 @@ def test_notebook_07_with_a_regression_model_beside_a_classifier(
     for name, head, loss in (("own", "regression", "mse"), ("other", "linear", "l1")):
         given = small | {"head": head, "count_loss": loss, "name": name}
         training.train(make_config("drawn", "two_cores_20min", **given), progress=False)
-    made = run_notebook("07_visualization", run="own", other_run="other", images=3, groups=2)
+    made = run_notebook(
+        "07_visualization", run="own", other_run="other", images=3, groups=2, doubts=5
+    )
     assert "has no bins" in made["printed"]
     table = pd.read_csv(tmp_path / "results" / "tables" / "07_errors_own.csv")
     assert set(table["by"]) == {
