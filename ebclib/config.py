@@ -146,8 +146,8 @@ class Config:
     evaluate_every: int = 5  # epochs between two looks at the validation images
     keep: Literal["best", "last"] = "best"  # the weights of the least validation error, or the last
     watch_test: bool = False  # the test split is measured at each look too, and never selects
-    resident: bool | Literal["auto"] = "auto"  # images in the device's memory; auto: on GPUs
-    workers: int | Literal["auto"] = "auto"  # processes that read crops, where they are read
+    resident: bool | Literal["auto"] = "auto"  # images in memory, cut by threads; auto: for GPUs
+    workers: int | Literal["auto"] = "auto"  # processes that read crops, or threads that make them
     seed: int = 0  # ≥ 0; of weights, crops and the validation images
     recipe: str = "paper"  # where the values above started from
     name: str | None = None  # the run's folder; None: made from the rest

@@ -1,4 +1,4 @@
-"""Crops cut on the device are those of the DataLoader: people exactly, pixels but for rounding."""
+"""Crops that threads make are those of the DataLoader, to the bit, on whatever device."""
 
 import math
 import threading
@@ -32,8 +32,8 @@ def test_batches_are_those_of_the_data_loader(split, device, smoothing_px, threa
     for batch, expected in zip(mine, theirs, strict=True):
         assert batch.draws == expected.draws
         assert batch.image.dtype == torch.uint8 and batch.image.device.type == device
-        assert (batch.image.cpu().int() - expected.image.int()).abs().max() <= 2
-        for name in ("counts", "labels"):
+        assert batch.image.is_contiguous(memory_format=torch.channels_last)
+        for name in ("image", "counts", "labels"):
             assert torch.equal(getattr(batch, name).cpu(), getattr(expected, name))
         for found, wanted in zip(batch.points, expected.points, strict=True):
             assert torch.equal(found.cpu(), wanted)
@@ -44,25 +44,25 @@ def test_images_that_do_not_fit_are_read_from_disk(split):
     sizes = [math.prod(split.sizes[k]) * 3 for k in range(4)]
     part, whole = (
         DeviceCrops(crops, EpochSampler(4), 4, "cpu", budget_bytes=budget)
-        for budget in (sum(sizes[:2]), None)
+        for budget in (sum(sizes[:2]), sum(sizes))
     )
-    assert list(part.images) == [0, 1] and list(whole.images) == [0, 1, 2, 3]
+    assert list(part.crops.images) == [0, 1] and list(whole.crops.images) == [0, 1, 2, 3]
+    assert not crops.images, "others that read them do so still"
     assert torch.equal(part.batch(range(8)).image, whole.batch(range(8)).image)
 
 
-def test_what_does_not_fit_on_a_device_is_read_by_threads(split, monkeypatch):
-    """Beside the step, that is: a batch ahead. The device here is torch's that has shapes alone."""
-    readers, read = set(), split.crop
+def test_threads_make_a_batch_ahead(split, monkeypatch):
+    makers, read = set(), split.crop
 
     def crop(*place):
-        readers.add(threading.current_thread().name.partition("_")[0])
+        makers.add(threading.current_thread().name.partition("_")[0])
         return read(*place)
 
     monkeypatch.setattr(split, "crop", crop)
-    crops = TrainingCrops(split, range(4), 64, 8, augmentation=None)
-    made = DeviceCrops(crops, EpochSampler(4), 2, "meta", budget_bytes=0, threads=2)
-    assert [batch.image.shape for batch in made] == [(2, 3, 64, 64)] * 2
-    assert readers == {"crops"}
+    crops = TrainingCrops(split, range(4), 64, 8)
+    batches = iter(DeviceCrops(crops, EpochSampler(4), 2, "cpu", threads=2, budget_bytes=0))
+    assert next(batches).image.shape == (2, 3, 64, 64)
+    assert makers == {"crops"}
 
 
 @pytest.mark.parametrize("drop_last", [True, False])

@@ -260,10 +260,13 @@ SPLIT = Split(
 
 
 @pytest.mark.parametrize("budget_bytes", [1e9, 0])
-def test_crops_are_cut_and_augmented_on_the_device_and_nobody_waits(budget_bytes, fake):
+def test_crops_get_to_the_device_and_nobody_waits(budget_bytes, fake):
     crops = TrainingCrops(SPLIT, range(4), SIDE, R, 2.0, 5, None, ALL)
     with Device() as device:
-        batches = list(DeviceCrops(crops, EpochSampler(4), 2, "cuda", True, 0, 1, budget_bytes, 1))
+        loader = DeviceCrops(
+            crops, EpochSampler(4), 2, "cuda", threads=2, budget_bytes=budget_bytes
+        )
+        batches = list(loader)
     assert device.waits == [] and len(batches) == 2
     for batch in batches:
         assert batch.image.shape == (2, 3, SIDE, SIDE) and batch.image.dtype == torch.uint8

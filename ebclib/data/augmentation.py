@@ -1,39 +1,40 @@
-"""Colour, blur and noise on crops: one by one by OpenCV, or a whole batch on the device by torch.
+"""Colour, blur and noise on a crop, by OpenCV.
 
-What a crop gets depends on the seed and its draw key alone. It is drawn on the host, so that nothing waits
-for a device. Nobody moves: the people's points are those of the crop.
+What a crop gets depends on the seed and its draw key alone. Nobody moves: the people's points are those of
+the crop.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from types import ModuleType
 from typing import NamedTuple
 
+import cv2
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 GREY = (0.299, 0.587, 0.114)  # of red, green and blue in luma (ITU-R BT.601), as torchvision has it
 _STREAM = 1  # of a draw's random numbers; the crop's place is drawn from a stream of its own
 
 
 class AugmentParams(NamedTuple):
-    """What is done to each crop of a batch, on the host."""
+    """What is done to a crop."""
 
-    factors: np.ndarray  # float32 (B, 3), of brightness, contrast and saturation; 1 changes nothing
-    sigmas_px: np.ndarray  # float32 (B,), standard deviations of the blur; 0 changes nothing
-    spots: list[np.ndarray]  # B int64 arrays (k_b,), different places in the flattened crop
-    values: list[np.ndarray]  # B uint8 arrays (k_b,), 0 or 255, put there in all three colours
+    factors: np.ndarray  # float32 (3,), of brightness, contrast and saturation; 1 changes nothing
+    sigma_px: float  # standard deviation of the blur; 0 changes nothing
+    spots: np.ndarray  # int64 (k,), different places in the flattened crop
+    values: np.ndarray  # uint8 (k,), 0 or 255, put there in all three colours
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How much crops are changed in colour and sharpness; at zero nothing is."""
+    """How much crops are changed in colour and sharpness; at zero nothing is.
+
+    >>> crop = np.full((4, 4, 3), 100, np.uint8)
+    >>> Augmentation(jitter=0.2)(crop, draw=7, seed=0)
+    >>> len(np.unique(crop))
+    1
+    """
 
     jitter: float = 0.2  # scales brightness, contrast, saturation by U(1 − jitter, 1 + jitter)
     blur: float = 0.0  # Gaussian, σ ~ U(0, blur) in pixels of the crop
@@ -42,42 +43,27 @@ class Augmentation:
     blur_share: float = 0.2
     noise_share: float = 0.5
 
-    def __call__(self, image: Tensor, draws: Sequence[int], seed: int = 0) -> Tensor:
-        """By torch: uint8 (B, 3, H, W) and its B draw keys to uint8 (B, 3, H, W).
-
-        >>> flat = torch.full((1, 3, 4, 4), 100, dtype=torch.uint8)
-        >>> Augmentation(jitter=0.2)(flat, draws=[7], seed=0).unique().numel()
-        1
-        """
-        drawn = self.draw(draws, *image.shape[-2:], seed)
-        return by_torch(image, drawn, self.reach_px)
-
-    def retouch(self, crop: np.ndarray, draw: int, seed: int = 0) -> None:
-        """The same to one crop by OpenCV: uint8 (H, W, 3), in place."""
-        drawn = self.draw([draw], *crop.shape[:2], seed)
-        by_opencv(crop, *(each[0] for each in drawn), self.reach_px)
+    def __call__(self, crop: np.ndarray, draw: int, seed: int = 0) -> None:
+        """Change a crop, uint8 (H, W, 3), in place."""
+        augment(crop, self.draw(draw, *crop.shape[:2], seed), self.reach_px)
 
     @property
     def reach_px(self) -> int:
         """How far the blur's window reaches to each side."""
         return math.ceil(2 * self.blur)
 
-    def draw(self, draws: Sequence[int], height: int, width: int, seed: int = 0) -> AugmentParams:
-        """What is done to the crops of these keys; switching one of the three off leaves the others."""
-        factors, sigmas, spots, values = [], [], [], []
-        for draw in draws:
-            rng = np.random.default_rng((seed, draw, _STREAM))
-            chance, strength = rng.random(3), rng.random(4)
-            jitter = self.jitter if chance[0] < self.jitter_share else 0.0
-            blur = self.blur if chance[1] < self.blur_share else 0.0
-            noise = self.noise if chance[2] < self.noise_share else 0.0
-            factors.append(1 + jitter * (2 * strength[:3] - 1))
-            sigmas.append(blur * strength[3])
-            number = rng.binomial(height * width, noise)
-            spots.append(rng.choice(height * width, number, replace=False, shuffle=False))
-            values.append(rng.integers(2, size=number).astype(np.uint8) * 255)
-        sigmas, factors = np.array(sigmas, np.float32), np.array(factors, np.float32)
-        return AugmentParams(factors, sigmas, spots, values)
+    def draw(self, draw: int, height: int, width: int, seed: int = 0) -> AugmentParams:
+        """What is done to the crop of this key; switching one of the three off leaves the others."""
+        rng = np.random.default_rng((seed, draw, _STREAM))
+        chance, strength = rng.random(3), rng.random(4)
+        jitter = self.jitter if chance[0] < self.jitter_share else 0.0
+        blur = self.blur if chance[1] < self.blur_share else 0.0
+        noise = self.noise if chance[2] < self.noise_share else 0.0
+        factors = (1 + jitter * (2 * strength[:3] - 1)).astype(np.float32)
+        number = rng.binomial(height * width, noise)
+        spots = rng.choice(height * width, number, replace=False, shuffle=False)
+        values = rng.integers(2, size=number).astype(np.uint8) * 255
+        return AugmentParams(factors, float(np.float32(blur * strength[3])), spots, values)
 
 
 LIGHT = Augmentation()
@@ -88,84 +74,20 @@ AUGMENTATIONS = {"none": None, "light": LIGHT, "released": RELEASED}
 """What is done to crops beside scale and flip. The paper names scale and crop alone (Sec. IV-2)."""
 
 
-def by_opencv(
-    crop: np.ndarray,
-    factors: np.ndarray,
-    sigma_px: float,
-    spots: np.ndarray,
-    values: np.ndarray,
-    reach_px: int,
-) -> None:
-    """A crop's row of `AugmentParams` done to it, (H, W, 3) in place; up to 3 of 255 from `by_torch`."""
-    cv2 = opencv()
-    if (factors != 1).any():
-        own, means = np.split(_colours(factors[None])[0], 2, axis=1)
-        cv2.transform(crop, np.column_stack([own, means @ cv2.mean(crop)[:3]]), dst=crop)
-    if sigma_px:
-        border = {"borderType": cv2.BORDER_REFLECT_101}
-        cv2.GaussianBlur(crop, (2 * reach_px + 1,) * 2, float(sigma_px), dst=crop, **border)
-    crop.reshape(-1, 3)[spots] = values[:, None]
+def augment(crop: np.ndarray, drawn: AugmentParams, reach_px: int) -> None:
+    """Jitter, then blur, then noise on a crop (H, W, 3), in place; the border mirrors.
 
-
-def by_torch(image: Tensor, drawn: AugmentParams, reach_px: int) -> Tensor:
-    """Jitter, then blur, then noise on a batch (B, 3, H, W), rounded after each; the input is left."""
-    values = image.float()
-    if (drawn.factors != 1).any():
-        pixels = values.flatten(2)  # (B, 3, H·W)
-        own, means = _to(_colours(drawn.factors).astype(np.float32), image).chunk(2, dim=2)
-        values = (own @ pixels).add_(means @ pixels.mean(2, keepdim=True)).view_as(values)
-    if drawn.sigmas_px.any():
-        values = blur(values.round_().clamp_(0, 255), drawn.sigmas_px, reach_px)
-    made = values.add_(0.5).clamp_(0, 255).to(torch.uint8)  # cut off to whole numbers: rounded
-    if any(map(len, drawn.spots)):  # places are numbers and not a mask, which would wait
-        crops = np.repeat(np.arange(len(image)), [len(each) for each in drawn.spots])
-        where = _to(np.stack([crops, np.concatenate(drawn.spots)]), image)
-        what = _to(np.concatenate(drawn.values), image)
-        made.flatten(2)[where[0], :, where[1]] = what[:, None]  # k places of (B, 3, H·W): (k, 3)
-    return made
-
-
-@cache
-def opencv() -> ModuleType:
-    """OpenCV on one thread: threads of its own do not outlive a DataLoader's fork."""
-    import cv2
-
-    cv2.setNumThreads(1)
-    return cv2
-
-
-def _colours(factors: np.ndarray) -> np.ndarray:
-    """Brightness b, contrast c and saturation s of each crop, (B, 3), as matrices (B, 3, 6).
+    Brightness b, contrast c and saturation s are one matrix of a pixel x, torchvision's adjustments in
+    turn, not cut off between them:
 
         y = b·c·(s·x + (1 − s)·grey(x)) + b·(1 − c)·grey(mean of x)
-
-    The first three columns are for a pixel x, the last three for the mean of its crop: torchvision's
-    adjustments in turn, not cut off between them.
     """
-    (brightness, contrast, saturation), grey = factors.T[..., None, None], np.array([GREY] * 3)
-    own = brightness * contrast * (saturation * np.eye(3) + (1 - saturation) * grey)
-    return np.concatenate([own, brightness * (1 - contrast) * grey], axis=2)
-
-
-def blur(values: Tensor, sigmas_px: np.ndarray, reach_px: int) -> Tensor:
-    """A Gaussian blur of each crop, float (B, 3, H, W), with its own σ (0: none); the border mirrors."""
-    taps = np.arange(-reach_px, reach_px + 1)
-    weights = np.exp(-0.5 * (taps / np.maximum(sigmas_px, 1e-3)[:, None]) ** 2)  # (B, taps)
-    weights = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
-    kernels = _to(weights.repeat(3, 0), values)  # (B·3, taps)
-    padded = F.pad(values, (reach_px,) * 4, mode="reflect")
-    rows = padded.flatten(0, 1)[None]  # (1, B·3, H + 2·reach, W + 2·reach)
-    for kernel in (kernels[:, None, None, :], kernels[:, None, :, None]):
-        rows = F.conv2d(rows, kernel, groups=len(kernels))
-    return rows.reshape(values.shape)
-
-
-def _to(array: np.ndarray, like: Tensor) -> Tensor:
-    return to_device(torch.from_numpy(np.ascontiguousarray(array)), like.device)
-
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """To the device; to a GPU by way of pinned memory, so that nobody waits."""
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
+    if (drawn.factors != 1).any():
+        (b, c, s), grey = drawn.factors, np.array([GREY] * 3)
+        own = b * c * (s * np.eye(3) + (1 - s) * grey)
+        rest = b * (1 - c) * grey @ cv2.mean(crop)[:3]
+        cv2.transform(crop, np.column_stack([own, rest]), dst=crop)
+    if drawn.sigma_px:
+        border = {"borderType": cv2.BORDER_REFLECT_101}
+        cv2.GaussianBlur(crop, (2 * reach_px + 1,) * 2, drawn.sigma_px, dst=crop, **border)
+    crop.reshape(-1, 3)[drawn.spots] = drawn.values[:, None]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ebclib.config import data_root, one_of
 from ebclib.data.annotations import read_mat
 from ebclib.data.folder import describe_folder, read_folder, read_published
-from ebclib.data.splits import EVERY, Dataset, DrawnEntry, Entry, ReadSplit, Sample, natural
+from ebclib.data.splits import EVERY, Dataset, Entry, ReadSplit, natural
 
 RELEASED_LONGEST = 4096
 """The released code's longest side where we have none, in pixels."""
@@ -95,7 +93,7 @@ def describe(
         return replace(own, longest_side=longest_side, multiples_px=multiples_px)
     if name in DATASETS:
         return DATASETS[name]
-    base = _root(root)
+    base = resolved(root, data_root)
     if name in own_names(base):
         return describe_folder(base / name)
     if _JOINT in name:
@@ -111,8 +109,7 @@ def describe(
 
 def _describe_several(name: str, root: str | Path | None) -> Dataset:
     """Several data sets as one: the splits that all of them have with points."""
-    parts = [describe(part, root) for part in name.split(_JOINT)]
-    first = parts[0]
+    first, *_ = parts = [describe(part, root) for part in name.split(_JOINT)]
     if len({part.name for part in parts}) < len(parts) or any(part.is_drawn for part in parts):
         raise ValueError(f"{name!r}: name data sets that lie in files, each once.")
     for what in ("noun", "sides", "test_split"):
@@ -151,7 +148,7 @@ def locate(data: str | Path) -> tuple[str, Path | None]:
     return name, None
 
 
-def read(name: str, split: str, root: str | Path | None = None) -> Sequence[Sample]:
+def read(name: str, split: str, root: str | Path | None = None) -> ReadSplit:
     """A split as published; images are decoded when asked for, at their own size.
 
     Parameters
@@ -165,11 +162,11 @@ def read(name: str, split: str, root: str | Path | None = None) -> Sequence[Samp
     FileNotFoundError : not there; says what is missing and where to get it
     ValueError : an unknown data set or split, or a file that makes no sense
     """
-    dataset, base = describe(name, root), _root(root)
+    dataset, base = describe(name, root), resolved(root, data_root)
     if not (split == EVERY and dataset.is_divided):
         one_of(f"split of {name}", split, dataset.splits)
     if dataset.is_drawn:
-        from ebclib.synthetic import SyntheticSplit  # it draws `Sample`s: imported late
+        from ebclib.synthetic import SyntheticSplit  # it is a `ReadSplit`: imported late
 
         return SyntheticSplit(split, series=name)
     if name in DATASETS:
@@ -229,19 +226,9 @@ def _folders(folder: Path, names: Sequence[str]) -> list[Path]:
     return [found[name.lower()] for name in names if name.lower() in found]
 
 
-def sources(split: Sequence[Sample], name: str) -> Sequence[Entry | DrawnEntry]:
-    """Where the samples of a split that `read` gave come from, for `prepare`."""
-    if isinstance(split, ReadSplit):
-        return split.entries
-    folder = Path(inspect.getfile(type(split))).parent  # what is drawn is stamped with the code
-    files = sorted(folder.glob("*.py"))
-    code = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
-    names = enumerate(split.names)
-    return [DrawnEntry(image, split, index, f"{name} {code}") for index, image in names]
-
-
-def _root(root: str | Path | None) -> Path:
-    return Path(root).expanduser().resolve() if root is not None else data_root()
+def resolved(folder: str | Path | None, default: Callable[[], Path]) -> Path:
+    """A folder as somebody gave it, whole; the default where nobody did."""
+    return default() if folder is None else Path(folder).expanduser().resolve()
 
 
 def own_names(root: Path) -> list[str]:

@@ -5,21 +5,23 @@ Crops come from a DataLoader over `TrainingCrops`, or as whole batches from imag
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, pairwise
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
-from torchvision.transforms.v2 import functional as vision
 
 from ebclib.blocks import block_counts, smoothed_counts
 from ebclib.data import PreparedSplit
-from ebclib.data.augmentation import LIGHT, Augmentation, opencv, to_device
+from ebclib.data.augmentation import LIGHT, Augmentation
 
 
 class Box(NamedTuple):
@@ -64,7 +66,7 @@ def render(pixels: np.ndarray, flip: bool, crop: np.ndarray) -> None:
         small = F.interpolate(square, crop.shape[:2], mode="bilinear", antialias=True)
         pixels = small.permute(0, 2, 3, 1).numpy()[0]
     if flip:
-        opencv().flip(pixels, 1, dst=crop)
+        cv2.flip(pixels, 1, dst=crop)
     else:
         np.copyto(crop, pixels)
 
@@ -118,24 +120,35 @@ class TrainingCrops(Dataset):
         self.smoothing_px, self.augmentation = smoothing_px, augmentation
         self.split, self.indices, self.seed = split, np.asarray(indices), seed
         self.crop_px, self.block_size_px, self.max_scale = crop_px, block_size_px, max_scale
+        self.images: dict[int, np.ndarray] = {}  # in memory, uint8 (H, W, 3); others are read
+
+    def in_memory(self, budget_bytes: float) -> TrainingCrops:
+        """The same crops, cut from images in memory: as many as fit into ``budget_bytes``."""
+        held = copy.copy(self)
+        held.images = {}
+        for index in map(int, self.indices):
+            budget_bytes -= math.prod(self.split.sizes[index]) * 3
+            if budget_bytes < 0:
+                break
+            held.images[index] = np.array(self.split.image(index))
+        return held
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, draw: int) -> Crop:
-        cut = self.crop_box(draw)
-        top, left, side = cut.box
-        pixels = self.split.crop(cut.index, top, left, side, side)
+        cv2.setNumThreads(1)  # threads of OpenCV's own do not outlive a DataLoader's fork
+        index, (top, left, side), flip = cut = self.crop_box(draw)
+        if index in self.images:
+            pixels = self.images[index][top : top + side, left : left + side]
+        else:
+            pixels = self.split.crop(index, top, left, side, side)
         crop = np.empty((self.crop_px, self.crop_px, 3), np.uint8)
-        self.fill(crop, pixels, cut, draw)
+        render(pixels, flip, crop)
+        if self.augmentation is not None:
+            self.augmentation(crop, draw, self.seed)
         image = torch.from_numpy(crop).permute(2, 0, 1)  # channels last in memory
         return Crop(image, *self.targets(cut), draw)
-
-    def fill(self, crop: np.ndarray, pixels: np.ndarray, cut: CropBox, draw: int) -> None:
-        """Put what was cut into ``crop``, shrunk, mirrored and augmented."""
-        render(pixels, cut.flip, crop)
-        if self.augmentation is not None:
-            self.augmentation.retouch(crop, draw, self.seed)
 
     def crop_box(self, draw: int) -> CropBox:
         """Where the crop of this draw is cut."""
@@ -169,11 +182,10 @@ class EpochSampler(Sampler[int]):
 
 
 class DeviceCrops:
-    """Whole batches of training crops on the device: what a DataLoader of ``crops`` gives, and faster.
+    """Whole batches of training crops on a device: to the bit those of a DataLoader of ``crops``, and faster.
 
-    The images move into the device's memory once, as many as fit; the rest is read from disk. Boxes,
-    flips, counts and points of a draw are those of ``crops`` exactly, pixels but for rounding (a GPU
-    shrinks in float32). The host waits for no result, so it prepares the next batch while a GPU computes.
+    Threads cut them from images in memory while the batch before is trained on. To a GPU they go by way of
+    pinned memory, so that the host waits for nothing.
 
     Several processes, a device each, share an epoch as Accelerate does: process p gets batches p,
     p + P, …; do not give this to ``accelerator.prepare``.
@@ -184,8 +196,8 @@ class DeviceCrops:
     batch_size : B, on each device
     drop_last : leave out what does not fill a batch on every process
     process, processes : p and P
-    budget_bytes : what images may take; None: half of a GPU's free memory, and all they need elsewhere
-    threads : how many crops the host makes or reads at a time; None: torch's number
+    threads : how many crops are made at a time; None or 0: torch's number of threads
+    budget_bytes : what images in memory may take; the rest is read from disk
     """
 
     def __init__(
@@ -197,26 +209,15 @@ class DeviceCrops:
         drop_last: bool = True,
         process: int = 0,
         processes: int = 1,
-        budget_bytes: float | None = None,
         threads: int | None = None,
+        budget_bytes: float = 4e9,
     ) -> None:
-        self.crops, self.sampler, self.batch_size = crops, sampler, batch_size
+        self.crops = crops.in_memory(budget_bytes)
+        self.sampler, self.batch_size = sampler, batch_size
         self.drop_last, self.process, self.processes = drop_last, process, processes
-        self.device = torch.device(device)
-        self.on_host = self.device.type == "cpu"
-        if budget_bytes is None:
-            on_gpu = self.device.type == "cuda"
-            budget_bytes = torch.cuda.mem_get_info(self.device)[0] / 2 if on_gpu else math.inf
-        self.images: dict[int, np.ndarray | Tensor] = {}  # uint8 (H, W, 3)
-        for index in map(int, crops.indices):
-            budget_bytes -= math.prod(crops.split.sizes[index]) * 3
-            if budget_bytes < 0:
-                break
-            self.images[index] = self._there(np.array(crops.split.image(index)))
+        self.device, self.map = torch.device(device), map
         threads = threads or torch.get_num_threads()
-        self.map = map
-        if threads > 1 and (self.on_host or len(self.images) < len(crops)):
-            # one crop takes one thread
+        if threads > 1:  # one crop takes one thread
             self.map = ThreadPoolExecutor(threads, "crops", torch.set_num_threads, (1,)).map
 
     def __len__(self) -> int:
@@ -228,63 +229,22 @@ class DeviceCrops:
         draws, size = list(self.sampler), self.batch_size
         batches = [draws[k : k + size] for k in range(0, len(draws), size)]
         turns = range(self.process, len(self) * self.processes, self.processes)
-        finish = None
-        for turn in turns:  # threads go on with a batch while the one before is trained on
-            following = self._begin(batches[turn % len(batches)])
-            if finish is not None:
-                yield finish()
-            finish = following
-        if finish is not None:
-            yield finish()
+        works = (self.map(self.crops.__getitem__, batches[turn % len(batches)]) for turn in turns)
+        for work, _ in pairwise(chain(works, [None])):  # the next has begun
+            yield self._finished(work)
 
     def batch(self, draws: Sequence[int]) -> Batch:
         """The crops of these draws."""
-        return self._begin(draws)()
+        return self._finished(self.map(self.crops.__getitem__, draws))
 
-    def _begin(self, draws: Sequence[int]) -> Callable[[], Batch]:
-        """Let the threads, if there are any, begin with a batch; what is returned finishes it."""
-        crops, cuts = self.crops, [self.crops.crop_box(draw) for draw in draws]
-        shape = len(draws), crops.crop_px, crops.crop_px, 3
-        rows = torch.empty(shape, dtype=torch.uint8, device=self.device)
-        image = rows.permute(0, 3, 1, 2)  # channels last in memory
-        made = rows.numpy() if self.on_host else None
+    def _finished(self, work: Iterable[Crop]) -> Batch:
+        """The batch of crops that threads make, on the device."""
+        *stacked, points, draws = collate(list(work))
+        stacked = [self._there(each) for each in stacked]
+        people = self._there(torch.cat(points)).split([len(each) for each in points])
+        return Batch(*stacked, list(people), draws)
 
-        def make(k: int) -> None:
-            pixels = self._cut(cuts[k])
-            if self.on_host:
-                crops.fill(made[k], pixels, cuts[k], draws[k])
-            else:
-                image[k].copy_(_shown(pixels, crops.crop_px, cuts[k].flip))
-
-        work = self.map(make, range(len(draws)))
-
-        def finish() -> Batch:
-            counts, labels, points = zip(*map(crops.targets, cuts), strict=True)
-            people = to_device(torch.cat(points), self.device).split([len(each) for each in points])
-            stacked = [to_device(torch.stack(each), self.device) for each in (counts, labels)]
-            for _ in work:
-                pass
-            augment = None if self.on_host else crops.augmentation
-            whole = augment(image, draws, crops.seed) if augment else image
-            return Batch(whole, *stacked, list(people), list(draws))
-
-        return finish
-
-    def _cut(self, cut: CropBox) -> np.ndarray | Tensor:
-        """The pixels of a crop, uint8 (side, side, 3); a view where they are resident."""
-        top, left, side = cut.box
-        if cut.index in self.images:
-            return self.images[cut.index][top : top + side, left : left + side]
-        return self._there(self.crops.split.crop(cut.index, top, left, side, side))
-
-    def _there(self, pixels: np.ndarray) -> np.ndarray | Tensor:
-        """On a processor an array, for numpy and OpenCV; else a tensor on the device."""
-        return pixels if self.on_host else to_device(torch.from_numpy(pixels), self.device)
-
-
-def _shown(pixels: Tensor, crop_px: int, flip: bool) -> Tensor:
-    """What `render` does, on a GPU: uint8 (side, side, 3) to (3, crop_px, crop_px)."""
-    crop = pixels.permute(2, 0, 1)
-    if crop.shape[-1] != crop_px:
-        crop = vision.resize(crop, [crop_px, crop_px], antialias=True)
-    return vision.horizontal_flip(crop) if flip else crop
+    def _there(self, tensor: Tensor) -> Tensor:
+        if self.device.type == "cuda":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)

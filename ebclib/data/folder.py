@@ -109,12 +109,11 @@ def read_folder(folder: Path, split: str) -> ReadSplit:
     noun = settings.noun, settings.plural
     if split in settings.unlabelled:
         return ReadSplit([Entry(name, path) for name, path in part.mine.items()], False, noun)
-    called = part.called()
-    entries, notes = part.with_files(called) if any(called.values()) else part.listed()
+    entries = part.with_files() if any(part.called.values()) else part.listed()
     if settings.fractions and split != EVERY:
         number = f"{len(part.mine)} of {len(part.here)}"
-        notes.append(f"{split}: {number} images, divided {settings.division}")
-    return ReadSplit(entries, True, noun, notes)
+        part.notes.append(f"{split}: {number} images, divided {settings.division}")
+    return ReadSplit(entries, True, noun, part.notes)
 
 
 def read_published(folder: Path, split: str) -> list[Entry]:
@@ -122,8 +121,8 @@ def read_published(folder: Path, split: str) -> list[Entry]:
     splits = _found_splits(folder)
     if split not in splits:
         raise FileNotFoundError(folder / split)
-    part = _FolderSplit(folder, split, FolderSettings(splits=splits), {".mat", ".txt"})
-    return part.with_files(part.called())[0]
+    settings = FolderSettings(splits=splits)
+    return _FolderSplit(folder, split, settings, {".mat", ".txt"}).with_files()
 
 
 class _FolderSplit:
@@ -135,6 +134,8 @@ class _FolderSplit:
     mine, here, known : the split's images, by name; those below ``base``; those of all splits
     scenes : names of folders that images of any split are in
     files : files below ``base`` that may hold points
+    called : for each image below ``base`` the files that are called like it
+    notes : remarks on what was found
     """
 
     def __init__(
@@ -156,20 +157,18 @@ class _FolderSplit:
                 f"{self.base} holds no images. `data/README.md` shows how images and points lie."
             )
         self.files = _point_files(files_below(self.base), endings)
-
-    def called(self) -> dict[Path, list[Path]]:
-        """For each image the files that are called like it."""
         by_stem = defaultdict(list)
         for path in self.files:
             by_stem[path.stem].append(path)
-        return {
+        self.called = {
             image: list(dict.fromkeys(f for form in _STEMS for f in by_stem[form.format(image)]))
             for image in self.here.values()
         }
+        self.notes: list[str] = []
 
-    def with_files(self, called: dict[Path, list[Path]]) -> tuple[list[Entry], list[str]]:
-        """The entries of a split whose images have a file of points each, and remarks on them."""
-        base, split, own = self.base, self.split, self._own_files(called)
+    def with_files(self) -> list[Entry]:
+        """The entries of a split whose images have a file of points each."""
+        base, split, own = self.base, self.split, self._own_files()
         lacking = [p.relative_to(base).as_posix() for p in self.here.values() if p not in own]
         if lacking:
             raise ValueError(
@@ -180,26 +179,24 @@ class _FolderSplit:
         readers = {".json": partial(annotations.read_json, category=self.settings.category)}
         readers |= {".csv": annotations.read_csv, ".mat": annotations.read_mat}
         readers[".txt"] = annotations.read_jhu
-        entries = [
-            Entry(name, path, own[path], readers[own[path].suffix.lower()])
-            for name, path in self.mine.items()
-        ]
-        notes = []
         for path in [own[p] for p in self.mine.values() if own[p].suffix.lower() == ".mat"][:1]:
             with suppress(ValueError):  # told with all the others when it is read
                 key, _ = annotations.mat_variable(path)
                 if key not in annotations.MAT_KEYS:
                     where = f"{key!r}, the only N x 2 matrix of {path.name}"
-                    notes.append(f"{split}: points are taken from {where}")
+                    self.notes.append(f"{split}: points are taken from {where}")
         marks = {name: base / "marks" / f"{name}.json" for name in self.mine}
         half = [n for n, m in marks.items() if m.is_file() and not all(annotations.load_json(m))]
         if half:
-            notes.append(f"{split}: {len(half)} images not marked as finished: {_some(half)}")
-        return entries, notes
+            self.notes.append(f"{split}: {len(half)} images not marked as finished: {_some(half)}")
+        return [
+            Entry(name, path, own[path], readers[own[path].suffix.lower()])
+            for name, path in self.mine.items()
+        ]
 
-    def _own_files(self, called: dict[Path, list[Path]]) -> dict[Path, Path]:
+    def _own_files(self) -> dict[Path, Path]:
         """The nearest file for each image; none serves two images, or an image of another scene."""
-        base = self.base
+        base, called = self.base, self.called
         image_scenes = _all_scenes(called, base)
         label_scenes = _all_scenes(chain(*called.values()), base)
 
@@ -230,10 +227,10 @@ class _FolderSplit:
                 own[image] = path
         return own
 
-    def listed(self) -> tuple[list[Entry], list[str]]:
-        """The entries of a split whose points one file lists, and remarks on them."""
+    def listed(self) -> list[Entry]:
+        """The entries of a split whose points one file lists."""
         listing = self._listing()
-        points, notes = self._match(listing)
+        points = self._match(listing)
         unlisted = [path.name for path in self.mine.values() if path not in points]
         if unlisted and self.settings.unlisted == "error":
             raise ValueError(
@@ -243,10 +240,9 @@ class _FolderSplit:
             )
         if unlisted:
             what = f"images that {listing.name} does not name"
-            notes.append(f"{self.split}: {len(unlisted)} {what} count 0")
+            self.notes.append(f"{self.split}: {len(unlisted)} {what} count 0")
         nobody = np.empty((0, 2))
-        entries = [Entry(n, path, given=points.get(path, nobody)) for n, path in self.mine.items()]
-        return entries, notes
+        return [Entry(n, path, given=points.get(path, nobody)) for n, path in self.mine.items()]
 
     def _listing(self) -> Path:
         """The one file that lists a split's points: below its folder, or above it under its name."""
@@ -269,14 +265,14 @@ class _FolderSplit:
             )
         return found[0]
 
-    def _match(self, listing: Path) -> tuple[dict[Path, np.ndarray], list[str]]:
-        """Points by image, and remarks; of images of one name the nearest to what is listed is meant."""
+    def _match(self, listing: Path) -> dict[Path, np.ndarray]:
+        """Points by image; of images of one name the nearest to what is listed is meant."""
         images = self.here.values() if listing in self.files else self.known
         called = defaultdict(list)
         for path in images:
             for key in {path.name, path.stem}:
                 called[key].append(path)
-        listed, notes = annotations.read_listing(listing, self.settings.category)
+        listed, self.notes = annotations.read_listing(listing, self.settings.category)
         points: dict[Path, np.ndarray] = {}
         strange = []
         for reference, part in listed.items():
@@ -299,7 +295,7 @@ class _FolderSplit:
                 f"{listing} names {len(strange)} images that are not there: {_some(strange)}. "
                 f"Write file names, or paths from {self.folder}."
             )
-        return points, notes
+        return points
 
     def _is_meant(self, place: Sequence[str], image: Path) -> bool:
         """Whether a place may be an image's: it may begin with folders of another machine, not of images."""

@@ -18,13 +18,12 @@ from filelock import FileLock, Timeout
 from PIL import Image
 from tqdm.auto import tqdm
 
-from ebclib.config import prepared_root
-from ebclib.data.catalogue import describe, read, sources
+from ebclib.config import MOST_LISTED, prepared_root
+from ebclib.data.catalogue import describe, read, resolved
 from ebclib.data.images import fit, prepared_size, scale_points, upright_points
 from ebclib.data.splits import (
     INDEX,
     Dataset,
-    DrawnEntry,
     Entry,
     PreparedSplit,
     image_path,
@@ -42,8 +41,6 @@ SAVE_EVERY = 100
 
 NEAR_BITS = 32
 """Images whose 256-bit hashes differ in so many bits at most are reported."""
-
-MOST_LISTED = 20
 
 
 def prepare(
@@ -68,7 +65,7 @@ def prepare(
     ValueError : unreadable files (all of them named) unless ``skip_bad``; unknown names
     OSError : not enough space on the disk
     """
-    dataset, base = describe(name, root), _out(out) / name
+    dataset, base = describe(name, root), resolved(out, prepared_root) / name
     for job in [_Preparation(dataset, split, root, base) for split in dataset.splits]:
         job.update(skip_bad, progress)
     with _lock(base, progress):
@@ -91,7 +88,7 @@ def prepared(
     purpose (`skip_bad`) stay out while they are unchanged. With ``multiples_px`` they are prepared for
     released models (`describe`), in a folder of their own. Errors as `prepare`.
     """
-    base = _out(out) / "-".join([name, *map(str, multiples_px)])
+    base = resolved(out, prepared_root) / "-".join([name, *map(str, multiples_px)])
     is_there, dataset = (base / split / INDEX).is_file(), None
     try:
         dataset = describe(name, root, multiples_px)
@@ -112,28 +109,27 @@ class Done(NamedTuple):
     points: np.ndarray
 
 
-def prepare_image(source: Entry | DrawnEntry, dataset: Dataset, folder: Path) -> Done | str:
+def prepare_image(source: Entry, dataset: Dataset, folder: Path) -> Done | str:
     """Decode one image, turn it, resize it and store it; why, if it cannot be used."""
     stamp = source.stamp()
     try:
-        raw = source.read()
-        size = raw.image.shape[:2]
+        (image, size, orientation, _), points, digest = source.read()
         new_size = prepared_size(size, *dataset.sides)
-        points, outside, turned = upright_points(raw.points, size, raw.orientation)
+        points, outside, turned = upright_points(points, size, orientation)
     except (ValueError, OSError) as problem:
         return f"{source.name}: {problem}"
-    write_array(image_path(folder, source.name), fit(raw.image, *dataset.sides))
+    write_array(image_path(folder, source.name), fit(image, *dataset.sides))
     record = {
         "name": source.name,
         "stamp": stamp,
-        "sha256": raw.sha256,
-        "hash": image_hash(raw.image),
+        "sha256": digest,
+        "hash": image_hash(image),
         "size": list(new_size),
         "source_size": list(size),
-        "orientation": raw.orientation,
+        "orientation": orientation,
         "points_turned": turned,
         "outside": outside,
-        "grey": bool((raw.image == raw.image[..., :1]).all()),
+        "grey": bool((image == image[..., :1]).all()),
     }
     return Done(record, scale_points(points, size, new_size))
 
@@ -144,13 +140,13 @@ class _Preparation:
     def __init__(self, dataset: Dataset, split: str, root: str | Path | None, base: Path) -> None:
         samples = read(dataset.name, split, root)
         self.dataset, self.folder, self.title = dataset, base / split, f"{dataset.name} {split}"
-        self.sources = sources(samples, dataset.name)
+        self.sources = samples.entries
         self.facts = {
             "dataset": dataset.name,
             "split": split,
             "noun": list(dataset.noun),
-            "is_labelled": getattr(samples, "is_labelled", True),
-            "notes": list(getattr(samples, "notes", [])),
+            "is_labelled": samples.is_labelled,
+            "notes": samples.notes,
             "settings": {"least_side": dataset.least_side, "longest_side": dataset.longest_side},
         }
 
@@ -193,7 +189,7 @@ class _Preparation:
                 stored = dict(zip(old.names, items, strict=True))
         known = {(b["name"], b["stamp"]): b["problem"] for b in meta.get("bad", []) if forgive}
         self.fresh: dict[str, Done] = {}
-        self.pending: list[Entry | DrawnEntry] = []
+        self.pending: list[Entry] = []
         self.bad: dict[str, str] = {}
         for source in self.sources:
             stamp, item = source.stamp(), stored.get(source.name)
@@ -341,10 +337,6 @@ def doubts(points: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> tu
     if n >= 50 and len(points) >= 3 and reach.max() < 0.6 and reach.max() < 1.2 * reach.min():
         return f"{where} at most: are they of the images at a smaller size?", False
     return "", False
-
-
-def _out(out: str | Path | None) -> Path:
-    return Path(out).expanduser().resolve() if out is not None else prepared_root()
 
 
 def _report(dataset: Dataset, splits: Sequence[PreparedSplit], folder: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from ebclib.data.images import decode, frame_of, image_header, upright_points
+from ebclib.data.images import Decoded, decode, frame_of, image_header, upright_points
 from ebclib.runs import write_whole
 
 FORMAT = 1
@@ -65,15 +65,6 @@ class Sample(NamedTuple):
     name: str  # unique in its split
 
 
-class Raw(NamedTuple):
-    """An image as its file has it, turned upright, and the points as annotated."""
-
-    image: np.ndarray  # uint8 (H, W, 3), RGB, upright
-    points: np.ndarray  # float64 (N, 2); not yet turned, nor checked against the image
-    orientation: int  # the file's EXIF orientation, 1 to 8
-    sha256: str  # hex digest of the file
-
-
 @dataclass(frozen=True)
 class Entry:
     """Where one sample comes from, in files; what `prepare` works on."""
@@ -108,36 +99,13 @@ class Entry:
             raise FileNotFoundError(f"{self.image}: its annotation {self.annotation} is missing.")
         return self.load(self.annotation)
 
-    def read(self) -> Raw:
-        """The image and its points; ValueError or OSError naming the file at fault."""
+    def read(self) -> tuple[Decoded, np.ndarray, str]:
+        """The image, its points as annotated, and its file's hex digest.
+
+        ValueError or OSError naming the file at fault.
+        """
         data = self.image.read_bytes()
-        image = decode(data, self.image)
-        digest = hashlib.sha256(data).hexdigest()
-        return Raw(image.pixels, self.points(), image.orientation, digest)
-
-
-@dataclass(frozen=True)
-class DrawnEntry:
-    """What `Entry` is of files, of a split that is drawn; its stamp is the code that draws it."""
-
-    name: str
-    split: Sequence[Sample]
-    index: int
-    code: str
-
-    def stamp(self) -> str:
-        """The same until the code changes."""
-        return self.code
-
-    def size(self) -> tuple[int, int]:
-        """(H, W) of the largest image that is drawn: they are known only once they are."""
-        return 576, 768
-
-    def read(self) -> Raw:
-        """The image, drawn, and its points."""
-        sample = self.split[self.index]
-        digest = hashlib.sha256(sample.image.tobytes()).hexdigest()
-        return Raw(sample.image, sample.points, 1, digest)
+        return decode(data, self.image), self.points(), hashlib.sha256(data).hexdigest()
 
 
 @dataclass(eq=False, repr=False)
@@ -163,10 +131,9 @@ class ReadSplit(Sequence[Sample]):
     def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        entry = self.entries[index]
-        raw = entry.read()
-        points, _, _ = upright_points(raw.points, raw.image.shape[:2], raw.orientation)
-        return Sample(raw.image, points, entry.name)
+        image, points, _ = self.entries[index].read()
+        points, _, _ = upright_points(points, image.size, image.orientation)
+        return Sample(image.pixels, points, self.entries[index].name)
 
 
 class PreparedSplit(Sequence[Sample]):

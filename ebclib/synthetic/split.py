@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
 
 from ebclib.config import one_of
-from ebclib.data.splits import Sample
+from ebclib.data.images import Decoded
+from ebclib.data.splits import ReadSplit, Sample
 from ebclib.synthetic.scene import paint, plan
 
 
@@ -98,7 +101,37 @@ def draw(
     return _drawn(np.random.default_rng(rng), "synthetic", None, count, height, width)
 
 
-class SyntheticSplit(Sequence[Sample]):
+@dataclass(frozen=True)
+class DrawnEntry:
+    """What `data.splits.Entry` is of files; its stamp is the code that draws it."""
+
+    name: str
+    series: str
+    key: tuple[int, ...]  # of its random numbers
+    count: int
+
+    def stamp(self) -> str:
+        """The same until the code changes."""
+        return f"{self.series} {_code()}"
+
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the largest image that is drawn: they are known only once they are."""
+        return max(SERIES[self.series].sizes, key=math.prod)
+
+    def read(self) -> tuple[Decoded, np.ndarray, str]:
+        """The image, drawn, its points, and its pixels' hex digest."""
+        sample = _drawn(np.random.default_rng(self.key), self.series, self.name, self.count)
+        image = Decoded(sample.image, sample.image.shape[:2], 1, False)
+        return image, sample.points, hashlib.sha256(sample.image.tobytes()).hexdigest()
+
+
+@cache
+def _code() -> str:
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
+class SyntheticSplit(ReadSplit):
     """A split of drawn crowds, one of a key of `SERIES`; image i depends on nothing but (seed, split, i).
 
     ``size`` is how many images there are; the first n are the same for any size. The ``names`` are as
@@ -109,23 +142,14 @@ class SyntheticSplit(Sequence[Sample]):
     def __init__(
         self, split: str, seed: int = 0, size: int | None = None, series: str = "synthetic"
     ) -> None:
-        self.series = one_of("series", series, SERIES)
-        splits = SERIES[series].splits
-        self.split = one_of(f"split of {series}", split, splits)
-        self.seed, size = seed, splits[split] if size is None else size
-        self.names = [f"{split}_{index:04d}" for index in range(size)]
-        quantiles = (self._rng(0).random() + _GOLDEN * np.arange(size)) % 1
+        splits = SERIES[one_of("series", series, SERIES)].splits
+        size = splits[one_of(f"split of {series}", split, splits)] if size is None else size
+        key = seed, _SPLITS.index(split)
+        quantiles = (np.random.default_rng((*key, 0)).random() + _GOLDEN * np.arange(size)) % 1
         self.counts = np.array([count_at(float(q), series) for q in quantiles], np.int64)
-
-    def _rng(self, *key: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, _SPLITS.index(self.split), *key])
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
-        """Draw image ``index``; a slice gives a list of images. IndexError outside."""
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        number = range(len(self))[index]
-        return _drawn(self._rng(1, number), self.series, self.names[number], self.counts[number])
+        super().__init__(
+            [
+                DrawnEntry(f"{split}_{index:04d}", series, (*key, 1, index), count)
+                for index, count in enumerate(self.counts.tolist())
+            ]
+        )

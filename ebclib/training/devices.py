@@ -119,7 +119,7 @@ def with_shared_statistics(network: nn.Module, config: Config, state: PartialSta
 
 
 def reading_processes(config: Config, state: PartialState) -> int:
-    """Processes that read crops: none on a CPU, which the model keeps busy; up to 8 beside a GPU."""
+    """What makes crops: nobody else on a CPU, which the model keeps busy; up to 8 beside a GPU."""
     if config.workers != "auto":
         return config.workers
     cores = (os.cpu_count() or 1) // state.num_processes

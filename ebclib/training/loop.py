@@ -130,7 +130,7 @@ class Trainer:
             self._restore()
 
     def _crops(self) -> DataLoader | DeviceCrops:
-        """This process's share of each global batch: read by a DataLoader, or cut on the device."""
+        """This process's share of each global batch: from a DataLoader, or from images in memory."""
         config, device = self.config, self.accelerator.device
         self.crops = TrainingCrops(
             self.task.split,
@@ -144,11 +144,11 @@ class Trainer:
         )
         self.sampler = EpochSampler(len(self.crops), config.seed)
         drop_last = len(self.crops) >= config.batch_size
+        workers = reading_processes(config, self.accelerator)
         if config.resident is True or (config.resident == "auto" and device.type == "cuda"):
             process, count = self.accelerator.process_index, self.accelerator.num_processes
-            share = config.batch_size // count
-            return DeviceCrops(self.crops, self.sampler, share, device, drop_last, process, count)
-        workers = reading_processes(config, self.accelerator)
+            rest = config.batch_size // count, device, drop_last, process, count, workers
+            return DeviceCrops(self.crops, self.sampler, *rest)
         loader = DataLoader(
             self.crops,
             config.batch_size,
