@@ -248,6 +248,7 @@ def test_coco_crowd_regions_are_left_out_and_said(write):
         ({"segmentation": []}, r"annotation 5: neither a labelled keypoint nor a box"),
         ({"bbox": [0, 0, 0, 0]}, r"annotation 5: .*that is not empty"),
         ({"keypoints": [0, 0, 0], "bbox": [0, 0, 0, 0]}, r"annotation 5: neither"),
+        ({"keypoints": [1, 2, 2, 3]}, r"annotation 5: 4 numbers of keypoints"),
     ],
 )
 def test_coco_that_is_off(write, item: dict, message: str):
@@ -309,7 +310,15 @@ def test_label_studio_points_in_percents_and_labels(write):
         read_listing(path)
     assert as_lists(read_listing(path, "plane")) == {"a.jpg": [[100, 25]]}
     with pytest.raises(ValueError, match=r"b\.json: an entry lacks"):
-        read_listing(write("b.json", [{"annotations": [SIZE]}]))
+        read_listing(write("b.json", [{"data": {"image": "a.jpg"}, "annotations": [SIZE]}]))
+
+
+def test_label_studio_s_skipped_tasks_are_not_images_of_nobody(write):
+    half = {"result": [], "was_cancelled": True}
+    done = {"result": [{**SIZE, "value": {"x": 50, "y": 50}}], "was_cancelled": False}
+    tasks = [{"data": {"image": f"{n}.jpg"}, "annotations": a} for n, a in enumerate(([half], []))]
+    tasks += [{"data": {"image": "2.jpg"}, "annotations": [half, done]}]
+    assert as_lists(read_listing(write("a.json", tasks))) == {"2.jpg": [[100, 25]]}
 
 
 @pytest.mark.parametrize("others", [{}, {"density": np.eye(3), "roi": [[1.0]], "none": []}])

@@ -219,7 +219,8 @@ def _labelme(shapes: list[Any], path: Path, category: str | None) -> list[Any]:
 def _label_studio(tasks: list[Any], path: Path, category: str | None) -> list[dict[str, Any]]:
     """Tasks of Label Studio as ``{"image": name, "points": [...]}``; of several results the first.
 
-    Percents become pixels; a rectangle counts by its middle.
+    Percents become pixels; a rectangle counts by its middle. A task that was skipped, or has no result
+    yet, is not an image of nobody: it is not listed.
     """
     listed, labels = [], set()
     is_image = re.compile(r"\.(jpe?g|png|tiff?|webp|bmp)$", re.I).search
@@ -227,8 +228,10 @@ def _label_studio(tasks: list[Any], path: Path, category: str | None) -> list[di
         fields = task.get("data", task)
         image = next(v for k, v in fields.items() if k in ("image", "img") or is_image(str(v)))
         if "annotations" in task:  # JSON
-            done = [part["result"] for part in task["annotations"][:1]]
-            items = [{**item, **item["value"]} for part in done for item in part]
+            done = [each for each in task["annotations"] if not each.get("was_cancelled")]
+            if not done:
+                continue
+            items = [{**item, **item["value"]} for item in done[0]["result"]]
         else:  # JSON-MIN: a list for each control, called as somebody called it
             lists = [value for value in task.values() if isinstance(value, list)]
             items = [item for part in lists for item in part if isinstance(item, dict)]
@@ -263,7 +266,7 @@ def _coco(
     if crowds:
         items = [item for item in items if not item.get("iscrowd")]
         notes.append(f"{path.name}: {crowds} regions marked iscrowd are not counted")
-    keypoints = [_keypoints(item) for item in items]
+    keypoints = [_keypoints(item, path) for item in items]
     dots = _are_dots(keypoints, categories)
     points: dict[str, list[list[float]]] = {name: [] for name in files.values()}
     for item, joints in zip(items, keypoints, strict=True):
@@ -285,10 +288,15 @@ def _coco(
     return {name: _as_points(part, path) for name, part in points.items()}, notes
 
 
-def _keypoints(item: Mapping[str, Any]) -> np.ndarray:
+def _keypoints(item: Mapping[str, Any], path: Path) -> np.ndarray:
     """Keypoints (K, 3) of an annotation: x, y and whether it is labelled (above 0)."""
     given = item.get("keypoints") or []
-    return np.array(given[: len(given) // 3 * 3], dtype=np.float64).reshape(-1, 3)
+    if len(given) % 3:
+        raise ValueError(
+            f"{path}, annotation {item.get('id')}: {len(given)} numbers of keypoints; expected are "
+            "x, y and visibility of each."
+        )
+    return np.array(given, dtype=np.float64).reshape(-1, 3)
 
 
 def _are_dots(keypoints: Sequence[np.ndarray], categories: Sequence[Mapping[str, Any]]) -> bool:
