@@ -123,17 +123,10 @@ def write_info(weights: Path, info: ModelInfo) -> None:
 
 
 def export_weights(run: Run, path: str | Path, half: bool = False) -> Path:
-    """Write a run's weights with their metadata as one file, which counts without the run.
+    """Write an evaluated run's weights with their metadata as one file, which counts without the run.
 
-    Parameters
-    ----------
-    run : an evaluated run with weights
-    path : where to; a file that is there is replaced
-    half : convolutions and projections in 16 bits; what normalises (a row of numbers) stays in 32
-
-    Raises
-    ------
-    FileNotFoundError : the run has no weights
+    A file that is there is replaced. With ``half`` convolutions and projections are in 16 bits; what
+    normalises (a row of numbers) stays in 32. FileNotFoundError for a run without weights.
     """
     metadata = {KEY: read_info(run.weights).to_json()}
     state = {

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import torch
+
 from ebclib.config import Config, results_root
 from ebclib.data import PreparedSplit
 from ebclib.data.training_set import TrainingSet
 from ebclib.runs import Run, provenance, recover, remove_run, successor, write_json
-from ebclib.training.devices import is_lost_connection, precision_of, processes, run_lock
+from ebclib.training.devices import precision_of, processes, run_lock
 from ebclib.training.loop import Trainer
-from ebclib.training.measuring import measure
+from ebclib.training.measuring import evaluate
 
 
 def train(
@@ -47,11 +49,6 @@ def load_or_train(config: Config, progress: bool = True) -> Run:
 
     Two that ask at once train it once: the second waits for the first. A run that was begun is gone on
     with; a finished one without its weights (they are not committed) is trained again.
-
-    Parameters
-    ----------
-    config : from `make_config`, which names the run
-    progress : show progress bars
 
     Raises
     ------
@@ -115,14 +112,15 @@ def _train(run: Run, config: Config, resume: bool, progress: bool, replace: bool
             write_json(run.path / "provenance.json", facts)
     try:
         trainer.fit()
-    except RuntimeError as problem:
-        if state.num_processes > 1 and is_lost_connection(problem):
+    except RuntimeError as problem:  # on a CPU gloo's name alone says that a connection was lost
+        is_lost = isinstance(problem, torch.distributed.DistError) or "gloo" in str(problem)
+        if state.num_processes > 1 and is_lost:
             raise RuntimeError(
                 f"Another process of run {run.name!r} was lost, so this one ends, too: --resume "
                 "(resume=True) goes on from the last checkpoint, in any number of processes."
             ) from problem
         raise
-    return measure(trainer.run, progress=progress, task=task)
+    return evaluate(trainer.run, progress=progress, task=task)
 
 
 def _same_config(run: Run, config: Config) -> None:
