@@ -41,7 +41,49 @@ def train(
     run, state = _run_of(config), processes()
     progress = progress and state.is_main_process
     with run_lock(run, state, progress):
-        return _train(run, config, resume, progress, replace)
+        if state.is_main_process:
+            recover(run)
+        state.wait_for_everyone()
+        started = resume and (run.path / "config.json").is_file()
+        if started:
+            _same_config(run, config)
+            if run.is_finished:
+                return run
+        elif run.holds_training and not replace:
+            raise ValueError(
+                f"Run {run.name!r} is there already ({run.path}). Go on with it (or show it, if it is "
+                "finished) by --resume (resume=True), train it anew by --replace (replace=True), or give "
+                "another --name."
+            )
+        replaced = run if run.holds_training and not started else None
+        run = successor(run) if replaced else run
+        with state.main_process_first():
+            task = TrainingSet.of(config, progress)
+        if started:
+            _same_data(run, task.split)
+        state.wait_for_everyone()  # all have looked before the first one writes
+        if not started and state.is_main_process:
+            remove_run(run.path)
+            facts = provenance(precision_of(config), task.split.digest) | _size(task.split)
+        state.wait_for_everyone()
+        trainer = Trainer(config, task, run, progress, replaced)
+        if state.is_main_process:
+            write_json(run.path / "config.json", config.to_dict())
+            if not started:
+                facts["weights"] = trainer.network.weights_source
+                facts["processes"] = state.num_processes
+                write_json(run.path / "provenance.json", facts)
+        try:
+            trainer.fit()
+        except RuntimeError as problem:  # gloo, on a CPU, says its name alone
+            is_lost = isinstance(problem, torch.distributed.DistError) or "gloo" in str(problem)
+            if state.num_processes > 1 and is_lost:
+                raise RuntimeError(
+                    f"Another process of run {run.name!r} was lost, so this one ends, too: --resume "
+                    "(resume=True) goes on from the last checkpoint, in any number of processes."
+                ) from problem
+            raise
+        return evaluate(trainer.run, progress=progress, task=task)
 
 
 def load_or_train(config: Config, progress: bool = True) -> Run:
@@ -62,7 +104,7 @@ def load_or_train(config: Config, progress: bool = True) -> Run:
             _same_config(run, config)
             return run
         done = run.is_finished
-        return _train(run, config, resume=not done, progress=progress, replace=done)
+        return train(config, resume=not done, progress=progress, replace=done)
 
 
 def _run_of(config: Config) -> Run:
@@ -74,53 +116,6 @@ def _run_of(config: Config) -> Run:
             f"dual is {config.dual!r}, which only older recorded runs have: give floored, the published one."
         )
     return Run(results_root() / "runs" / config.name)
-
-
-def _train(run: Run, config: Config, resume: bool, progress: bool, replace: bool) -> Run:
-    """`train`, where nobody else writes the run."""
-    state = processes()
-    if state.is_main_process:
-        recover(run)
-    state.wait_for_everyone()
-    started = resume and (run.path / "config.json").is_file()
-    if started:
-        _same_config(run, config)
-        if run.is_finished:
-            return run
-    elif run.holds_training and not replace:
-        raise ValueError(
-            f"Run {run.name!r} is there already ({run.path}). Go on with it (or show it, if it is "
-            "finished) by --resume (resume=True), train it anew by --replace (replace=True), or give "
-            "another --name."
-        )
-    replaced = run if run.holds_training and not started else None
-    run = successor(run) if replaced else run
-    with state.main_process_first():
-        task = TrainingSet.of(config, progress)
-    if started:
-        _same_data(run, task.split)
-    state.wait_for_everyone()  # all have looked before the first one writes
-    if not started and state.is_main_process:
-        remove_run(run.path)
-        facts = provenance(precision_of(config), task.split.digest) | _size(task.split)
-    state.wait_for_everyone()
-    trainer = Trainer(config, task, run, progress, replaced)
-    if state.is_main_process:
-        write_json(run.path / "config.json", config.to_dict())
-        if not started:
-            facts |= {"weights": trainer.network.weights_source, "processes": state.num_processes}
-            write_json(run.path / "provenance.json", facts)
-    try:
-        trainer.fit()
-    except RuntimeError as problem:  # on a CPU gloo's name alone says that a connection was lost
-        is_lost = isinstance(problem, torch.distributed.DistError) or "gloo" in str(problem)
-        if state.num_processes > 1 and is_lost:
-            raise RuntimeError(
-                f"Another process of run {run.name!r} was lost, so this one ends, too: --resume "
-                "(resume=True) goes on from the last checkpoint, in any number of processes."
-            ) from problem
-        raise
-    return evaluate(trainer.run, progress=progress, task=task)
 
 
 def _same_config(run: Run, config: Config) -> None:
