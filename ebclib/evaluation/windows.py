@@ -12,12 +12,12 @@ import sys
 import warnings
 from collections.abc import Iterable
 from itertools import count, product
-from typing import NamedTuple, cast
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from ebclib.models import BlockwiseModel
@@ -42,9 +42,8 @@ class Maps(NamedTuple):
 
 @torch.inference_mode()
 def predict_map(
-    model: nn.Module,
+    model: BlockwiseModel,
     image: Tensor | np.ndarray,
-    network: BlockwiseModel | None = None,
     window_px: int | None = None,
     stride_px: int | None = None,
     probabilities: bool = False,
@@ -61,10 +60,9 @@ def predict_map(
 
     Parameters
     ----------
-    model : images → logits, in evaluation mode; a `BlockwiseModel`, or one wrapped for a device
+    model : in evaluation mode
     image : uint8, a tensor (3, H, W) on any device, or an array (H, W, 3), which may be memory-mapped
-    network : the `BlockwiseModel` inside ``model`` where it is wrapped
-    window_px : a multiple of r; None takes ``network.window_px``, where None is no windows
+    window_px : a multiple of r; None takes ``model.window_px``, where None is no windows
     stride_px : from window to window, a multiple of r; None: windows side by side
     probabilities : give those of the bins, too
     tile_px : the longest side of a tile, margins included; None: in one piece, however large
@@ -79,14 +77,13 @@ def predict_map(
     UserWarning : tiles of a model in which every place sees the whole image (a ViT without
         windows): each tile is then an image of its own, and the map not that of the whole
     """
-    network = network or cast(BlockwiseModel, model)
-    image, window_px = _colours_first(image), window_px or network.window_px
-    r, step, (height, width) = network.block_size_px, network.step_px, image.shape[1:]
+    image, window_px = _colours_first(image), window_px or model.window_px
+    r, step, (height, width) = model.block_size_px, model.step_px, image.shape[1:]
 
     def layers(pieces: Tensor) -> Tensor:  # (B, 3, H, W) → (B, 2 or 2 + N, h, w)
         logits = model(pieces).float()
-        found = [network.density(logits), network.variance(logits)]
-        return torch.cat([*found, network.probabilities(logits)] if probabilities else found, dim=1)
+        found = [model.density(logits), model.variance(logits)]
+        return torch.cat([*found, model.probabilities(logits)] if probabilities else found, dim=1)
 
     # Where to cut.
     if window_px is not None:
@@ -96,14 +93,14 @@ def predict_map(
                 f"Windows of {window_px} px every {stride_px} px: both must be multiples of the block's "
                 f"{r} px, and the second no larger than the first."
             )
-        if network.pads:
+        if model.pads:
             height, width = -(-height // r) * r, -(-width // r) * r
         cuts = [window_spans(side, window_px, stride_px) for side in (height, width)]
     elif tile_px is None or height * width <= tile_px**2:
-        return _maps(layers(_cut(image, slice(0, height), slice(0, width), network)[None])[0])
+        return _maps(layers(_cut(image, slice(0, height), slice(0, width), model)[None])[0])
     else:
-        at_once, margin_px = 1, _margin_px(network)
-        if not network.pads:
+        at_once, margin_px = 1, _margin_px(model)
+        if not model.pads:
             height, width = height // step * step, width // step * step
         cuts = [spans(side, tile_px, margin_px, step) for side in (height, width)]
 
@@ -111,9 +108,9 @@ def predict_map(
     pieces, total = list(product(*cuts)), torch.empty(0)
     for first in range(0, len(pieces), at_once):
         some = pieces[first : first + at_once]
-        parts = layers(torch.stack([_cut(image, y.seen, x.seen, network) for y, x in some]))
+        parts = layers(torch.stack([_cut(image, y.seen, x.seen, model) for y, x in some]))
         if not len(total):
-            h, w = (-(-height // r), -(-width // r)) if network.pads else (height // r, width // r)
+            h, w = (-(-height // r), -(-width // r)) if model.pads else (height // r, width // r)
             total = parts.new_zeros(parts.shape[1] + 1, h, w)
         for (y, x), part in zip(some, parts, strict=True):
             core = total[:, y.blocks(r), x.blocks(r)]
@@ -197,12 +194,12 @@ def reach_px(network: BlockwiseModel, limit_px: int = 8192) -> int | None:
     """
     r, step, was_training = network.block_size_px, network.step_px, network.training
     network.eval()
-    width, reach = 32 * step, None
+    width, reach, device = 32 * step, None, network.mean.device
     while width <= limit_px and reach is None:
-        strip = torch.zeros(1, 3, step, width, device=network.mean.device)
+        strip = torch.zeros(1, 3, step, width, device=device)
         first = width // 2 // step * step
         strip[..., first : first + step] = math.nan
-        with torch.backends.cudnn.flags(enabled=False):
+        with torch.backends.cudnn.flags(enabled=False), torch.autocast(device.type, enabled=False):
             logits = network(strip)
         touched = logits.isnan().any(dim=1).flatten(0, 1).any(dim=0).nonzero()  # blocks of a row
         left, right = touched.min().item() * r, touched.max().item() * r + r
@@ -243,18 +240,16 @@ def _colours_first(image: Tensor | np.ndarray) -> Tensor | np.ndarray:
     return image.transpose(2, 0, 1) if isinstance(image, np.ndarray) else image
 
 
-def _cut(
-    image: Tensor | np.ndarray, rows: slice, columns: slice, network: BlockwiseModel
-) -> Tensor:
+def _cut(image: Tensor | np.ndarray, rows: slice, columns: slice, model: BlockwiseModel) -> Tensor:
     """A part of the image on the device, the mean colour where it reaches over the border."""
     piece = image[:, rows, columns]
     if isinstance(piece, np.ndarray):
         piece = torch.from_numpy(np.array(piece))  # a copy: a mapped file cannot be written to
-    piece = piece.to(network.mean.device)
+    piece = piece.to(model.mean.device)
     size = rows.stop - rows.start, columns.stop - columns.start
     if piece.shape[1:] == size:
         return piece
-    filled = (network.mean * 255).round().to(piece.dtype).repeat(1, *size)
+    filled = (model.mean * 255).round().to(piece.dtype).repeat(1, *size)
     filled[:, : piece.shape[1], : piece.shape[2]] = piece
     return filled
 
