@@ -123,10 +123,7 @@ class Bins:
         return np.searchsorted(self.lows, counts, side="right") - 1
 
     def sizes(self, histogram: np.ndarray) -> np.ndarray:
-        """How many blocks fall into each class; float64, shape (N,).
-
-        ``histogram``, shape (largest count + 1,), says how many blocks hold 0, 1, 2, … people.
-        """
+        """How many blocks of a `blocks.histogram` fall into each class; float64, shape (N,)."""
         self._integers_only("count the classes of the smoothed counts with np.bincount")
         k = self.classes(np.arange(len(histogram)))
         return np.bincount(k, weights=histogram, minlength=len(self))
@@ -143,16 +140,10 @@ class Bins:
         return middles
 
     def means(self, counts: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-        """The mean of the counts in each bin (Eq. 2).
+        """The mean of the counts in each bin (Eq. 2); float64, shape (N,).
 
-        Parameters
-        ----------
-        counts : the counts of all training blocks, any shape
-        weights : how often each of them occurs, same shape; None: once
-
-        Returns
-        -------
-        float64 array, shape (N,); a bin that no block falls into keeps its middle
+        ``counts`` are those of all training blocks, any shape, and ``weights`` how often each of them
+        occurs (None: once). A bin that no block falls into keeps its middle.
         """
         counts = np.ravel(counts)
         weights = np.ones(len(counts)) if weights is None else np.ravel(weights)
@@ -162,9 +153,7 @@ class Bins:
         return np.where(blocks > 0, people / np.where(blocks > 0, blocks, 1), self.middles())
 
     def representatives(self, histogram: np.ndarray) -> np.ndarray:
-        """The mean count of the blocks in each integer-valued bin (Eq. 2); float64, shape (N,).
-
-        ``histogram``, shape (largest count + 1,), says how many blocks hold 0, 1, 2, … people, uncapped.
+        """The mean, uncapped count of a `blocks.histogram` in each integer-valued bin (Eq. 2); (N,).
 
         >>> Bins((Bin(0, 0), Bin(1, 1), Bin(2, None))).representatives(np.array([10, 5, 2, 2]))
         array([0. , 1. , 2.5])
@@ -206,12 +195,9 @@ def coarse(max_count: int) -> Bins:
 
 def _singles_then_pairs(max_count: int, singles: int) -> Bins:
     """``singles`` bins of one integer, pairs as long as both lie below m, and the rest open."""
-    items = [Bin(count, count) for count in range(singles)]
-    low = singles
-    while low + 1 < max_count:
-        items.append(Bin(low, low + 1))
-        low += 2
-    return Bins((*items, Bin(low, None)))
+    alone = [Bin(count, count) for count in range(singles)]
+    pairs = [Bin(low, low + 1) for low in range(singles, max_count - 1, 2)]
+    return Bins((*alone, *pairs, Bin(singles + 2 * len(pairs), None)))
 
 
 def interval(max_count: int, intervals: int = INTERVALS) -> Bins:
@@ -219,12 +205,7 @@ def interval(max_count: int, intervals: int = INTERVALS) -> Bins:
 
     The article does not print its borders. Here the first interval is [0, 0.05) and stands for nobody
     (0.05 is the border the paper names); the others are even in the logarithm from there to m, edges
-    rounded to three digits; the last is [m, ∞).
-
-    Parameters
-    ----------
-    max_count : m, the lower edge of the open interval
-    intervals : N, with the first and the open one; at least 3
+    rounded to three digits; the last is [m, ∞). ``intervals`` is N, with the first and the open one.
 
     >>> print(interval(4, 5))
     [0, 0.05) [0.05, 0.215) [0.215, 0.928) [0.928, 4) [4, ∞)
@@ -243,13 +224,9 @@ POLICIES = {"fine": fine, "dynamic": dynamic, "coarse": coarse, "interval": inte
 
 
 def make_bins(policy: str, max_count: int, intervals: int | None = None) -> Bins:
-    """The bins of a policy by name.
+    """The bins of a policy of `POLICIES`, with m = ``max_count`` ≥ 1 of the label correction.
 
-    Parameters
-    ----------
-    policy : fine, dynamic, coarse or interval
-    max_count : m ≥ 1 of the label correction
-    intervals : how many, for ``interval`` alone; None takes `INTERVALS`
+    ``intervals`` says how many, for ``interval`` alone; None takes `INTERVALS`.
 
     Raises
     ------

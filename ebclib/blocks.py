@@ -70,16 +70,10 @@ def _all_inside(points: np.ndarray, height: int, width: int) -> np.ndarray:
 def window_counts(
     points: np.ndarray, height: int, width: int, block_size_px: int, distinct_pixels: bool = False
 ) -> np.ndarray:
-    """How many people each r × r window holds, at every whole-pixel position (stride 1).
+    """How many people each r × r window holds, at every whole-pixel position: int64 (H − r + 1, W − r + 1).
 
-    Parameters
-    ----------
-    points, height, width, block_size_px : as in `block_counts`; both sides at least r
-    distinct_pixels : count people on the same pixel once, as the authors' released statistics do
-
-    Returns
-    -------
-    int64 array, shape (H − r + 1, W − r + 1)
+    Arguments are those of `block_counts`, both sides at least r. With ``distinct_pixels`` people on the
+    same pixel are counted once, as the authors' released statistics do.
     """
     if min(height, width) < block_size_px:
         raise ValueError(f"A {height}×{width} image holds no window of {block_size_px} px.")
@@ -92,20 +86,16 @@ def window_counts(
 
 
 def histogram(counts: Iterable[np.ndarray]) -> np.ndarray:
-    """How many blocks hold 0, 1, 2, … people, over any number of count arrays.
-
-    Returns
-    -------
-    int64 array, shape (largest count + 1,)
+    """How many blocks hold 0, 1, 2, … people, over any number of count arrays: int64 (largest + 1,).
 
     >>> histogram([np.array([[0, 2]]), np.array([[0, 1]])])
     array([2, 1, 1])
     """
     total = np.zeros(1, dtype=np.int64)
     for count in counts:
-        one = np.bincount(np.ravel(count))
-        longer = max(len(total), len(one))
-        total = np.pad(total, (0, longer - len(total))) + np.pad(one, (0, longer - len(one)))
+        one = np.bincount(np.ravel(count), minlength=len(total))
+        one[: len(total)] += total
+        total = one
     return total
 
 
@@ -163,8 +153,7 @@ def _shares(
     below = np.zeros((len(at_px), blocks + 1))
     reach = int((MANY_SIGMA * sigma_px / side_px + 1) / 2)
     for k in range(-reach, reach + 2):  # mirror images at 2kL ± x, those near enough to matter
-        for sign in (1, -1) if k <= reach else (-1,):
-            image = 2 * k * side_px + sign * at_px[:, None]  # (n, 1)
-            below += ndtr((edges - image) / sigma_px)
+        for image in (2 * k * side_px + at_px, 2 * k * side_px - at_px):  # (n,)
+            below += ndtr((edges - image[:, None]) / sigma_px)
     shares = np.maximum(np.diff(below, axis=1), 0)
     return shares / shares.sum(axis=1, keepdims=True)

@@ -24,7 +24,7 @@ The formula has 0.1. The code of DM-Count and of CLIP-EBC *sums* transport over 
 rest: with its batch of 8, an average weighs 0.8. So named, the weight does not change with the batch.
 """
 
-TV_WEIGHT = 0.01  # of the total variation, which is scaled by n and averaged over the batch
+TV_WEIGHT = 0.01  # w_TV, of the total variation, which is scaled by n and averaged over the batch
 
 
 class Loss(NamedTuple):
@@ -67,7 +67,7 @@ class CountLoss:
     block_size_px : r
     max_count : m, caps the target's blocks; None, as published, leaves them as they were annotated.
         Transport keeps a point for every person.
-    ot_weight, tv_weight : as in `dmcount`
+    ot_weight : as in `dmcount`
 
     Raises
     ------
@@ -78,7 +78,6 @@ class CountLoss:
     block_size_px: int | None = None
     max_count: int | None = None
     ot_weight: float | str = "released"
-    tv_weight: float = TV_WEIGHT
 
     def __post_init__(self) -> None:
         one_of("count loss", self.kind, ("dmcount", *BLOCK_LOSSES))
@@ -109,8 +108,7 @@ class CountLoss:
         if points is None:
             raise ValueError("dmcount compares with the people's positions: give points.")
         r = cast(int, self.block_size_px)
-        weights = self.ot_weight, self.tv_weight
-        return dmcount(density, target, points, r, *weights).total
+        return dmcount(density, target, points, r, self.ot_weight).total
 
 
 SCALES = {1: 0.25, 2: 0.5, 4: 1.0}
@@ -173,13 +171,8 @@ def zip_nll(log_p: Tensor, rate: Tensor, counts: Tensor) -> Tensor:
 
         −log(π₀ + (1 − π₀) e^−λ)  where y = 0,    λ − y log λ − log(1 − π₀)  where y > 0
 
-    log y! does not depend on the model and is left out.
-
-    Parameters
-    ----------
-    log_p : (B, N, h, w), log P*; π₀ is the first bin's
-    rate : (B, 1, h, w), λ > 0 (`BlockwiseModel.rate`)
-    counts : (B, h, w), y, people per block
+    log y! does not depend on the model and is left out. ``log_p`` (B, N, h, w) is log P*, whose first bin
+    has π₀; ``rate`` (B, 1, h, w) is λ > 0 (`BlockwiseModel.rate`); ``counts`` (B, h, w) are y.
     """
     nobody, somebody, rate = log_p[:, 0], log_p[:, 1:].logsumexp(1), rate[:, 0]
     empty = -torch.logaddexp(nobody, somebody - rate)
@@ -230,7 +223,6 @@ def dmcount(
     points: Sequence[Tensor],
     block_size_px: int,
     ot_weight: float | str = "released",
-    tv_weight: float = TV_WEIGHT,
 ) -> DMCount:
     """The distribution-matching count loss (Wang et al. 2020), averaged over the batch.
 
@@ -246,7 +238,6 @@ def dmcount(
     points : B tensors (n_b, 2), x and y in pixels of the crop; (0, 2) where nobody is
     block_size_px : r
     ot_weight : w_OT, a number or a name of `OT_WEIGHTS`; at 0 transport is not computed
-    tv_weight : w_TV
 
     Raises
     ------
@@ -256,10 +247,10 @@ def dmcount(
     blocks = _blocks(density)
     people, predicted = counts.sum((1, 2)).to(blocks), blocks.sum((1, 2))  # (B,)
     count = (predicted - people).abs()
-    shape = blocks / predicted.clamp(min=LEAST_COUNT)[:, None, None]
-    truth = counts / people.clamp(min=LEAST_COUNT)[:, None, None]
+    shape = blocks / predicted.clamp(min=LEAST_COUNT)[:, None, None]  # Y*/S
+    truth = counts / people.clamp(min=LEAST_COUNT)[:, None, None]  # Y/n
     variation = people * (shape - truth).abs().sum((1, 2))
-    total = count.mean() + tv_weight * variation.mean()
+    total = count.mean() + TV_WEIGHT * variation.mean()
     weight = OT_WEIGHTS[ot_weight] if isinstance(ot_weight, str) else ot_weight
     if weight:
         total = total + weight * transport_loss(blocks, points, block_size_px).mean()

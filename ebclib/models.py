@@ -80,9 +80,7 @@ class LinearHead(nn.Module):
     def start_at(self, frequencies: Tensor) -> None:
         """Let the bias say, before any training, what is usual (Lin et al. 2017, Sec. 3.3).
 
-        Parameters
-        ----------
-        frequencies : (N,) shares of the classes; with one output, the people in a block on average
+        ``frequencies`` are the (N,) shares of the classes; with one output, the mean people of a block.
         """
         usual = frequencies.clamp(1e-4)
         is_count = len(usual) == 1  # then the output's softplus is to be it, else the softmax
@@ -165,8 +163,13 @@ def resize(features: Tensor, scale: float) -> Tensor:
     return F.interpolate(features, scale_factor=float(scale), mode="bilinear", align_corners=False)
 
 
-def make_decoder(variant: Variant, channels: int, stride_px: int) -> tuple[nn.Module, int, int]:
+def make_decoder(
+    variant: Variant | None, channels: int, stride_px: int, residual_px: int | None = None
+) -> tuple[nn.Module, int, int]:
     """The decoder of a row, for features of ``channels`` at every ``stride_px`` pixels.
+
+    Without one in the row (None has none), and with ``residual_px`` (r), the release's residual block on
+    the grid of blocks: 1×1, 3×3 and 1×1 convolutions as behind CLIP's ResNets, or two 3×3.
 
     Returns
     -------
@@ -177,22 +180,24 @@ def make_decoder(variant: Variant, channels: int, stride_px: int) -> tuple[nn.Mo
     >>> decoder(torch.zeros(1, 512, 4, 6)).shape, stride_px
     (torch.Size([1, 128, 8, 12]), 8)
     """
-    parts: list[nn.Module] = []
-    out_px = variant.decoder_stride_px or stride_px
-    if out_px != stride_px:
-        parts.append(Resize(stride_px / out_px))
-    if variant.decoder:
-        parts.append(convolutions(channels, variant.decoder, variant.dilation))
-        channels = variant.decoder[-1]
-    return nn.Sequential(*parts), channels, out_px
-
-
-def convolutions(channels: int, widths: Sequence[int], dilation: int = 1) -> nn.Sequential:
-    """3×3 convolutions, each followed by a ReLU, that keep the map's size."""
-    parts: list[nn.Module] = []
-    for before, width in zip([channels, *widths], widths, strict=False):
-        parts += [new_convolution(before, width, 3, dilation), nn.ReLU(inplace=True)]
-    return nn.Sequential(*parts)
+    if variant is not None and variant.decoder:
+        layers: list[nn.Module] = []
+        for width in variant.decoder:
+            layers += [new_convolution(channels, width, 3, variant.dilation), nn.ReLU(inplace=True)]
+            channels = width
+        out_px = variant.decoder_stride_px or stride_px
+        first = [Resize(stride_px / out_px)] if out_px != stride_px else []
+        return nn.Sequential(*first, nn.Sequential(*layers)), channels, out_px
+    if residual_px is None:
+        return nn.Identity(), channels, stride_px
+    if variant is not None and variant.bottleneck:
+        block: nn.Module = Bottleneck(channels, channels // 4, base_width=256)
+    else:
+        block = BasicBlock(channels, channels)
+    for module in block.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return nn.Sequential(Resize(stride_px / residual_px), block), channels, residual_px
 
 
 class Resize(nn.Module):
@@ -205,19 +210,6 @@ class Resize(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, H', W') → (B, C, scale·H', scale·W')."""
         return resize(features, self.scale)
-
-
-def make_residual_block(channels: int, bottleneck: bool = False) -> BasicBlock | Bottleneck:
-    """The release's block before CLIP-EBC's projection, from ``channels`` to as many.
-
-    ``bottleneck`` as behind CLIP's ResNets: 1×1, 3×3 and 1×1 convolutions; else two 3×3, as behind its ViTs.
-    """
-    wide = channels // 4 if bottleneck else channels
-    block = Bottleneck(channels, wide, base_width=256) if bottleneck else BasicBlock(channels, wide)
-    for module in block.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    return block
 
 
 class BlockwiseModel(nn.Module):
@@ -264,16 +256,9 @@ class BlockwiseModel(nn.Module):
         self.block_size_px, self.window_px, self.pads = block_size_px, window_px, pads
         self.encoder_px = encoder.stride_px
         self.encoder, self.weights_source = encoder.image, encoder.source
-        channels, self.feature_px = encoder.channels, encoder.stride_px
-        self.decoder: nn.Module = nn.Identity()
-        if variant is not None and variant.decoder:
-            self.decoder, channels, self.feature_px = make_decoder(
-                variant, channels, encoder.stride_px
-            )
-        elif residual_block:
-            block = make_residual_block(channels, variant is not None and variant.bottleneck)
-            self.decoder = nn.Sequential(Resize(self.feature_px / block_size_px), block)
-            self.feature_px = block_size_px
+        self.decoder, channels, self.feature_px = make_decoder(
+            variant, encoder.channels, encoder.stride_px, block_size_px if residual_block else None
+        )
         self.is_regression, self.is_zip = head == "regression", head == "zip"
         outputs = 1 if self.is_regression else len(representatives)
         self.head = make_head(head, channels, outputs, encoder.embedding, text_features)
@@ -291,16 +276,10 @@ class BlockwiseModel(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Logits of the N bins for every block; with the regression head what `density` makes people of.
 
-        Parameters
-        ----------
-        image : uint8 (B, 3, H, W), or float in [0, 1]; RGB, any H and W
-
-        Returns
-        -------
-        float32 (B, N, ⌈H/r⌉, ⌈W/r⌉), rounded down without ``pads``; N = 1 with the regression head
+        ``image`` is uint8 (B, 3, H, W), or float in [0, 1]; RGB, any H and W. Gives float32
+        (B, N, ⌈H/r⌉, ⌈W/r⌉), rounded down without ``pads``; N = 1 with the regression head.
         """
-        height, width = image.shape[-2:]
-        h, w = -(-height // self.block_size_px), -(-width // self.block_size_px)
+        h, w = (-(-side // self.block_size_px) for side in image.shape[-2:])
         features = self.encoder(self._normalised(image))  # (B, C, H/stride, W/stride)
         features = self.decoder(features)
         return self.head(features, self.feature_px / self.block_size_px)[..., :h, :w]
@@ -346,8 +325,8 @@ class BlockwiseModel(nn.Module):
 
     def _normalised(self, image: Tensor) -> Tensor:
         """With zeros right and below, up to whole features and blocks, so that no strip goes unseen."""
-        image = (image / 255 if image.dtype == torch.uint8 else image) - self.mean
-        image, (height, width) = image / self.std, image.shape[-2:]
+        image = image / 255 if image.dtype == torch.uint8 else image
+        image, (height, width) = (image - self.mean) / self.std, image.shape[-2:]
         if not self.pads:
             return image
         return F.pad(image, (0, -width % self.step_px, 0, -height % self.step_px))
@@ -358,13 +337,8 @@ def build_model(config: Config, task: TrainingSet) -> BlockwiseModel:
     if config.released and config.pretrained not in ("default", "none"):
         weights, sentences = read_released(config.pretrained), task.sentences(config)
         return released_model(config, weights, task.representatives, sentences)
-    encoder = build_encoder(
-        config.model, config.pretrained, config.visual_prompts, config.prompt_tokens
-    )
-    text = None
-    if config.head == "text" and encoder.embed_text is not None:
-        text = encoder.embed_text(task.sentences(config))
-    model = _assemble(config, encoder, task.representatives, text)
+    texts = task.sentences(config) if config.head == "text" else ()
+    model = _new_model(config, task.representatives, texts)
     if config.prior_bias and isinstance(model.head, LinearHead):  # a cosine has no bias
         frequencies = task.class_frequencies(config)
         model.head.start_at(torch.from_numpy(frequencies).float())
@@ -376,16 +350,12 @@ def released_model(
 ) -> BlockwiseModel:
     """A network of the authors', filled from one of their files (`encoders.released.read_released`).
 
-    Parameters
-    ----------
-    representatives : (N,), which the file does not hold
-    sentences : N, embedded by the file's own text tower; not used by a model without text
-
-    Raises
-    ------
-    ValueError : a file that does not fit; what is missing, left over or misshapen is named
+    The file does not hold the (N,) ``representatives``. Its own text tower embeds the N ``sentences``,
+    which a model without text does not use. ValueError for a file that does not fit; what is missing,
+    left over or misshapen is named.
     """
-    model = _unfilled(config, representatives)
+    with _NoDraws():
+        model = _new_model(config, representatives)
     model.weights_source = weights.source
     embed = fill(model, config.model, weights)
     if embed is not None and isinstance(model.head, CosineHead):
@@ -401,7 +371,8 @@ def load_model(run: Run, device: str | torch.device = "cpu") -> BlockwiseModel:
 def fill_model(config: Config, weights: Path, device: str | torch.device = "cpu") -> BlockwiseModel:
     """The model a config describes with trained weights from a file, in evaluation mode."""
     state = load_file(weights)
-    model = _unfilled(config, np.zeros(len(state["representatives"])))
+    with _NoDraws():
+        model = _new_model(config, np.zeros(len(state["representatives"])))
     model.load_state_dict(state)
     return model.to(device).eval()
 
@@ -414,22 +385,26 @@ class _NoDraws(TorchFunctionMode):
         return args[0] if is_draw else func(*args, **(kwargs or {}))
 
 
-def _unfilled(config: Config, representatives: np.ndarray) -> BlockwiseModel:
-    """The model a config describes, for weights from a file."""
-    with _NoDraws():
-        encoder = build_encoder(
-            config.model, config.pretrained, config.visual_prompts, config.prompt_tokens, load=False
-        )
-        text = torch.zeros(len(representatives), encoder.embedding)
-        return _assemble(config, encoder, representatives, text if config.head == "text" else None)
-
-
-def _assemble(
-    config: Config, encoder: Encoder, representatives: np.ndarray, text: Tensor | None
+def _new_model(
+    config: Config, representatives: np.ndarray, sentences: Sequence[str] | None = None
 ) -> BlockwiseModel:
-    variant = find_variant(config.model)
+    """The model a config describes, with pretrained weights; without ``sentences``, for those of a file."""
+    encoder = build_encoder(
+        config.model,
+        config.pretrained,
+        config.visual_prompts,
+        config.prompt_tokens,
+        load=sentences is not None,
+    )
+    text = None
+    if config.head == "text":
+        if sentences is None:
+            text = torch.zeros(len(representatives), encoder.embedding)
+        elif encoder.embed_text is not None:
+            text = encoder.embed_text(sentences)
     if config.released:
         encoder = as_released(encoder, cast(int, config.crop_px))
+    variant = find_variant(config.model)
     model = BlockwiseModel(
         encoder,
         representatives,

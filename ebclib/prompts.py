@@ -50,16 +50,19 @@ def sentence(
 
         return num2words(value)
 
-    if item.high is None:
-        is_one = item.low == 1
-        return f"There {_are(is_one)} more than {number(item.low)} {noun if is_one else plural}."
-    if item.low == 0 and (item.high == 0 or isinstance(item, Interval)):
-        digits = f"There are 0 {plural}." if numerals == "digits" else f"There is 0 {noun}."
-        return f"There is no {noun}." if numerals == "words" else digits
-    if item.high == item.low:
-        is_one = item.low == 1
-        return f"There {_are(is_one)} {number(item.low)} {noun if is_one else plural}."
-    return f"There are between {number(item.low)} and {number(item.high)} {plural}."
+    low, high = item.low, item.high
+    if low == 0 and (high == 0 or (isinstance(item, Interval) and high is not None)):
+        return {
+            "words": f"There is no {noun}.",
+            "digits": f"There are 0 {plural}.",
+            "released_digits": f"There is 0 {noun}.",
+        }[numerals]
+    if high is None:
+        said = f"more than {number(low)}"
+    else:
+        said = number(low) if high == low else f"between {number(low)} and {number(high)}"
+    is_one = low == 1 and high in (1, None)
+    return f"There {'is' if is_one else 'are'} {said} {noun if is_one else plural}."
 
 
 def sentences(
@@ -75,7 +78,3 @@ def sentences(
     There are more than three people.
     """
     return [sentence(item, noun, plural, numerals) for item in bins.items]
-
-
-def _are(is_one: bool) -> str:
-    return "is" if is_one else "are"

@@ -34,32 +34,14 @@ LEAST_EXPONENT = -87.0  # of e, in K; float32 has no normal numbers below
 LEAST_COUNT = 1e-3  # people; a smaller predicted total would make gradients explode
 
 
-def transport_loss(
-    density: Tensor,
-    points: Sequence[Tensor],
-    block_size_px: int,
-    regularisation: float = REGULARISATION,
-    iterations: int = ITERATIONS,
-) -> Tensor:
+def transport_loss(density: Tensor, points: Sequence[Tensor], block_size_px: int) -> Tensor:
     """The transport term of each image: its value is 0, its gradient β/S − ⟨Y*, β⟩/S².
 
     So it is in DM-Count's code and CLIP-EBC's release, whose term is ⟨gradient, Y*⟩. An image without
-    people, or without density, has no gradient.
-
-    Parameters
-    ----------
-    density : (B, h, w), people per block as predicted
-    points, block_size_px, regularisation, iterations : as in `block_duals`
-
-    Returns
-    -------
-    (B,), float32, or float64 where the density is
-
-    Raises
-    ------
-    ValueError : as `block_duals`
+    people, or without density, has no gradient. Arguments and errors are those of `block_duals`; gives
+    (B,), float32, or float64 where the density is.
     """
-    beta = block_duals(density, points, block_size_px, regularisation, iterations)  # (B, h, w)
+    beta = block_duals(density, points, block_size_px)  # (B, h, w)
     density = density.to(beta.dtype)
     total = density.sum((1, 2), keepdim=True).clamp(min=LEAST_COUNT)
     cost = (density / total * beta).sum((1, 2))  # (B,)
@@ -68,11 +50,7 @@ def transport_loss(
 
 @torch.no_grad()
 def block_duals(
-    density: Tensor,
-    points: Sequence[Tensor],
-    block_size_px: int,
-    regularisation: float = REGULARISATION,
-    iterations: int = ITERATIONS,
+    density: Tensor, points: Sequence[Tensor], block_size_px: int, iterations: int = ITERATIONS
 ) -> Tensor:
     """β, the dual potential on the blocks, in px², after Sinkhorn's iterations with the floor.
 
@@ -81,7 +59,6 @@ def block_duals(
     density : (B, h, w), people per block, any scale; what is negative counts as zero
     points : B tensors (n_b, 2), x and y in pixels of the image; n_b may be 0
     block_size_px : r, the side of a block in pixels
-    regularisation : ε, px²
     iterations : at most so many; an image ends earlier where every tenth finds it converged
 
     Returns
@@ -90,9 +67,9 @@ def block_duals(
 
     Raises
     ------
-    ValueError : shapes that do not belong together; r, ε or iterations not positive
+    ValueError : shapes that do not belong together; r not positive
     """
-    _check(density, points, block_size_px, regularisation, iterations)
+    _check(density, points, block_size_px)
     dtype = torch.float64 if density.dtype == torch.float64 else torch.float32
     density = density.to(dtype).clamp(min=0)
     position = torch.cat([p.to(density) for p in points])  # (P, 2), P = Σ n_b
@@ -102,7 +79,7 @@ def block_duals(
     a = torch.cat([position.new_full((len(p),), 1 / max(1, len(p))) for p in points])  # (P,)
     total = density.sum((1, 2), keepdim=True)  # (B, 1, 1)
     b = torch.where(total > 0, density / total, 0.0)
-    times_k, times_kt = _kernel(position, image, density.shape, block_size_px, regularisation)
+    times_k, times_kt = _kernel(position, image, density.shape, block_size_px)
 
     floor = b.new_full((), FLOOR)
     u, v = a, b
@@ -116,33 +93,24 @@ def block_duals(
         u = a / times_k(v).add_(floor)
     v = torch.where(done, final, v)
     crowded = torch.zeros_like(total).index_add_(0, image, torch.ones_like(a)[:, None, None]) > 0
-    return torch.where(crowded & (total > 0), regularisation * (v + FLOOR).log(), 0.0)
+    return torch.where(crowded & (total > 0), REGULARISATION * (v + FLOOR).log(), 0.0)
 
 
 def _kernel(
-    position: Tensor, image: Tensor, shape: torch.Size, r: int, epsilon: float
+    position: Tensor, image: Tensor, shape: torch.Size, r: int
 ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    """v ↦ K v and u ↦ Kᵀu over all images.
+    """v ↦ K v, (B, h, w) → (P,), and u ↦ Kᵀu, (P,) → (B, h, w), over all images.
 
-    Parameters
-    ----------
-    position : (P, 2), x and y in pixels
-    image : (P,), the image of each point
-    shape : (B, h, w)
-    r, epsilon : block size in px, ε in px²
-
-    Returns
-    -------
-    (B, h, w) → (P,), and (P,) → (B, h, w)
+    ``position`` (P, 2) holds x and y in pixels, ``image`` (P,) the image of each point, ``shape`` B, h, w.
     """
     batch, h, w = shape
-    reach = math.ceil(math.sqrt(-LEAST_EXPONENT * epsilon) / r - 0.5)  # blocks up and down
-    kx = _factor(position[:, :1], torch.arange(w, device=position.device), r, epsilon)  # (P, w)
+    reach = math.ceil(math.sqrt(-LEAST_EXPONENT * REGULARISATION) / r - 0.5)  # blocks up and down
+    kx = _factor(position[:, :1], torch.arange(w, device=position.device), r)  # (P, w)
     row = torch.arange(-reach, reach + 1, device=position.device) + (
         position[:, 1:] / r
     ).floor().long().clamp(0, h - 1)  # (P, 2·reach + 1)
     inside = (row >= 0) & (row < h)
-    ky = torch.where(inside, _factor(position[:, 1:], row, r, epsilon), 0.0)
+    ky = torch.where(inside, _factor(position[:, 1:], row, r), 0.0)
     row = row.clamp(0, h - 1) + h * image[:, None]  # among the B·h rows of the batch
 
     # K's pairs of a point and a row of blocks, point by point; Kᵀ's are the same, row by row.
@@ -164,15 +132,13 @@ def _kernel(
     return times_k, times_kt
 
 
-def _factor(position: Tensor, block: Tensor, r: int, epsilon: float) -> Tensor:
+def _factor(position: Tensor, block: Tensor, r: int) -> Tensor:
     """One axis of K, exp(−(x − centre)²/ε): positions in px (P, 1), blocks (…, k) → (P, k)."""
-    exponent = (position - (block + 0.5) * r).square() / -epsilon
+    exponent = (position - (block + 0.5) * r).square() / -REGULARISATION
     return torch.where(exponent < LEAST_EXPONENT, 0.0, exponent.exp())
 
 
-def _check(
-    density: Tensor, points: Sequence[Tensor], r: int, epsilon: float, iterations: int
-) -> None:
+def _check(density: Tensor, points: Sequence[Tensor], block_size_px: int) -> None:
     """Refuse what does not belong together, saying why."""
     if density.ndim != 3 or density[:1].numel() == 0:
         raise ValueError(f"density is {tuple(density.shape)}; expected (B, h, w), none of them 0.")
@@ -186,7 +152,5 @@ def _check(
             raise ValueError(
                 f"points[{b}] is {tuple(positions.shape)}; expected (n, 2), columns x and y in pixels."
             )
-    named = {"block_size_px": r, "regularisation": epsilon, "iterations": iterations}
-    for name, value in named.items():
-        if not value > 0:
-            raise ValueError(f"{name} is {value}; it must be above 0.")
+    if not block_size_px > 0:
+        raise ValueError(f"block_size_px is {block_size_px}; it must be above 0.")

@@ -138,7 +138,10 @@ def make_trainer(model, loss="dmcount", skips=True):
             return model(image).float()
 
     accelerator = SimpleNamespace(
-        backward=backward, reduce=lambda tensor, _: tensor, scaler=None, unscale_gradients=id
+        backward=backward,
+        reduce=lambda tensor, _: tensor,
+        scaler=None,
+        clip_grad_norm_=torch.nn.utils.clip_grad_norm_,
     )
     return SimpleNamespace(
         model=forward,

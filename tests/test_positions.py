@@ -118,7 +118,6 @@ def test_the_surest_comes_first_and_faint_mass_is_still_counted():
 @pytest.mark.parametrize(
     ("density", "size", "message"),
     [
-        (np.zeros(3), None, "shape"),
         (np.array([[-0.1]]), None, "not below 0"),
         (np.array([[np.nan]]), None, "finite"),
         (np.zeros((2, 2)), (16, 24), "blocks of 8 px"),

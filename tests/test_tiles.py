@@ -14,6 +14,7 @@ from timm.layers import Conv2dSame
 from torch import nn
 
 from ebclib.encoders.encoder import Encoder
+from ebclib.evaluation import windows
 from ebclib.evaluation.windows import MARGIN_PX, predict_map, reach_px, spans
 from ebclib.models import BlockwiseModel
 
@@ -48,10 +49,13 @@ def test_tiles_of_any_size_say_what_the_whole_image_says(height, width, tile_px)
     assert torch.allclose(whole.variance, tiled.variance, atol=1e-5)
 
 
-def test_less_margin_than_the_model_reaches_changes_the_map_where_tiles_meet_and_only_there():
+def test_less_margin_than_the_model_reaches_changes_the_map_where_tiles_meet_and_only_there(
+    monkeypatch,
+):
     model, pixels = wide_counter(), noise(320, 640)
     whole = predict_map(model, pixels, tile_px=None).density
-    parts = predict_map(model, pixels, tile_px=352, margin_px=32).density
+    monkeypatch.setattr(windows, "MARGIN_PX", 32)
+    parts = predict_map(model, pixels, tile_px=352).density
     off = (whole - parts).abs().amax(dim=0) > 1e-5
     assert off.any(), "or the test above shows nothing"
     assert not off[: (320 - 80) // 8].any() and not off[(320 + 80) // 8 :].any()
@@ -123,11 +127,8 @@ def test_tiles_cover_a_side_once_and_are_no_longer_than_asked_for():
 
 
 def test_tiles_that_are_all_margin_are_refused():
-    pixels = noise(600, 600)
-    with pytest.raises(ValueError, match="give tile_px of 176 or more"):
-        predict_map(wide_counter(), pixels, tile_px=160, margin_px=80)
-    with pytest.raises(ValueError, match="margin_px is -1"):
-        predict_map(wide_counter(), pixels, tile_px=160, margin_px=-1)
+    with pytest.raises(ValueError, match="give tile_px of 144 or more"):
+        predict_map(wide_counter(), noise(600, 600), tile_px=128)
 
 
 def test_a_image_may_lie_in_a_file_and_nowhere_else(tmp_path):

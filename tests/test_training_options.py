@@ -13,7 +13,7 @@ from ebclib import training
 from ebclib.config import make_config, results_root
 from ebclib.data.training_set import TrainingSet
 from ebclib.runs import Run
-from ebclib.training.nonfinite import KEPT, NonFiniteGuard
+from ebclib.training import loop
 
 SMALL = {"crop_px": 64, "batch_size": 4, "epochs": 2, "evaluate_every": 1, "precision": "fp32"}
 
@@ -171,13 +171,12 @@ def test_an_epoch_without_one_finite_step_stops_in_any_case():
         trainer.fit()
 
 
-def test_only_so_many_batches_are_kept(tmp_path):
+def test_only_so_many_batches_are_kept(monkeypatch):
+    monkeypatch.setattr(loop, "KEPT", 2)
     trainer = trainer_of(configured(batch_size=1, on_nonfinite="skip"))
-    guard = NonFiniteGuard(trainer.config, trainer.crops, [*range(99)], 99, trainer.accelerator)
-    guard.bad[: KEPT + 1] = 1
-    with pytest.warns(UserWarning, match=f"step {KEPT}, on crops of"):
-        guard.check(KEPT + 1, tmp_path)
-    assert len(list(tmp_path.iterdir())) == KEPT
+    with pytest.warns(UserWarning, match="step 2, on crops of train_"):
+        assert trainer._tell(torch.tensor([1.0, 1, 1, 0]), 3, 0) == 3
+    assert len(list((trainer.run.path / "nonfinite").iterdir())) == 2
 
 
 @pytest.mark.parametrize(

@@ -210,8 +210,6 @@ def test_half_precision_around_it_changes_nothing():
         ({"points": []}, "0 sets of points for 1 images"),
         ({"points": [torch.zeros(2, 3)]}, r"points\[0\] is \(2, 3\)"),
         ({"block_size_px": 0}, "block_size_px is 0"),
-        ({"regularisation": -1.0}, "regularisation is -1.0"),
-        ({"iterations": 0}, "iterations is 0"),
     ],
 )
 def test_what_does_not_belong_together_is_refused(change, match):

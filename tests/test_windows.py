@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ebclib.encoders.encoder import Encoder
-from ebclib.evaluation.windows import predict_map, window_starts
+from ebclib.evaluation.windows import predict_map, window_spans
 from ebclib.models import BlockwiseModel
 
 
@@ -51,18 +51,21 @@ def test_blocks_that_several_windows_see_get_the_mean_of_what_they_say():
 
     model = brightness_counter(8, 16)
     model.__class__ = Numbered
-    maps = predict_map(model, torch.zeros(3, 16, 24, dtype=torch.uint8), batch_size=1)
+    maps = predict_map(model, torch.zeros(3, 16, 24, dtype=torch.uint8))
     assert maps.density.flatten().tolist() == pytest.approx([1, 1.5, 2] * 2)
 
 
 def test_the_last_window_moves_inside_and_none_is_left_out():
-    assert window_starts(224, 224, 224) == [0]
-    assert window_starts(448, 224, 224) == [0, 224]
-    assert window_starts(232, 224, 224) == [0, 8]
+    def starts(*given):
+        return [span.start for span in window_spans(*given)]
+
+    assert starts(100, 224, 224) == starts(224, 224, 224) == [0]
+    assert starts(448, 224, 224) == [0, 224]
+    assert starts(232, 224, 224) == [0, 8]
     for length in range(224, 900, 8):
-        starts = window_starts(length, 224, 96)
-        covered = {x for start in starts for x in range(start, start + 224)}
-        assert covered == set(range(length))
+        spans = window_spans(length, 224, 96)
+        assert {x for span in spans for x in range(span.start, span.stop)} == set(range(length))
+        assert all(span.seen == slice(span.start, span.stop) for span in spans)
 
 
 def test_windows_that_do_not_fall_on_blocks_are_refused():

@@ -149,14 +149,10 @@ class CrowdCounter:
     @torch.inference_mode()
     def _maps(self, image: Tensor | np.ndarray) -> Maps:
         """Density and variance of an image, float32 (h, w), on the processor."""
-        maps = predict_map(self._logits, image, self.network)
-        return Maps(maps.density.cpu(), maps.variance.cpu())
-
-    def _logits(self, batch: Tensor) -> Tensor:
-        """The network in its precision."""
         kind = _TYPES.get(self.precision)
         with torch.autocast(self.device.type, kind, enabled=kind is not None):
-            return self.network(batch)
+            maps = predict_map(self.network, image)
+        return Maps(maps.density.cpu(), maps.variance.cpu())
 
 
 def _or_raise(outcome: Count | Exception) -> Count:

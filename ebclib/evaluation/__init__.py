@@ -11,7 +11,6 @@ import pandas as pd
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
-from torch import nn
 
 from ebclib.data import PreparedSplit, Sample
 from ebclib.evaluation.positions import DISTANCES_PX, find_positions, match
@@ -27,10 +26,9 @@ _Counts: TypeAlias = Sequence[float] | np.ndarray | pd.Series
 
 @torch.inference_mode()
 def predict(
-    model: nn.Module,
+    model: BlockwiseModel,
     split: PreparedSplit,
     indices: Sequence[int] | np.ndarray | None = None,
-    network: BlockwiseModel | None = None,
     progress: str | None = None,
     state: PartialState | None = None,
     positions: bool = False,
@@ -39,10 +37,8 @@ def predict(
 
     Parameters
     ----------
-    model : images → logits; a `BlockwiseModel`, or one wrapped for a device or precision
     split : prepared images
     indices : which of them; None takes all
-    network : the `BlockwiseModel` inside ``model`` where it is wrapped
     progress : what the progress bar says; None shows none
     state : processes that share the images; every one calls this and gets all rows. None: this
         process counts them all
@@ -54,9 +50,7 @@ def predict(
     predicted), ``deviation`` (people; the standard deviation if blocks erred independently, a scale
     and no more); where asked for ``positions``, an array (n, 2) of x and y in pixels
     """
-    network = network or cast(BlockwiseModel, model)
-    device = network.representatives.device
-    was_training = model.training
+    device, was_training = model.representatives.device, model.training
     model.eval()
     rows = []
     chosen = [int(i) for i in (range(len(split)) if indices is None else indices)]
@@ -65,7 +59,7 @@ def predict(
     for place in inner_bar(places, progress, "image"):
         sample = cast(Sample, split[chosen[place]])
         image = torch.from_numpy(np.array(sample.image)).permute(2, 0, 1).to(device)
-        maps = predict_map(model, image, network)
+        maps = predict_map(model, image)
         row = {
             "place": place,
             "image": sample.name,
@@ -75,7 +69,7 @@ def predict(
         }
         if positions:
             density, size = maps.density.float().cpu().numpy(), sample.image.shape[:2]
-            row["positions"] = find_positions(density, network.block_size_px, size)
+            row["positions"] = find_positions(density, model.block_size_px, size)
         rows.append(row)
     model.train(was_training)
     rows = sorted(gather_object(rows) if state else rows, key=lambda row: row["place"])
@@ -109,11 +103,8 @@ def conformal_factor(held_out: pd.DataFrame, coverage: float = COVERAGE) -> floa
 
     Split-conformal prediction (Vovk et al. 2005; Lei et al. 2018, Sec. 5.2): the ⌈(n + 1)·coverage⌉-th
     smallest of |points − count| / (deviation + 1) over the n validation images; infinite where n is too
-    small to promise that coverage.
-
-    Parameters
-    ----------
-    held_out : what `predict` returns for images the weights were not fitted to
+    small to promise that coverage. ``held_out`` is what `predict` returns for these images, to which the
+    weights were not fitted.
     """
     scores = np.sort((held_out["points"] - held_out["count"]).abs() / (held_out["deviation"] + 1))
     rank = math.ceil((len(scores) + 1) * coverage)
@@ -147,11 +138,8 @@ def matches_table(
 ) -> pd.DataFrame:
     """Positions against people, a row for each image and distance: image, distance_px, tp, fp, fn.
 
-    Parameters
-    ----------
-    predictions : columns image and positions, as `predict` gives them
-    annotated : (m, 2) of each image
-    distances_px : from a point to its person, at most
+    ``predictions`` have the columns image and positions, as `predict` gives them; ``annotated`` are the
+    (m, 2) people of each image, from whom a point is at most ``distances_px`` away.
     """
     rows = []
     for distance in distances_px:
@@ -186,11 +174,8 @@ def summarise(predictions: pd.DataFrame, training_counts: _Counts) -> dict[str, 
     """A run's numbers: errors, the share of images inside their interval, and the mean predictor's MAE.
 
     None for what there is not: the share without intervals, and NAE of images without anybody.
-
-    Parameters
-    ----------
-    predictions : columns points, count, lower, upper
-    training_counts : people in each training image; their mean is the simplest predictor there is
+    ``predictions`` have the columns points, count, lower and upper; the mean of ``training_counts``, the
+    people in each training image, is the simplest predictor there is.
     """
     points = predictions["points"]
     mean = errors(points, np.full(len(points), np.mean(training_counts)))

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from ebclib import data
 from ebclib.config import Config
 from ebclib.data.splits import LEAST_SIDE
-from ebclib.data.training_set import TrainingStats
+from ebclib.data.training_set import LEAST_CALIBRATING, TrainingStats
 from ebclib.evaluation import COVERAGE
 from ebclib.runs import Run, refuse_folder, write_whole
 
@@ -108,10 +108,9 @@ def too_few(held_out_images: int | None) -> str:
     """
     if held_out_images is None:
         return "`ebc evaluate` of its run calibrates it"
-    least = math.ceil(COVERAGE / (1 - COVERAGE) - 1e-9)
     return (
-        f"one of {100 * COVERAGE:.0f} % needs {least} validation images or more, and there "
-        f"{'was' if held_out_images == 1 else 'were'} {held_out_images}"
+        f"one of {100 * COVERAGE:.0f} % needs {LEAST_CALIBRATING} validation images or more, and "
+        f"there {'was' if held_out_images == 1 else 'were'} {held_out_images}"
     )
 
 
@@ -123,17 +122,10 @@ def write_info(weights: Path, info: ModelInfo) -> None:
 
 
 def export_weights(run: Run, path: str | Path, half: bool = False) -> Path:
-    """Write a run's weights with their metadata as one file, which counts without the run.
+    """Write an evaluated run's weights with their metadata as one file, which counts without the run.
 
-    Parameters
-    ----------
-    run : an evaluated run with weights
-    path : where to; a file that is there is replaced
-    half : convolutions and projections in 16 bits; what normalises (a row of numbers) stays in 32
-
-    Raises
-    ------
-    FileNotFoundError : the run has no weights
+    A file that is there is replaced. With ``half`` convolutions and projections are in 16 bits; what
+    normalises (a row of numbers) stays in 32. FileNotFoundError for a run without weights.
     """
     metadata = {KEY: read_info(run.weights).to_json()}
     state = {

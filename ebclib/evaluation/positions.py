@@ -46,12 +46,20 @@ def find_positions(
 
     Raises
     ------
-    ValueError : a map of another shape, with negative or not finite values, or a size it does not cover
+    ValueError : a map with negative or not finite values, or a size it does not cover
 
     >>> find_positions(np.array([[0.0, 0.5, 0.5, 0.0]]), 8)
     array([[16.,  4.]])
     """
-    density = _checked(density, block_size_px, size)
+    density = np.asarray(density, dtype=np.float64)
+    height, width = size or (side * block_size_px for side in density.shape)
+    shape = -(-height // block_size_px), -(-width // block_size_px)
+    if density.shape != shape or not (np.isfinite(density) & (density >= 0)).all():
+        raise ValueError(
+            f"The density is {density.shape}, from {density.min():g} to {density.max():g}; expected are "
+            f"the {shape} blocks of {block_size_px} px of an image {(height, width)} (H, W), finite and "
+            "not below 0."
+        )
     left = np.pad(density, 3)  # what is not taken yet; (h + 6, w + 6)
     inside = np.pad(np.ones(density.shape, dtype=bool), 2)
     score = np.where(inside, _weighted(left), -1.0)  # (h + 4, w + 4)
@@ -80,12 +88,7 @@ def match(found: np.ndarray, annotated: np.ndarray, distance_px: float) -> int:
 
     A maximum matching, as NWPU-Crowd's localisation has it, found as the greatest flow from points to
     people (Dinic 1970): scipy's own matching takes time exponential in the length of a dense crowd.
-
-    Parameters
-    ----------
-    found : (n, 2), x and y in pixels
-    annotated : (m, 2)
-    distance_px : above 0
+    ``found`` (n, 2) and ``annotated`` (m, 2) are x and y in pixels; ``distance_px`` is above 0.
 
     >>> match(np.array([[0.0, 0.0], [30, 0]]), np.array([[5.0, 0.0]]), 8)
     1
@@ -109,23 +112,3 @@ def match(found: np.ndarray, annotated: np.ndarray, distance_px: float) -> int:
 def _weighted(mass: np.ndarray) -> np.ndarray:
     """(h, w) to (h − 2, w − 2): each block's mass and its neighbours', the nearer ones counting more."""
     return np.einsum("hwij,ij->hw", sliding_window_view(mass, (3, 3)), _WEIGHTS)
-
-
-def _checked(density: np.ndarray, block_size_px: int, size: tuple[int, int] | None) -> np.ndarray:
-    density = np.asarray(density, dtype=np.float64)
-    if density.ndim != 2:
-        raise ValueError(
-            f"density has the shape {density.shape}; a map (h, w) of people per block is expected."
-        )
-    if not np.isfinite(density).all() or (density < 0).any():
-        raise ValueError(
-            f"density runs from {density.min():g} to {density.max():g}; people per block are finite "
-            "and not below 0."
-        )
-    covered = None if size is None else tuple(-(-side // block_size_px) for side in size)
-    if covered not in (None, density.shape):
-        raise ValueError(
-            f"An image of {size} (H, W) has {covered} blocks of {block_size_px} px; the density's "
-            f"shape is {density.shape}."
-        )
-    return density

@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import count, product
-from typing import NamedTuple, cast
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from ebclib.models import BlockwiseModel
@@ -26,7 +26,9 @@ TILE_PX = 1536
 """Images up to this square are counted in one piece, larger ones in tiles no larger than it."""
 
 MARGIN_PX = 384
-"""The widest margin a tile has if none is asked for; one for models whose reach is wider or endless."""
+"""The widest margin of a tile; one for models whose reach is wider or endless."""
+
+WINDOWS_AT_ONCE = 8
 
 
 class Maps(NamedTuple):
@@ -40,15 +42,12 @@ class Maps(NamedTuple):
 
 @torch.inference_mode()
 def predict_map(
-    model: nn.Module,
+    model: BlockwiseModel,
     image: Tensor | np.ndarray,
-    network: BlockwiseModel | None = None,
     window_px: int | None = None,
     stride_px: int | None = None,
-    batch_size: int = 8,
     probabilities: bool = False,
     tile_px: int | None = TILE_PX,
-    margin_px: int | None = None,
 ) -> Maps:
     """The density of one image, of any size.
 
@@ -61,16 +60,12 @@ def predict_map(
 
     Parameters
     ----------
-    model : images → logits, in evaluation mode; a `BlockwiseModel`, or one wrapped for a device
+    model : in evaluation mode
     image : uint8, a tensor (3, H, W) on any device, or an array (H, W, 3), which may be memory-mapped
-    network : the `BlockwiseModel` inside ``model`` where it is wrapped
-    window_px : a multiple of r; None takes ``network.window_px``, where None is no windows
+    window_px : a multiple of r; None takes ``model.window_px``, where None is no windows
     stride_px : from window to window, a multiple of r; None: windows side by side
-    batch_size : windows at a time
     probabilities : give those of the bins, too
     tile_px : the longest side of a tile, margins included; None: in one piece, however large
-    margin_px : what a tile sees beyond its core, rounded up to whole features; None: `reach_px`, but at
-        most `MARGIN_PX`
 
     Raises
     ------
@@ -82,68 +77,84 @@ def predict_map(
     UserWarning : tiles of a model in which every place sees the whole image (a ViT without
         windows): each tile is then an image of its own, and the map not that of the whole
     """
-    network = network or cast(BlockwiseModel, model)
-    image = _colours_first(image)
-    window_px = window_px or network.window_px
+    image, window_px = _colours_first(image), window_px or model.window_px
+    r, step, (height, width) = model.block_size_px, model.step_px, image.shape[1:]
 
     def layers(pieces: Tensor) -> Tensor:  # (B, 3, H, W) → (B, 2 or 2 + N, h, w)
         logits = model(pieces).float()
-        found = [network.density(logits), network.variance(logits)]
-        return torch.cat([*found, network.probabilities(logits)] if probabilities else found, dim=1)
+        found = [model.density(logits), model.variance(logits)]
+        return torch.cat([*found, model.probabilities(logits)] if probabilities else found, dim=1)
 
+    # Where to cut.
     if window_px is not None:
-        return _windowed(layers, image, network, window_px, stride_px, batch_size)
-    if tile_px is None or math.prod(image.shape[1:]) <= tile_px**2:
-        whole = _cut(image, slice(None), slice(None), network.mean.device)
-        return _maps(layers(whole[None])[0])
-    return _tiled(layers, image, network, tile_px, margin_px)
+        at_once, stride_px = WINDOWS_AT_ONCE, stride_px or window_px
+        if window_px % r or stride_px % r or not 0 < stride_px <= window_px:
+            raise ValueError(
+                f"Windows of {window_px} px every {stride_px} px: both must be multiples of the block's "
+                f"{r} px, and the second no larger than the first."
+            )
+        if model.pads:
+            height, width = -(-height // r) * r, -(-width // r) * r
+        cuts = [window_spans(side, window_px, stride_px) for side in (height, width)]
+    elif tile_px is None or height * width <= tile_px**2:
+        return _maps(layers(_cut(image, slice(0, height), slice(0, width), model)[None])[0])
+    else:
+        at_once, margin_px = 1, _margin_px(model)
+        if not model.pads:
+            height, width = height // step * step, width // step * step
+        cuts = [spans(side, tile_px, margin_px, step) for side in (height, width)]
+
+    # What the pieces say of each block, added up; the last layer counts the pieces.
+    pieces, total = list(product(*cuts)), torch.empty(0)
+    for first in range(0, len(pieces), at_once):
+        some = pieces[first : first + at_once]
+        parts = layers(torch.stack([_cut(image, y.seen, x.seen, model) for y, x in some]))
+        if not len(total):
+            h, w = (-(-height // r), -(-width // r)) if model.pads else (height // r, width // r)
+            total = parts.new_zeros(parts.shape[1] + 1, h, w)
+        for (y, x), part in zip(some, parts, strict=True):
+            core = total[:, y.blocks(r), x.blocks(r)]
+            i, j = (y.start - y.seen.start) // r, (x.start - x.seen.start) // r
+            core[:-1] += part[:, i : i + core.shape[1], j : j + core.shape[2]]
+            core[-1] += 1
+    return _maps(total[:-1] / total[-1])
 
 
-def _tiled(
-    layers: Callable[[Tensor], Tensor],
-    image: Tensor | np.ndarray,
-    network: BlockwiseModel,
-    tile_px: int,
-    margin_px: int | None,
-) -> Maps:
-    r, step = network.block_size_px, network.step_px
-    if margin_px is None:
-        margin_px = _own_margin(network)
-    if not network.pads:
-        height, width = (side // step * step for side in image.shape[1:])
-        image = image[:, :height, :width]
-    rows, columns = (spans(side, tile_px, margin_px, step) for side in image.shape[1:])
-    whole = torch.empty(0)
-    for y, x in product(rows, columns):
-        part = layers(_cut(image, y.seen, x.seen, network.mean.device)[None])[0]
-        if not len(whole):
-            whole = part.new_empty(len(part), *(-(-side // r) for side in image.shape[1:]))
-        i, j = (y.start - y.seen.start) // r, (x.start - x.seen.start) // r
-        core = whole[:, y.start // r : -(-y.stop // r), x.start // r : -(-x.stop // r)]
-        core.copy_(part[:, i : i + core.shape[1], j : j + core.shape[2]])
-    return _maps(whole)
+def _maps(layers: Tensor) -> Maps:
+    """The layers of one image by name."""
+    return Maps(layers[0], layers[1], layers[2:] if len(layers) > 2 else None)
 
 
 class Span(NamedTuple):
-    """One side of a tile in pixels: what is kept of it, ``start`` to ``stop``, and what is looked at."""
+    """One side of a piece in pixels: what is kept of it, ``start`` to ``stop``, and what is looked at."""
 
     start: int
     stop: int
     seen: slice
 
+    def blocks(self, r: int) -> slice:
+        """The blocks that are kept."""
+        first = self.start // r
+        return slice(first, first + -(-(self.stop - self.start) // r))
+
+
+def window_spans(length_px: int, window_px: int, stride_px: int) -> list[Span]:
+    """A side in windows that overlap or touch, all of it kept; the last is moved inside.
+
+    >>> [span.start for span in window_spans(500, 224, 224)]
+    [0, 224, 276]
+    """
+    last = max(length_px - window_px, 0)
+    starts = [*range(0, last, stride_px), last]
+    return [Span(at, at + window_px, slice(at, at + window_px)) for at in starts]
+
 
 def spans(length_px: int, tile_px: int, margin_px: int, step_px: int) -> list[Span]:
     """A side cut into as few tiles as will do, of nearly the same size, that begin at whole features.
 
-    Parameters
-    ----------
-    tile_px : the longest a tile may be, margins included
-    margin_px : rounded up to a multiple of ``step_px``; there is none at the image's border
-    step_px : what both the model's features and its blocks begin at
-
-    Raises
-    ------
-    ValueError : tiles that are all margin
+    A tile is at most ``tile_px`` long, margins included. ``margin_px`` is rounded up to a multiple of
+    ``step_px``, at which features and blocks begin together; there is none at the image's border.
+    ValueError for tiles that are all margin.
 
     >>> for span in spans(1000, 512, 64, 16):
     ...     print(span)
@@ -151,13 +162,11 @@ def spans(length_px: int, tile_px: int, margin_px: int, step_px: int) -> list[Sp
     Span(start=336, stop=672, seen=slice(272, 736, None))
     Span(start=672, stop=1000, seen=slice(608, 1000, None))
     """
-    if margin_px < 0:
-        raise ValueError(f"margin_px is {margin_px}; give 0 or more pixels.")
     margin_px = -(-margin_px // step_px) * step_px
     if length_px > tile_px < 2 * margin_px + step_px:
         raise ValueError(
             f"Tiles of {tile_px} px are nothing but their margins of {margin_px} px on either side; "
-            f"give tile_px of {2 * margin_px + step_px} or more, or a smaller margin_px."
+            f"give tile_px of {2 * margin_px + step_px} or more."
         )
     for tiles in count(1):
         core = -(-length_px // (tiles * step_px)) * step_px
@@ -185,12 +194,12 @@ def reach_px(network: BlockwiseModel, limit_px: int = 8192) -> int | None:
     """
     r, step, was_training = network.block_size_px, network.step_px, network.training
     network.eval()
-    width, reach = 32 * step, None
+    width, reach, device = 32 * step, None, network.mean.device
     while width <= limit_px and reach is None:
-        strip = torch.zeros(1, 3, step, width, device=network.mean.device)
+        strip = torch.zeros(1, 3, step, width, device=device)
         first = width // 2 // step * step
         strip[..., first : first + step] = math.nan
-        with torch.backends.cudnn.flags(enabled=False):
+        with torch.backends.cudnn.flags(enabled=False), torch.autocast(device.type, enabled=False):
             logits = network(strip)
         touched = logits.isnan().any(dim=1).flatten(0, 1).any(dim=0).nonzero()  # blocks of a row
         left, right = touched.min().item() * r, touched.max().item() * r + r
@@ -205,7 +214,8 @@ _REACHES: WeakKeyDictionary[BlockwiseModel, int | None] = WeakKeyDictionary()
 """What was measured of a model, which its shape alone decides: once, not for every image."""
 
 
-def _own_margin(network: BlockwiseModel) -> int:
+def _margin_px(network: BlockwiseModel) -> int:
+    """What a tile sees beyond its core: `reach_px`, but at most `MARGIN_PX`."""
     if network not in _REACHES:
         _REACHES[network] = reach_px(network)
     reach = _REACHES[network]
@@ -213,67 +223,9 @@ def _own_margin(network: BlockwiseModel) -> int:
         warnings.warn(
             "Every place of this model sees the whole image, so tiles change its map a little: each "
             "is taken for an image of its own. tile_px=None counts in one piece, if memory allows.",
-            stacklevel=5,
+            stacklevel=4,
         )
     return MARGIN_PX if reach is None else min(reach, MARGIN_PX)
-
-
-def _windowed(
-    layers: Callable[[Tensor], Tensor],
-    image: Tensor | np.ndarray,
-    network: BlockwiseModel,
-    window_px: int,
-    stride_px: int | None,
-    batch_size: int,
-) -> Maps:
-    r, stride_px = network.block_size_px, stride_px or window_px
-    if window_px % r or stride_px % r or not 0 < stride_px <= window_px:
-        raise ValueError(
-            f"Windows of {window_px} px every {stride_px} px: both must be multiples of the block's "
-            f"{r} px, and the second no larger than the first."
-        )
-    sides = [-(-side // r) * r if network.pads else side for side in image.shape[1:]]
-    rows, columns = (window_starts(max(side, window_px), window_px, stride_px) for side in sides)
-    height, width = (side // r for side in sides)  # blocks
-    corners, side = list(product(rows, columns)), window_px // r
-    total = torch.empty(0)
-    for first in range(0, len(corners), batch_size):
-        some = corners[first : first + batch_size]
-        seen = torch.stack([_window(image, *corner, window_px, network) for corner in some])
-        parts = layers(seen)
-        parts = torch.cat([parts, torch.ones_like(parts[:, :1])], dim=1)  # the last counts windows
-        if not len(total):
-            total = parts.new_zeros(parts.shape[1], rows[-1] // r + side, columns[-1] // r + side)
-        for (top, left), part in zip(some, parts, strict=True):
-            i, j = top // r, left // r
-            total[:, i : i + side, j : j + side] += part
-    *sums, windows = total[:, :height, :width]
-    return _maps(torch.stack(sums) / windows)
-
-
-def _maps(layers: Tensor) -> Maps:
-    """The layers of one image by name."""
-    return Maps(layers[0], layers[1], layers[2:] if len(layers) > 2 else None)
-
-
-def window_starts(length_px: int, window_px: int, stride_px: int) -> list[int]:
-    """Where windows begin along a side at least as long as one; the last is moved inside.
-
-    >>> window_starts(500, 224, 224)
-    [0, 224, 276]
-    """
-    return [*range(0, length_px - window_px, stride_px), length_px - window_px]
-
-
-def _window(
-    image: Tensor | np.ndarray, top: int, left: int, side_px: int, network: BlockwiseModel
-) -> Tensor:
-    """A window, filled up with the mean colour where it reaches over the image's border."""
-    rows, columns = slice(top, top + side_px), slice(left, left + side_px)
-    piece = _cut(image, rows, columns, network.mean.device)
-    window = (network.mean * 255).round().to(piece.dtype).repeat(1, side_px, side_px)
-    window[:, : piece.shape[1], : piece.shape[2]] = piece
-    return window
 
 
 def _colours_first(image: Tensor | np.ndarray) -> Tensor | np.ndarray:
@@ -288,12 +240,18 @@ def _colours_first(image: Tensor | np.ndarray) -> Tensor | np.ndarray:
     return image.transpose(2, 0, 1) if isinstance(image, np.ndarray) else image
 
 
-def _cut(image: Tensor | np.ndarray, rows: slice, columns: slice, device: torch.device) -> Tensor:
-    """A part of the image on the device."""
+def _cut(image: Tensor | np.ndarray, rows: slice, columns: slice, model: BlockwiseModel) -> Tensor:
+    """A part of the image on the device, the mean colour where it reaches over the border."""
     piece = image[:, rows, columns]
     if isinstance(piece, np.ndarray):
         piece = torch.from_numpy(np.array(piece))  # a copy: a mapped file cannot be written to
-    return piece.to(device)
+    piece = piece.to(model.mean.device)
+    size = rows.stop - rows.start, columns.stop - columns.start
+    if piece.shape[1:] == size:
+        return piece
+    filled = (model.mean * 255).round().to(piece.dtype).repeat(1, *size)
+    filled[:, : piece.shape[1], : piece.shape[2]] = piece
+    return filled
 
 
 def inner_bar(items: Iterable, title: str | None, unit: str) -> Iterable:

@@ -14,7 +14,6 @@ import pandas as pd
 import torch
 from scipy.spatial import KDTree
 from scipy.stats import binomtest
-from torch import nn
 
 from ebclib.bins import Bins
 from ebclib.blocks import block_counts, grid_shape, smoothed_counts
@@ -61,10 +60,9 @@ class Diagnosis:
 
 @torch.inference_mode()
 def diagnose(
-    model: nn.Module,
+    model: BlockwiseModel,
     split: PreparedSplit,
     bins: Bins | None,
-    network: BlockwiseModel | None = None,
     smoothing_px: float | None = None,
     progress: str | None = None,
 ) -> Diagnosis:
@@ -72,9 +70,7 @@ def diagnose(
 
     Parameters
     ----------
-    model : images → logits; a `BlockwiseModel`, or one wrapped for a device or precision
     bins : the model's (`TrainingSet.bins`); None for a regression model
-    network : the `BlockwiseModel` inside ``model`` where it is wrapped
     smoothing_px : of the labels that interval bins are the classes of (`Config.smoothing_px`)
     progress : what the progress bar says; None shows none
 
@@ -82,15 +78,10 @@ def diagnose(
     ------
     ValueError : a split without labels or images, or bins that are not the model's
     """
-    network = network or model
-    n, r, device = (
-        len(network.representatives),
-        network.block_size_px,
-        network.representatives.device,
-    )
+    n, r, device = len(model.representatives), model.block_size_px, model.representatives.device
     if not len(split) or not getattr(split, "is_labelled", True):
         raise ValueError(f"{split!r} has no labels or no images: there is nothing to compare with.")
-    if network.is_regression:
+    if model.is_regression:
         bins = None
     elif bins is None or len(bins) != n or (not bins.is_integer and smoothing_px is None):
         raise ValueError(
@@ -103,7 +94,7 @@ def diagnose(
         sample = split[index]
         points, size = sample.points, sample.image.shape[:2]
         pixels = torch.from_numpy(np.array(sample.image)).permute(2, 0, 1).to(device)
-        maps = predict_map(model, pixels, network, probabilities=bins is not None)
+        maps = predict_map(model, pixels, probabilities=bins is not None)
         density = maps.density.double().cpu().numpy()  # (h, w)
         counts = block_counts(points, *size, r)
         table = _block_sums(density, counts, block_spacing(points, *size, r))

@@ -6,7 +6,6 @@
 | `measuring` | `evaluate` and `submit`: a run's weights on its own images, or others |
 | `loop` | `Trainer`: the model, its optimiser, the rate over time, and the loop |
 | `devices` | processes, devices and precision (Accelerate); one launch at a time writes a run |
-| `nonfinite` | what becomes of a batch whose loss is no number |
 
 A run on many devices is started by the launcher that its machine has; nothing in the config changes:
 
@@ -20,7 +19,7 @@ number of devices, up to rounding and one thing: batch normalisation. Its statis
 batch on GPUs (``sync_batch_norm``), and of each process's own share on CPUs, always.
 """
 
-from ebclib.training.devices import make_accelerator, precision_of, run_lock, shutdown_processes
+from ebclib.training.devices import precision_of, run_lock, shutdown_processes
 from ebclib.training.loop import Trainer, rate_factor
 from ebclib.training.measuring import evaluate, metrics_suffix, open_model, submit
 from ebclib.training.running import load_or_train, train
@@ -29,7 +28,6 @@ __all__ = [
     "Trainer",
     "evaluate",
     "load_or_train",
-    "make_accelerator",
     "metrics_suffix",
     "open_model",
     "precision_of",

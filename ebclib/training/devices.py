@@ -49,11 +49,6 @@ def shutdown_processes() -> None:
         torch.distributed.destroy_process_group()
 
 
-def is_lost_connection(problem: RuntimeError) -> bool:
-    """Whether an error says that another process cannot be reached: on a CPU by gloo's name alone."""
-    return isinstance(problem, torch.distributed.DistError) or "gloo" in str(problem)
-
-
 def make_accelerator(precision: str, **options: Any) -> Accelerator:
     """Accelerate's handle on devices and precision; the processes share each batch between them.
 
@@ -131,10 +126,11 @@ def run_lock(run: Run, state: PartialState, progress: bool = False) -> Iterator[
     """Keep other launches from writing ``run`` meanwhile, or wait until one that does has ended.
 
     The first process of a launch holds the lock, a file beside the run's folder, and the others wait for
-    it. The operating system lets go of it when that process ends, killed or not; the file stays.
+    it; held already, it is held once more. The operating system lets go of it when that process ends,
+    killed or not; the file stays.
     """
     path = run.path.parent / f"{run.name}.lock"
-    lock = FileLock(path)
+    lock = FileLock(path, is_singleton=True)
     if state.is_main_process:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

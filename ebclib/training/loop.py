@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from typing import Any, cast
 
 import numpy as np
@@ -12,7 +13,6 @@ import torch
 from accelerate.utils import broadcast, set_seed
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
@@ -33,12 +33,12 @@ from ebclib.training.devices import (
     reading_processes,
     with_shared_statistics,
 )
-from ebclib.training.nonfinite import NonFiniteGuard
 
 RESTART_EPOCHS = 5  # T_0; each following period is twice as long (T_mult = 2)
 FIRST_RATE, LAST_RATE = 1e-2, 1e-3  # of the full learning rate: 1e-6 and 1e-7 in the paper
 SAVE_EVERY_S = 600.0  # of training, where no validation came before: checkpoints can be gigabytes
 READ_EVERY = 10  # steps between two looks at the loss: each makes the host wait for the device
+KEPT = 10  # batches of a run without a finite loss that are saved; later ones are only named
 
 
 def rate_factor(epoch: float, config: Config) -> float:
@@ -106,7 +106,7 @@ class Trainer:
         shared = with_shared_statistics(network, config, self.accelerator)
         self.network = cast(BlockwiseModel, shared)
         self.ema: AveragedModel | None = None
-        self.measured: nn.Module = self.network
+        self.measured = self.network
         if config.ema_decay is not None:
             self.ema = AveragedModel(self.network)
             self.measured = self.accelerator.prepare_model(self.ema.module, evaluation_mode=True)
@@ -207,22 +207,23 @@ class Trainer:
         self.sampler.epoch = epoch
         steps = len(self.loader)
         sums = torch.zeros(3, device=self.accelerator.device)
-        guard = NonFiniteGuard(self.config, self.crops, list(self.sampler), steps, self.accelerator)
+        bad = torch.zeros(steps, device=self.accelerator.device)  # 1 where a step was not finite
+        told = 0
         for step, batch in enumerate(self.loader):
             rate = self.config.learning_rate * rate_factor(epoch + step / steps, self.config)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            parts, bad = self._one_step(batch)
-            guard.bad[step] = bad
-            sums += parts.where(~bad, 0)
+            parts, is_bad = self._one_step(batch)
+            bad[step] = is_bad
+            sums += parts.where(~is_bad, 0)
             if step % READ_EVERY == 0:
-                loss, count = torch.stack([parts[0], guard.bad.sum()]).tolist()
-                guard.check(count, self.run.path / "nonfinite")
+                loss, count = torch.stack([parts[0], bad.sum()]).tolist()
+                told = self._tell(bad, int(count), told)
                 bar.set_postfix(epoch=epoch + 1, loss=f"{loss:.0f}", refresh=False)
             bar.update()
         sums = self.accelerator.reduce(sums, "mean")  # over the processes
-        *totals, count = torch.cat([sums, guard.bad.sum()[None]]).tolist()
-        guard.check(count, self.run.path / "nonfinite", finished=True)
+        *totals, count = torch.cat([sums, bad.sum()[None]]).tolist()
+        self._tell(bad, int(count), told)
         loss, classification, count_loss = (total / (steps - count) for total in totals)
         row = {"epoch": epoch + 1, "learning_rate": rate, "loss": loss}
         row |= {"classification": classification, "count_loss": count_loss}
@@ -240,10 +241,7 @@ class Trainer:
         self.accelerator.backward(loss.total)
         bad = self.accelerator.reduce((~loss.total.detach().isfinite()).float(), "sum") > 0
         if self.accelerator.scaler is None or self.config.clip_norm is not None:
-            self.accelerator.unscale_gradients(self.optimizer)
-            norm = get_total_norm([p.grad for p in self.trained if p.grad is not None])
-            if self.config.clip_norm is not None:
-                clip_grads_with_norm_(self.trained, self.config.clip_norm, norm)
+            norm = self.accelerator.clip_grad_norm_(self.trained, self.config.clip_norm or math.inf)
             if self.accelerator.scaler is None:  # with it, gradients overflow now and then
                 bad = bad | ~norm.isfinite()
         if self.fused:  # told to skip the step as GradScaler tells it
@@ -255,6 +253,53 @@ class Trainer:
         if self.ema is not None:
             _average(self.ema, self.network, cast(float, self.config.ema_decay))
         return torch.stack([part.detach() for part in loss]), bad
+
+    def _tell(self, bad: Tensor, count: int, told: int) -> int:
+        """Name the epoch's ``count`` steps marked in ``bad``, but for the ``told`` first; gives ``count``.
+
+        Their batches are saved below `nonfinite/`, cut once more: a draw always gives the same crop. The
+        marks are on the device, where a look at them makes the host wait, so looks are few.
+
+        Raises
+        ------
+        FloatingPointError : under ``on_nonfinite="stop"``, or where no step of the epoch was finite
+        """
+        if count == told:
+            return count
+        stops = self.config.on_nonfinite == "stop"
+        steps = bad.nonzero().flatten().tolist()[told:]
+        messages = [self._keep_batch(step) for step in steps[: 1 if stops else None]]
+        self.accelerator.wait_for_everyone()  # a process that ends now would end the one that writes
+        if stops or count == len(bad):
+            raise FloatingPointError(
+                f"{messages[0]} Lower learning_rate ({self.config.learning_rate:g}), or set clip_norm (1, "
+                "say) or precision fp32. Resumed with on_nonfinite skip, a run leaves such batches out."
+            )
+        if self.accelerator.is_main_process:
+            warnings.warn(" ".join(messages), stacklevel=4)
+        return count
+
+    def _keep_batch(self, step: int) -> str:
+        """Save the global batch of a step of this epoch, and say which it was."""
+        size, epoch = self.config.batch_size, self.sampler.epoch + 1
+        folder = self.run.path / "nonfinite"
+        draws = list(self.sampler)[step * size : (step + 1) * size]
+        indices = [int(self.crops.indices[draw % len(self.crops)]) for draw in draws]
+        names = ", ".join(self.crops.split.names[index] for index in indices)
+        where = f"epoch {epoch}, step {step}, on crops of {names}"
+        text = f"The loss or its gradient was no finite number in {where}"
+        if not self.accelerator.is_main_process or len(list(folder.glob("*"))) >= KEPT:
+            return f"{text}."
+        batch = collate([self.crops[draw] for draw in draws])
+        tensors = {
+            "images": batch.image.contiguous(),  # uint8 (B, 3, H, W)
+            "counts": batch.counts,  # (B, h, w)
+            "points": torch.cat(batch.points),  # (Σn_b, 2)
+            "people": torch.tensor([len(points) for points in batch.points]),  # n_b
+        }
+        path = folder / f"epoch{epoch:04d}_step{step:05d}.safetensors"
+        write_whole(path, lambda part: save_file(tensors, part, metadata={"images": names}))
+        return f"{text} (saved as {path})."
 
     def _loss(self, logits: Tensor, batch: Batch) -> losses.Loss:
         """DACE or ZIP of a classifier, the count loss alone of a regression model."""

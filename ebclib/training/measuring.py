@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from ebclib import data as datasets
 from ebclib import evaluation
@@ -30,6 +29,7 @@ def evaluate(
     progress: bool = True,
     data: str | Path | None = None,
     distances_px: Sequence[float] = DISTANCES_PX,
+    task: TrainingSet | None = None,
 ) -> Run:
     """Measure a run's weights, and write predictions, positions' matches and metrics into its folder.
 
@@ -45,6 +45,7 @@ def evaluate(
     data : another labelled data set, by its name or the path of its folder; its intervals are scaled as
         on the run's own validation images, and the run's own files stay as they are
     distances_px : within which a point found counts as the person annotated; in prepared pixels
+    task : the run's own training set, where at hand
 
     Returns
     -------
@@ -55,75 +56,61 @@ def evaluate(
     FileNotFoundError : the data set is not there, or the run has no weights
     ValueError : the split has no labels
     """
-    progress = progress and processes().is_main_process
-    with run_lock(run, processes(), progress):
-        return measure(run, split, progress, None, data, distances_px)
-
-
-def measure(
-    run: Run,
-    split: str | None = None,
-    progress: bool = True,
-    task: TrainingSet | None = None,
-    data: str | Path | None = None,
-    distances_px: Sequence[float] = DISTANCES_PX,
-) -> Run:
-    """`evaluate`, for a caller that alone writes the run; ``task`` is the run's own, where at hand."""
-    config, state, is_own = run.config, processes(), _is_own(run, data)
-    state.wait_for_everyone()  # the first one may still be writing the weights
-    name, root = (config.dataset, None) if is_own else datasets.locate(data or config.dataset)
-    about = datasets.describe(name, root)
-    split = split or (about.test_split if is_own else _split_of(about))
-    with state.main_process_first():
-        if is_own:
-            task = task or TrainingSet.of(config, progress)
-        images = _prepared(run, name, split, root, progress)
-    if not images.is_labelled:
-        raise ValueError(
-            f"{name} {split} has no labels to measure against. "
-            f"`ebc submit {run.name} --dataset {name} --split {split}` writes the counts."
-        )
-    model, network = open_model(run)
-    title = f"{name} {split}" if progress else None
-    found = evaluation.predict(model, images, None, network, title, state, positions=True)
+    config, state = run.config, processes()
+    progress = progress and state.is_main_process
+    name, root, about, is_own = _data_of(run, data)
+    split = split or _usual_split(about, is_own)
     suffix = metrics_suffix(run, split, data)
-    if is_own and task is not None:
-        info, facts = _calibrate(run, task, model, network, progress)
+    with run_lock(run, state, progress):
+        with state.main_process_first():
+            if is_own:
+                task = task or TrainingSet.of(config, progress)
+            images = _prepared(run, name, split, root, progress)
+        if not images.is_labelled:
+            raise ValueError(
+                f"{name} {split} has no labels to measure against. "
+                f"`ebc submit {run.name} --dataset {name} --split {split}` writes the counts."
+            )
+        model = open_model(run)
+        title = f"{name} {split}" if progress else None
+        found = evaluation.predict(model, images, None, title, state, positions=True)
+        if is_own and task is not None:
+            info, facts = _calibrate(run, task, model, progress)
+            if state.is_main_process:
+                write_info(run.weights, info)
+            counts = task.split.counts
+            if "test_mae" in run.history and not suffix:
+                facts["test_selected_mae"] = run.history["test_mae"].min()
+        else:
+            facts = _facts_elsewhere(run, images, root)
+            counts = np.array([facts["training_mean"] or math.nan])
         if state.is_main_process:
-            write_info(run.weights, info)
-        counts = task.split.counts
-        if "test_mae" in run.history and not suffix:
-            facts["test_selected_mae"] = run.history["test_mae"].min()
-    else:
-        facts = _facts_elsewhere(run, images, root, progress)
-        counts = np.array([facts["training_mean"] or math.nan])
-    if state.is_main_process:
-        matches = evaluation.matches_table(found, images.points, distances_px)
-        factor = facts["interval_factor"]
-        found = evaluation.with_intervals(found, math.inf if factor is None else factor)
-        metrics = {
-            "dataset": name,
-            "split": split,
-            **evaluation.summarise(found, counts),
-            "positions": evaluation.localisation(matches),
-            **facts,
-        }
-        write_csv(run.path / f"predictions{suffix}.csv", found)
-        write_csv(run.path / f"positions{suffix}.csv", matches)
-        write_json(run.path / f"metrics{suffix}.json", metrics)
-        if not suffix:
-            shutil.rmtree(run.checkpoint.parent, ignore_errors=True)
-    state.wait_for_everyone()
+            matches = evaluation.matches_table(found, images.points, distances_px)
+            factor = facts["interval_factor"]
+            found = evaluation.with_intervals(found, math.inf if factor is None else factor)
+            metrics = {
+                "dataset": name,
+                "split": split,
+                **evaluation.summarise(found, counts),
+                "positions": evaluation.localisation(matches),
+                **facts,
+            }
+            write_csv(run.path / f"predictions{suffix}.csv", found)
+            write_csv(run.path / f"positions{suffix}.csv", matches)
+            write_json(run.path / f"metrics{suffix}.json", metrics)
+            if not suffix:
+                shutil.rmtree(run.checkpoint.parent, ignore_errors=True)
+        state.wait_for_everyone()
     return run
 
 
 def _calibrate(
-    run: Run, task: TrainingSet, model: nn.Module, network: BlockwiseModel, progress: bool
+    run: Run, task: TrainingSet, model: BlockwiseModel, progress: bool
 ) -> tuple[ModelInfo, dict[str, Any]]:
     """What the validation images say of a run, for its weights' file and for its metrics."""
     config, history = run.config, run.history
     title = "Validation images" if progress else None
-    held = evaluation.predict(model, task.split, task.validation, network, title, processes())
+    held = evaluation.predict(model, task.split, task.validation, title, processes())
     calibrating = held[np.isin(task.validation, task.halves(config)[1])]
     factor = evaluation.conformal_factor(calibrating)
     about, began = datasets.describe(config.dataset), run.provenance.get("weights")
@@ -145,52 +132,36 @@ def _calibrate(
     }
 
 
-def _facts_elsewhere(
-    run: Run, images: datasets.PreparedSplit, root: Path | None, progress: bool
-) -> dict[str, Any]:
+def _facts_elsewhere(run: Run, images: datasets.PreparedSplit, root: Path | None) -> dict[str, Any]:
     """What the metrics say of the run beside its errors on another data set than its own."""
     facts: dict[str, Any] = {"trained_on": run.config.dataset, "data_sha256": images.digest}
     if root:
         facts["folder"] = str(root / images.dataset)
     if run.config.recipe == RELEASED:  # nothing is known of its training images
         return facts | {"training_mean": None, "interval_factor": None, "held_out_images": 0}
-    own = {name: run.metrics.get(name) for name in ("interval_factor", "held_out_images")}
-    mean = run.metrics.get("training_mean")
-    if mean is None:  # a run of before it was kept
-        with processes().main_process_first():
-            trained_on = datasets.prepared(run.config.dataset, "train", progress=progress)
-        mean = float(np.mean(trained_on.counts))
-    scaled = f"{own['held_out_images']} validation images of {run.config.dataset}"
-    return facts | own | {"training_mean": mean, "intervals_scaled_on": scaled}
+    names = ("interval_factor", "held_out_images", "training_mean")
+    facts |= {name: run.metrics.get(name) for name in names}
+    scaled = f"{facts['held_out_images']} validation images of {run.config.dataset}"
+    return facts | {"intervals_scaled_on": scaled}
 
 
-def open_model(run: Run) -> tuple[nn.Module, BlockwiseModel]:
-    """A run's trained model as it was measured: on this machine's device, in the run's precision.
-
-    Returns
-    -------
-    (model, network) : images → logits, and the `BlockwiseModel` inside, as `evaluation.predict` and
-        `windows.predict_map` take them
-    """
+def open_model(run: Run) -> BlockwiseModel:
+    """A run's trained model as it was measured: on this machine's device, in the run's precision."""
     accelerator = make_accelerator(precision_of(run.config))
-    network = load_model(run, accelerator.device).to(memory_format=torch.channels_last)
-    return accelerator.prepare_model(network, evaluation_mode=True), network
+    model = load_model(run, accelerator.device).to(memory_format=torch.channels_last)
+    return accelerator.prepare_model(model, evaluation_mode=True)
 
 
 def metrics_suffix(run: Run, split: str | None = None, data: str | Path | None = None) -> str:
-    """What the names of `evaluate`'s files end with: nothing, `-val`, or `-sha-test`.
+    """What the names of `evaluate`'s files, so called, end with: nothing, `-val`, or `-sha-test`.
 
     A folder outside the data root adds six digits of its path: two may have one name.
-
-    Parameters
-    ----------
-    run, split, data : as `evaluate` was given them
     """
-    if _is_own(run, data):
-        reported = datasets.describe(run.config.dataset).test_split
-        return "" if split in (None, reported) else f"-{split}"
-    name, root = datasets.locate(data or run.config.dataset)
-    return f"-{_label(name, root)}-{split or _split_of(datasets.describe(name, root))}"
+    name, root, about, is_own = _data_of(run, data)
+    split = split or _usual_split(about, is_own)
+    if is_own:
+        return "" if split == about.test_split else f"-{split}"
+    return f"-{_label(name, root)}-{split}"
 
 
 def submit(
@@ -220,9 +191,8 @@ def submit(
     ValueError : images whose names hold a space, which would break the lines
     """
     state = processes()
-    name, root = datasets.locate(run.config.dataset if data is None else data)
-    about = datasets.describe(name, root)
-    split = split or next(iter(about.unlabelled), None) or _split_of(about)
+    name, root, about, _ = _data_of(run, data)
+    split = split or next(iter(about.unlabelled), None) or _usual_split(about)
     kind = "-positions" if positions else ""
     path = path or run.path / f"submission-{_label(name, root)}-{split}{kind}.txt"
     refuse_folder(path)
@@ -235,9 +205,8 @@ def submit(
             f"A line is `name count`, so an image's name may hold no space: {spaced[0]!r} "
             f"({len(spaced)} such). Rename them."
         )
-    model, network = open_model(run)
     title = f"{name} {split}" if progress else None
-    found = evaluation.predict(model, images, None, network, title, state, positions)
+    found = evaluation.predict(open_model(run), images, None, title, state, positions)
     lines = [f"{image} {n:.4f}" for image, n in zip(found["image"], found["count"], strict=True)]
     if positions:
         sizes = np.array(images.source_sizes) / np.array(images.sizes)  # (n, 2), H and W
@@ -259,10 +228,11 @@ def _prepared(
     return datasets.prepared(name, split, root, progress=progress, multiples_px=multiples_px)
 
 
-def _is_own(run: Run, data: str | Path | None) -> bool:
-    """Whether ``data`` (None: the same) is the data set that the run was trained on, and here."""
+def _data_of(run: Run, data: str | Path | None) -> tuple[str, Path | None, datasets.Dataset, bool]:
+    """Name, root and description of ``data``, and whether the run was trained on it here; None: it was."""
     name, root = (run.config.dataset, None) if data is None else datasets.locate(data)
-    return name == run.config.dataset and root is None and run.config.recipe != RELEASED
+    is_own = name == run.config.dataset and root is None and run.config.recipe != RELEASED
+    return name, root, datasets.describe(name, root), is_own
 
 
 def _label(name: str, root: Path | None) -> str:
@@ -272,6 +242,6 @@ def _label(name: str, root: Path | None) -> str:
     return f"{name}-{hashlib.sha256(str(root / name).encode()).hexdigest()[:6]}"
 
 
-def _split_of(about: datasets.Dataset) -> str:
-    """What of another data set is measured: its reported split, or all where nobody divided it."""
-    return datasets.EVERY if about.is_divided else about.test_split
+def _usual_split(about: datasets.Dataset, is_own: bool = False) -> str:
+    """What is measured: the reported split; of another data set that nobody divided, all."""
+    return datasets.EVERY if about.is_divided and not is_own else about.test_split

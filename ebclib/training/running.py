@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import torch
+
 from ebclib.config import Config, results_root
 from ebclib.data import PreparedSplit
 from ebclib.data.training_set import TrainingSet
 from ebclib.runs import Run, provenance, recover, remove_run, successor, write_json
-from ebclib.training.devices import is_lost_connection, precision_of, processes, run_lock
+from ebclib.training.devices import precision_of, processes, run_lock
 from ebclib.training.loop import Trainer
-from ebclib.training.measuring import measure
+from ebclib.training.measuring import evaluate
 
 
 def train(
@@ -39,7 +41,49 @@ def train(
     run, state = _run_of(config), processes()
     progress = progress and state.is_main_process
     with run_lock(run, state, progress):
-        return _train(run, config, resume, progress, replace)
+        if state.is_main_process:
+            recover(run)
+        state.wait_for_everyone()
+        started = resume and (run.path / "config.json").is_file()
+        if started:
+            _same_config(run, config)
+            if run.is_finished:
+                return run
+        elif run.holds_training and not replace:
+            raise ValueError(
+                f"Run {run.name!r} is there already ({run.path}). Go on with it (or show it, if it is "
+                "finished) by --resume (resume=True), train it anew by --replace (replace=True), or give "
+                "another --name."
+            )
+        replaced = run if run.holds_training and not started else None
+        run = successor(run) if replaced else run
+        with state.main_process_first():
+            task = TrainingSet.of(config, progress)
+        if started:
+            _same_data(run, task.split)
+        state.wait_for_everyone()  # all have looked before the first one writes
+        if not started and state.is_main_process:
+            remove_run(run.path)
+            facts = provenance(precision_of(config), task.split.digest) | _size(task.split)
+        state.wait_for_everyone()
+        trainer = Trainer(config, task, run, progress, replaced)
+        if state.is_main_process:
+            write_json(run.path / "config.json", config.to_dict())
+            if not started:
+                facts["weights"] = trainer.network.weights_source
+                facts["processes"] = state.num_processes
+                write_json(run.path / "provenance.json", facts)
+        try:
+            trainer.fit()
+        except RuntimeError as problem:  # gloo, on a CPU, says its name alone
+            is_lost = isinstance(problem, torch.distributed.DistError) or "gloo" in str(problem)
+            if state.num_processes > 1 and is_lost:
+                raise RuntimeError(
+                    f"Another process of run {run.name!r} was lost, so this one ends, too: --resume "
+                    "(resume=True) goes on from the last checkpoint, in any number of processes."
+                ) from problem
+            raise
+        return evaluate(trainer.run, progress=progress, task=task)
 
 
 def load_or_train(config: Config, progress: bool = True) -> Run:
@@ -47,11 +91,6 @@ def load_or_train(config: Config, progress: bool = True) -> Run:
 
     Two that ask at once train it once: the second waits for the first. A run that was begun is gone on
     with; a finished one without its weights (they are not committed) is trained again.
-
-    Parameters
-    ----------
-    config : from `make_config`, which names the run
-    progress : show progress bars
 
     Raises
     ------
@@ -65,7 +104,7 @@ def load_or_train(config: Config, progress: bool = True) -> Run:
             _same_config(run, config)
             return run
         done = run.is_finished
-        return _train(run, config, resume=not done, progress=progress, replace=done)
+        return train(config, resume=not done, progress=progress, replace=done)
 
 
 def _run_of(config: Config) -> Run:
@@ -77,52 +116,6 @@ def _run_of(config: Config) -> Run:
             f"dual is {config.dual!r}, which only older recorded runs have: give floored, the published one."
         )
     return Run(results_root() / "runs" / config.name)
-
-
-def _train(run: Run, config: Config, resume: bool, progress: bool, replace: bool) -> Run:
-    """`train`, where nobody else writes the run."""
-    state = processes()
-    if state.is_main_process:
-        recover(run)
-    state.wait_for_everyone()
-    started = resume and (run.path / "config.json").is_file()
-    if started:
-        _same_config(run, config)
-        if run.is_finished:
-            return run
-    elif run.holds_training and not replace:
-        raise ValueError(
-            f"Run {run.name!r} is there already ({run.path}). Go on with it (or show it, if it is "
-            "finished) by --resume (resume=True), train it anew by --replace (replace=True), or give "
-            "another --name."
-        )
-    replaced = run if run.holds_training and not started else None
-    run = successor(run) if replaced else run
-    with state.main_process_first():
-        task = TrainingSet.of(config, progress)
-    if started:
-        _same_data(run, task.split)
-    state.wait_for_everyone()  # all have looked before the first one writes
-    if not started and state.is_main_process:
-        remove_run(run.path)
-        facts = provenance(precision_of(config), task.split.digest) | _size(task.split)
-    state.wait_for_everyone()
-    trainer = Trainer(config, task, run, progress, replaced)
-    if state.is_main_process:
-        write_json(run.path / "config.json", config.to_dict())
-        if not started:
-            facts |= {"weights": trainer.network.weights_source, "processes": state.num_processes}
-            write_json(run.path / "provenance.json", facts)
-    try:
-        trainer.fit()
-    except RuntimeError as problem:
-        if state.num_processes > 1 and is_lost_connection(problem):
-            raise RuntimeError(
-                f"Another process of run {run.name!r} was lost, so this one ends, too: --resume "
-                "(resume=True) goes on from the last checkpoint, in any number of processes."
-            ) from problem
-        raise
-    return measure(trainer.run, progress=progress, task=task)
 
 
 def _same_config(run: Run, config: Config) -> None:
