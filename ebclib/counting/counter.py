@@ -97,21 +97,18 @@ class CrowdCounter:
     def outcomes(self, given: Iterable[Item]) -> Iterator[Count | Exception]:
         """For each image, in order, a result, or the ValueError or OSError that says why there is none."""
         threads = min(os.cpu_count() or 1, 8)
+        sides = self.info.least_side, self.longest_side, self.info.config.multiples_px
         waiting: deque = deque()
         with ThreadPoolExecutor(threads, "ebc-read") as pool:
             try:
                 for item in given:
-                    waiting.append((item, pool.submit(self._read, item)))
+                    waiting.append((item, pool.submit(read, item, *sides)))
                     if len(waiting) > 2 * threads:
                         yield self._outcome(*waiting.popleft())
                 while waiting:
                     yield self._outcome(*waiting.popleft())
             finally:
                 pool.shutdown(cancel_futures=True)
-
-    def _read(self, item: Item) -> Decoded:
-        info = self.info
-        return read(item, info.least_side, self.longest_side, info.config.multiples_px)
 
     def _outcome(self, item: Item, reading: Future[Decoded]) -> Count | Exception:
         try:

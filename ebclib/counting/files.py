@@ -79,7 +79,6 @@ def count_files(
     listed = {str(item.source) for item in found}
     same = {"key": _key(weights, polygons, precision), "base": base}
     known = _read_journal(out / JOURNAL, same)
-    known = {path: note for path, note in known.items() if not again or path not in listed}
 
     def kept(item: Item) -> bool:
         """Whether the journal has the same file, and all that is wanted of it is there."""
@@ -90,13 +89,14 @@ def count_files(
         return set(wanted) <= set(note["files"]) and all((out / each).is_file() for each in wanted)
 
     before = named_files([Path(path) for path in known if path not in listed], base)
-    found += [item for item in before if kept(item)]
-    done = {item: known[str(item.source)] for item in found if kept(item)}
+    old = before if again else [*found, *before]
+    done = {item: known[str(item.source)] for item in old if kept(item)}
     todo = [item for item in found if item not in done]
     stamps = {item: file_stamp(item.source) for item in todo}  # before they are read
     counter = CrowdCounter(source, precision=precision) if todo else None
     out.mkdir(parents=True, exist_ok=True)
-    bar = tqdm(total=len(found), initial=len(done), unit="file", disable=not progress)
+    whole = len(done) + len(todo)
+    bar = tqdm(total=whole, initial=len(done), unit="file", disable=not progress)
     images = [item for item in todo if not _is_video(item)]
     outcomes: Iterable[Count | Exception] = counter.outcomes(images) if images else ()
     videos = ((item, None) for item in todo if _is_video(item))
@@ -104,8 +104,8 @@ def count_files(
         journal.write("\n")  # a line that was cut off stays by itself
         for item, outcome in chain(zip(images, outcomes, strict=True), videos):
             try:
-                for before in _outputs(item, maps=True):  # they would stand beside another count
-                    (out / before).unlink(missing_ok=True)
+                for file in _outputs(item, maps=True):  # they would stand beside another count
+                    (out / file).unlink(missing_ok=True)
                 if isinstance(outcome, Exception):
                     raise outcome
                 if outcome is None:
@@ -124,7 +124,8 @@ def count_files(
                 failures[item.name] = reason.removeprefix(f"{item.name}: ")
             bar.update()
     now = sum(item in done for item in todo)
-    return _write_tables(out, {item: done[item] for item in found if item in done}, failures, now)
+    notes = {item: done[item] for item in (*found, *before) if item in done}
+    return _write_tables(out, notes, failures, now)
 
 
 def list_images(paths: Iterable[str | Path], out: Path) -> tuple[list[Item], dict[str, str], str]:

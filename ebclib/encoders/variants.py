@@ -21,9 +21,7 @@ class Variant:
     architecture: str  # its name there
     weights: str = "imagenet"  # the default tag of the pretrained weights
     source: str  # where it comes from
-    stage: int | None = (
-        None  # of timm's ``feature_info``, the encoder's last; None: the last there is
-    )
+    stage: int | None = None  # the encoder's last of timm's ``feature_info``; None: all of them
     stride_px: int = 16  # the most image pixels to one feature of a convolutional encoder
     decoder: tuple[int, ...] = ()  # widths of the 3×3 convolutions between encoder and head
     dilation: int = 1  # of these

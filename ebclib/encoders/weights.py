@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ebclib.config import weights_root
+from ebclib.config import WEIGHTS, weights_file, weights_root
 
 _SCALAR = np.float64(0).__reduce__()[0]
 _NUMBERS = [
@@ -27,7 +27,6 @@ _NUMBERS = [
 ]
 """What a training keeps of its scores beside the weights: numbers of numpy, and nothing that runs."""
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")
 
 
@@ -122,14 +121,10 @@ def locate(pretrained: str, names: Iterable[str], bare: Iterable[str] = ()) -> P
     ------
     FileNotFoundError : a path that leads nowhere
     """
-    path = Path(pretrained).expanduser()
-    if path.suffix in SUFFIXES or path.is_absolute() or len(path.parts) > 1:
-        if not path.is_file():
-            raise FileNotFoundError(f"pretrained is {pretrained!r}, and there is no such file.")
-        return path
     stems = [*(stem for name in names for stem in (name, f"{name}.*")), *bare]
-    patterns = (stem + suffix for stem in stems for suffix in SUFFIXES)
-    return next((file for each in patterns for file in sorted(weights_root().glob(each))), None)
+    patterns = (stem + suffix for stem in stems for suffix in WEIGHTS)
+    found = (file for each in patterns for file in sorted(weights_root().glob(each)))
+    return weights_file(pretrained) or next(found, None)
 
 
 def fetch(what: str, get: Callable[[], Any], file_name: str, address: str) -> Any:
