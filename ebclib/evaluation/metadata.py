@@ -16,7 +16,7 @@ from ebclib.config import Config
 from ebclib.data.splits import LEAST_SIDE
 from ebclib.data.training_set import LEAST_CALIBRATING, TrainingStats
 from ebclib.evaluation import COVERAGE
-from ebclib.runs import Run, refuse_folder, write_whole
+from ebclib.runs import Run, write_whole
 
 KEY = "ebclib"
 """The entry of the weights' metadata that holds `ModelInfo`, as JSON; one key, so that equal ones are
@@ -133,8 +133,6 @@ def export_weights(run: Run, path: str | Path, half: bool = False) -> Path:
         for name, value in load_file(run.weights).items()
     }
     path = Path(path)
-    refuse_folder(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda part: save_file(state, part, metadata=metadata))
     return path
 
