@@ -48,6 +48,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_DEMO_RUNS] = Path(os.environ["EBC_RESULTS"], "runs")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The notebook that trains the demo's run comes first, those that would wait for it come last."""
+    place = {"04_train.ipynb": -1, "07_visualization.ipynb": 1, "08_count_your_own.ipynb": 1}
+    items.sort(key=lambda item: place.get(item.path.name, 0))
+
+
 def _lay_out_demo_runs(into: Path) -> None:
     """The small files of the demo's runs (`make store` packs them), which notebooks make tables of."""
     with tarfile.open(Path(__file__).parent / "data" / "demo_runs.tgz") as runs:
