@@ -248,7 +248,7 @@ def test_a_claim_is_told_in_standard_errors(plan, monkeypatch):
 
 
 def test_the_recorded_demo_shows_what_is_stable_and_no_more(demo_runs):
-    """EBC against regression over three seeds; what the paper's tables say is told as it came out."""
+    """EBC against regression over two seeds; what the paper's tables say is told as it came out."""
     table = studies.load("demo").tables["table1"]
     maes = {
         row: [
@@ -259,5 +259,5 @@ def test_the_recorded_demo_shows_what_is_stable_and_no_more(demo_runs):
         if (cells := table.at(row, "synthetic_small"))
     }
     regression, ebc = maes.values()
-    assert len(ebc) == len(regression) == 3
+    assert len(ebc) == len(regression) == 2
     assert max(ebc) < min(regression)

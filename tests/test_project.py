@@ -142,7 +142,7 @@ def test_make_help_lists_every_command():
 
 def test_make_test_is_pytest_with_notebooks_and_nothing_else():
     recipe = make("--dry-run", "test").splitlines()
-    words = "-m pytest --nbval --numprocesses auto --dist loadfile"
+    words = "-m pytest --nbval --numprocesses auto --dist loadfile --no-loadscope-reorder"
     assert [line for line in recipe if "pytest" in line][-1].endswith(words)
     assert recipe[-1].endswith(words)
 
