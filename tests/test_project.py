@@ -287,6 +287,10 @@ def test_the_savings_are_those_of_the_bootstrap() -> None:
     table = recorded("two_cores", "table1_improvement").set_index("regression")
     for _, row in table.loc[["MobileNetV2, regression (MSE)"]].iterrows():
         assert f" {float(row['lower']):.0f} to {float(row['upper']):.0f}" in text
+    rows = table.loc["MobileNetV2, regression (DMCount)"].set_index(["column", "classifier"])
+    for classifier in ("EBC", "Blockwise"):
+        row = rows.loc[("ShanghaiTech B", f"MobileNetV2, {classifier}")]
+        assert f" {float(row['lower']):.1f} to {float(row['upper']):.1f}" in text
 
 
 def test_what_the_text_says_of_intervals_and_places_is_in_the_runs() -> None:
