@@ -79,18 +79,10 @@ def count_files(
     listed = {str(item.source) for item in found}
     same = {"key": _key(weights, polygons, precision), "base": base}
     known = _read_journal(out / JOURNAL, same)
-
-    def kept(item: Item) -> bool:
-        """Whether the journal has the same file, and all that is wanted of it is there."""
-        note = known.get(str(item.source), {})
-        if note.get("stamp") != file_stamp(item.source) or note.get("every_s", every_s) != every_s:
-            return False
-        wanted = _outputs(item, maps)
-        return set(wanted) <= set(note["files"]) and all((out / each).is_file() for each in wanted)
-
     before = named_files([Path(path) for path in known if path not in listed], base)
     old = before if again else [*found, *before]
-    done = {item: known[str(item.source)] for item in old if kept(item)}
+    noted = {item: known[str(item.source)] for item in old if str(item.source) in known}
+    done = {i: note for i, note in noted.items() if _is_counted(i, note, out, maps, every_s)}
     todo = [item for item in found if item not in done]
     stamps = {item: file_stamp(item.source) for item in todo}  # before they are read
     counter = CrowdCounter(source, precision=precision) if todo else None
@@ -126,6 +118,14 @@ def count_files(
     now = sum(item in done for item in todo)
     notes = {item: done[item] for item in (*found, *before) if item in done}
     return _write_tables(out, notes, failures, now)
+
+
+def _is_counted(item: Item, note: dict[str, Any], out: Path, maps: bool, every_s: float) -> bool:
+    """Whether the journal's note is of the same file, and all that is wanted of it is there."""
+    if note.get("stamp") != file_stamp(item.source) or note.get("every_s", every_s) != every_s:
+        return False
+    wanted = _outputs(item, maps)
+    return set(wanted) <= set(note["files"]) and all((out / each).is_file() for each in wanted)
 
 
 def list_images(paths: Iterable[str | Path], out: Path) -> tuple[list[Item], dict[str, str], str]:

@@ -17,9 +17,7 @@ from ebclib.blocks import smoothed_counts
 from ebclib.data import Sample
 from ebclib.plots.style import DENSITY_MAP, PAGE_INCHES, bare
 
-LEAST_TOP = (
-    0.05  # people in a block that are drawn at full strength, at least: an empty map stays calm
-)
+LEAST_TOP = 0.05  # people in a block drawn at full strength, at least: empty maps stay calm
 PIXELS_A_BLOCK = 8  # of a density drawn without its image
 
 
