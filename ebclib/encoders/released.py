@@ -16,7 +16,6 @@ import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
-from ebclib.encoders.clip import DenseViT, build_text, text_embedder
 from ebclib.encoders.encoder import Encoder
 from ebclib.encoders.variants import find_variant
 from ebclib.encoders.weights import Weights, refuse_others
@@ -89,7 +88,7 @@ def as_released(encoder: Encoder, input_px: int) -> Encoder:
 
     A ViT's position embedding is of windows of ``input_px``, and is interpolated without antialiasing.
     """
-    if isinstance(encoder.image, DenseViT):
+    if hasattr(encoder.image, "prompts"):  # CLIP's ViT
         visual, side = encoder.image.visual, input_px // encoder.image.patch_px
         encoder.image.antialias = False
         if visual.grid_size != (side, side):
@@ -113,6 +112,8 @@ def fill(model: nn.Module, name: str, weights: Weights) -> Callable[[Sequence[st
     own = _by_their_names(model, name)
     variant, embed = find_variant(name), None
     if variant.has_text:
+        from ebclib.encoders.clip import build_text, text_embedder  # open_clip loads for seconds
+
         clip = build_text(variant)
         embed = text_embedder(clip, variant)
         tower = clip.state_dict()
