@@ -31,41 +31,6 @@ if TYPE_CHECKING:
 FULL = ["Resize", "Softmax", "LogSoftmax"]
 """Steps that stay in 32 bits: onnxruntime has not all of their kinds in 16, and bins are weighed there."""
 
-BEFORE = """
-<ir_version: 10, opset_import: ["" : {opset}]>
-before (uint8[batch, height, width, 3] image)
-    => (float[batch, 3, padded_height, padded_width] padded, int64[2] blocks)
-<float[3] mean = {{{mean}}}, float[3] std = {{{std}}}, int64[1] step = {{{step}}},
- int64[1] r = {{{r}}}, int64[1] last = {{{last}}}, int64[6] none = {{0, 0, 0, 0, 0, 0}}>
-{{
-    sides = Shape <start = 1, end = 3> (image)
-    beyond = Add (sides, last)
-    blocks = Div (beyond, r)
-    short = Neg (sides)
-    lacking = Mod (short, step)
-    pads = Concat <axis = 0> (none, lacking)
-    values = Cast <to = 1> (image)
-    centred = Sub (values, mean)
-    normalised = Div (centred, std)
-    colours_first = Transpose <perm = [0, 3, 1, 2]> (normalised)
-    padded = Pad (colours_first, pads)
-}}
-"""
-"""`BlockwiseModel`'s own normalisation and padding, for sizes that are known only when it runs."""
-
-AFTER = """
-<ir_version: 10, opset_import: ["" : {opset}]>
-after (float[batch, 1, rows, columns] all_density, float[batch, 1, rows, columns] all_variance,
-       int64[2] ends)
-    => (float[batch, 1, h, w] density, float[batch, 1, h, w] variance)
-<int64[2] begins = {{0, 0}}, int64[2] axes = {{2, 3}}>
-{{
-    density = Slice (all_density, begins, ends, axes)
-    variance = Slice (all_variance, begins, ends, axes)
-}}
-"""
-"""The cut back to the blocks that the image reaches."""
-
 
 def export_run(run: Run, path: str | Path | None = None, half: bool = False) -> Path:
     """Write a run's trained model, by default as ``model.onnx`` in its folder; errors as `write_onnx`."""
@@ -117,7 +82,7 @@ def write_onnx(
         "representatives": json.dumps([round(a, 6) for a in network.representatives.tolist()]),
         "ebclib": __version__,
     }
-    model = _with_ends(_core(network), network)
+    model = _translated(network)
     if half:
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
@@ -129,18 +94,16 @@ def write_onnx(
     return Path(path)
 
 
-class _Core(nn.Module):
-    """What lies between padding and cut: (B, 3, H', W') normalised → density and variance (B, 1, h', w')."""
+class _Whole(nn.Module):
+    """What the file does: uint8 (B, H, W, 3) → density and variance, (B, 1, h, w) each."""
 
     def __init__(self, network: BlockwiseModel) -> None:
         super().__init__()
         self.network = _with_fixed_padding(copy.deepcopy(network).eval())
 
-    def forward(self, padded: Tensor) -> tuple[Tensor, Tensor]:
-        network = self.network
-        features = network.decoder(network.encoder(padded))
-        logits = network.head(features, network.feature_px / network.block_size_px)
-        return network.density(logits), network.variance(logits)
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.network(image.permute(0, 3, 1, 2))
+        return self.network.density(logits), self.network.variance(logits)
 
 
 def _with_fixed_padding(network: nn.Module) -> nn.Module:
@@ -161,24 +124,22 @@ def _with_fixed_padding(network: nn.Module) -> nn.Module:
     return network
 
 
-def _core(network: BlockwiseModel) -> onnx.ModelProto:
-    """The network itself, translated by torch; batch and sides are open but for a ViT's window."""
-    step, window = network.step_px, network.window_px
-    batch, rows, columns = map(torch.export.Dim, ("batch", "rows", "columns"))
-    if window is None:
-        open_sides, sides = {0: batch, 2: step * rows, 3: step * columns}, (5 * step, 6 * step)
-    else:
-        open_sides, sides = {0: batch}, (-(-window // step) * step,) * 2
+def _translated(network: BlockwiseModel) -> onnx.ModelProto:
+    """The network, translated by torch; batch and sides are open but for a ViT's window."""
+    window = network.window_px
+    names = ("batch",) if window else ("batch", "height", "width")
+    open_sides = dict(enumerate(names))
+    sides = (window, window) if window else (5 * network.step_px + 1, 6 * network.step_px + 3)
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the translators' own parts
             program = torch.onnx.export(
-                _Core(network),
-                (torch.zeros(2, 3, *sides),),
+                _Whole(network),
+                (torch.zeros(2, *sides, 3, dtype=torch.uint8),),
                 dynamo=True,
                 dynamic_shapes=(open_sides,),
-                input_names=["padded"],
-                output_names=["all_density", "all_variance"],
+                input_names=["image"],
+                output_names=["density", "variance"],
                 verbose=False,
             )
     except RuntimeError as problem:
@@ -186,33 +147,11 @@ def _core(network: BlockwiseModel) -> onnx.ModelProto:
             "This model cannot be written as ONNX: it has a step that ONNX lacks, or that cannot be left "
             f"open for images of any size ({str(problem).strip().splitlines()[-1]})."
         ) from problem
-    core = program.model_proto
-    graph, inner = core.graph, (node for part in core.functions for node in part.node)
+    model = program.model_proto
+    graph, inner = model.graph, (node for part in model.functions for node in part.node)
     for each in (*graph.node, *inner, *graph.input, *graph.value_info, *graph.output):
         each.ClearField("metadata_props")  # where each step is in whose source
-    return core
-
-
-def _with_ends(core: onnx.ModelProto, network: BlockwiseModel) -> onnx.ModelProto:
-    """The core between normalisation and padding before it, and the cut to the image's blocks after."""
-    from onnx import compose, parser
-
-    r, step = network.block_size_px, network.step_px
-    (opset,) = (each.version for each in core.opset_import if each.domain == "")
-    mean, std = (
-        ", ".join(map(repr, (255 * v).flatten().tolist())) for v in (network.mean, network.std)
-    )
-    before = parser.parse_model(
-        BEFORE.format(opset=opset, mean=mean, std=std, step=step, r=r, last=r - 1)
-    )
-    after = parser.parse_model(AFTER.format(opset=opset))
-    core.ir_version = before.ir_version
-    core = compose.add_prefix(core, "core/", rename_inputs=False, rename_outputs=False)
-    whole = compose.merge_models(before, core, [("padded", "padded")])
-    joints = [("all_density",) * 2, ("all_variance",) * 2, ("blocks", "ends")]
-    whole = compose.merge_models(whole, after, joints, producer_name="ebclib")
-    del whole.opset_import[1:]  # merging lists the same one three times
-    return whole
+    return model
 
 
 def _check(file: bytes, network: BlockwiseModel, tolerance: float) -> None:
