@@ -95,27 +95,26 @@ class _Ground:
         v = np.floor(self.v / grain).astype(np.int32) + self._shift[1]
         return _noise()[v & 511, u & 511] * np.clip(self.metre_px * grain * 2, 0.3, 1)
 
-    def flat(self, red: float, green: float, blue: float, rough: float) -> np.ndarray:
+    def flat(self, colour: np.ndarray, rough: float) -> np.ndarray:
         """A colour with grain, (h, w, 3)."""
-        light = 1 + rough * self.noise(0.06)
-        return light[..., None] * np.array([red, green, blue], np.float32)
+        return (1 + rough * self.noise(0.06))[..., None] * colour.astype(np.float32)
 
 
 def _grass(rng: np.random.Generator, ground: _Ground) -> np.ndarray:
-    image = ground.flat(rng.uniform(80, 115), rng.uniform(120, 150), rng.uniform(50, 70), 0.25)
-    worn = np.clip(ground.noise(0.07) * 2.2 - 0.6, 0, 1) * rng.uniform(0, 0.8)
+    image = ground.flat(rng.uniform([75, 110, 45], [130, 150, 80]), 0.25)
+    worn = np.clip(ground.noise(0.07) * 2.2 - 0.4, 0, 1) * rng.uniform(0, 1)
     return image + (np.array([150, 128, 90]) - image) * worn[..., None]
 
 
 def _paved(rng: np.random.Generator, ground: _Ground) -> np.ndarray:
     """Slabs, in half of the places with a street between them."""
-    stone, side = rng.uniform(140, 195), rng.uniform(0.5, 1.6)
-    slabs = ground.flat(stone, 0.97 * stone, rng.uniform(0.82, 1) * stone, 0.1)
+    stone, side = rng.uniform([110, 85, 60], [205, 195, 185]), rng.uniform(0.5, 1.6)
+    slabs = ground.flat(np.sort(stone)[::-1], 0.12)
     joints = np.minimum(ground.u % side, ground.v % side) < 0.06
     depth = np.clip(0.05 * ground.metre_px * side - 0.1, 0, 0.2)  # of their shade; none afar
     slabs *= (1 + 0.1 * ground.noise(side) - depth * joints)[..., None]
     place, half = np.abs(ground.u - rng.uniform(-3, 3)), rng.choice([0, 0, 4, 7])
-    road = ground.flat(100, 101, 104, 0.12)
+    road = ground.flat(np.array([100, 101, 104]), 0.12)
     road[(place < 0.12) & (ground.v % 5 < 2.6) | (np.abs(place - half + 0.4) < 0.08)] += 90
     return np.where((place < half)[..., None], road, slabs)
 

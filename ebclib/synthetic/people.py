@@ -48,7 +48,7 @@ class Pen:
 
 _SKINS = "#f4d2b4 #ecbd96 #e0ac7d #c6865c #a06642 #7a4c32 #583828"
 _HAIRS = "#1c1818 #1c1818 #281e1a #3e2a1e #3e2a1e #5c3e28 #967042 #ceac70 #8c8a88 #d0ceca"
-_CLOTHS = "#1e2026 #ebebe8 #96989c #22305c #3c60a0 #aa282c #c83c5a #346e46 #deb43c #d66e2c #784682 #78b4c8"
+_CLOTHS = "#1e2026 #ebebe8 #c4b296 #22305c #3c60a0 #aa282c #6e543c #346e46 #deb43c #d66e2c #784682 #78b4c8"
 _BOTTOMS = "#1c1e24 #2c3654 #465880 #3e3c3c #8c7c62 #6e7072 #cec8bc #50322e"
 _DARK, _METAL, _WOOD, _WHITE = (34, 34, 36), (115, 118, 122), (92, 68, 45), (250, 246, 232)
 
@@ -70,7 +70,7 @@ def person(pen: Pen, rng: Random) -> None:
     _arms(pen, rng, skin, top, shoulders)
     _trunk(pen, rng, top, trim, shoulders)
     pen.limb([(0, 0.3), (0, 0.8)], 0.4, skin, 0.75)
-    if rng.random() < 0.25:  # bald, or in a cap or a scarf
+    if rng.random() < 0.35:  # bald, or in a cap or a scarf
         hair = rng.choice((skin, trim, trim))
     if rng.random() < 0.35:
         long = rng.uniform(0.1, 0.35)

@@ -144,9 +144,9 @@ def _shadows(camera: Camera, figures: list[Figure], sun: float, strength: float)
 
 def _develop(rng: np.random.Generator, image: Image.Image) -> np.ndarray:
     """Light, tone, colour cast and grain of a photograph, uint8 (H, W, 3)."""
-    tone, gamma = np.linspace(0, 1, 256), math.exp(rng.normal(-0.08, 0.15))
-    gain, lift = rng.uniform(0.85, 1.1), rng.uniform(0, 0.08)
-    curves = [255 * (lift + (1 - lift) * gain * c * tone**gamma) for c in rng.normal(1, 0.04, 3)]
+    tone, gamma = np.linspace(0, 1, 256), math.exp(rng.normal(-0.05, 0.18))
+    gain, lift = rng.uniform(0.75, 1.15), rng.uniform(0, 0.08)
+    curves = [255 * (lift + (1 - lift) * gain * c * tone**gamma) for c in rng.normal(1, 0.05, 3)]
     image = image.point(np.clip(curves, 0, 255).astype(int).ravel().tolist())
     grain = rng.random((image.height, image.width, 1), np.float32) - np.float32(0.5)
     pixels = np.asarray(image) + grain * np.float32(rng.uniform(3, 30))
