@@ -2,7 +2,7 @@
 #
 #   snakemake --cores all                                        the demo
 #   snakemake --cores all --config experiment=shanghaitech       … --dry-run: what it would do and cost
-#   snakemake --profile profiles/slurm --config experiment=paper
+#   snakemake --workflow-profile profiles/slurm --config experiment=paper
 #
 # What is done is not done again; what was stopped goes on from its last epoch; a changed parameter of a
 # run is another run. Jobs are told apart by the marks they leave below results/notebooks/<experiment>/.

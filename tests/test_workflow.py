@@ -88,6 +88,7 @@ def test_profiles_are_what_snakemake_reads(profile):
     content = yaml.safe_load((ROOT / "profiles" / profile / "config.yaml").read_text())
     assert content["executor"] == profile
     assert content["cores"] > 0  # the Snakefile gives a training all of them, and fails without
+    assert "rules" not in content["quiet"]  # with it, nobody is told which job failed
     assert not {"set-resources", "set-threads"} & content.keys()  # the demo's jobs take other ones
 
 
