@@ -2,7 +2,7 @@
 #
 #   snakemake --cores all                                        the demo
 #   snakemake --cores all --config experiment=shanghaitech       … --dry-run: what it would do and cost
-#   snakemake --profile profiles/slurm --config experiment=paper
+#   snakemake --workflow-profile profiles/slurm --config experiment=paper
 #
 # What is done is not done again; what was stopped goes on from its last epoch; a changed parameter of a
 # run is another run. Jobs are told apart by the marks they leave below results/notebooks/<experiment>/.
@@ -60,6 +60,18 @@ def needs(wildcards):
 # These show what a model does: that of the run which notebook 04 leaves.
 SHOWS_A_MODEL = {"07_visualization", "08_count_your_own"}
 
+# What a training takes; the demo's take seconds on one core.
+TRAINING = {
+    "threads": 1 if experiment.follow_code else workflow.cores,
+    "gpu": 0 if experiment.follow_code else 1,
+    "runtime": 60 * 24 * 2,
+}
+
+
+def as_training(what, otherwise):
+    """The same for notebook 04, which trains a run of its own, and ``otherwise`` for the others."""
+    return lambda wildcards: TRAINING[what] if wildcards.notebook == "04_train" else otherwise
+
 
 wildcard_constraints:
     job=r"[^/]+",
@@ -94,11 +106,11 @@ rule train:
         configs=configs,
         code=follows,
         runs=lambda wildcards: shlex.join(experiment.jobs[wildcards.job]),
-    threads: 1 if experiment.follow_code else workflow.cores
+    threads: TRAINING["threads"]
     resources:
-        gpu=0 if experiment.follow_code else 1,
+        gpu=TRAINING["gpu"],
         mem_mb=12000,
-        runtime=60 * 24 * 2,
+        runtime=TRAINING["runtime"],
     priority: 10
     shell:
         "OMP_NUM_THREADS={threads} {own_python} -m ebclib run {experiment.name:q} --runs {params.runs}"
@@ -116,9 +128,11 @@ rule notebook:
         ),
         part=lambda wildcards, output: output[0].removesuffix("ipynb") + "part.ipynb",
         code=follows,
-    threads: 1
+    threads: as_training("threads", 1)
     resources:
+        gpu=as_training("gpu", 0),
         mem_mb=12000,
+        runtime=as_training("runtime", 60 * 4),
     priority: lambda wildcards: 20 if wildcards.notebook == "04_train" else 0
     shell:
         "OMP_NUM_THREADS={threads} {own_python} -m papermill --kernel python3 --no-progress-bar "

@@ -76,10 +76,13 @@ def snakemake(*words, results):
 def test_the_plan_says_what_it_would_train_and_what_that_costs(tmp_path):
     """A real experiment trains a run a job; the demo's, several, and by default."""
     plan = studies.load("shanghaitech")
-    told = snakemake("--cores", "2", "--config", "experiment=shanghaitech", results=tmp_path)
+    words = ("--cores", "2", "--config", "experiment=shanghaitech", "--workflow-profile", "none")
+    told = snakemake(*words, results=tmp_path)
     assert f"{len(plan.cells)} of {len(plan.cells)} runs to train" in told and "PFLOP" in told
     assert re.search(rf"^notebook\s+{len(NOTEBOOKS)}$", told, re.MULTILINE)
     assert re.search(rf"^train\s+{len(plan.cells)}$", told, re.MULTILINE)
+    (own,) = re.findall(r"wildcards: notebook=04_train\n(?: .*\n)*", told)  # it trains, too
+    assert "gpu=1" in own and "threads: 2" in own
     assert len(studies.load("demo").jobs) < len(studies.load("demo").cells)
 
 
@@ -88,6 +91,7 @@ def test_profiles_are_what_snakemake_reads(profile):
     content = yaml.safe_load((ROOT / "profiles" / profile / "config.yaml").read_text())
     assert content["executor"] == profile
     assert content["cores"] > 0  # the Snakefile gives a training all of them, and fails without
+    assert "rules" not in content["quiet"]  # with it, nobody is told which job failed
     assert not {"set-resources", "set-threads"} & content.keys()  # the demo's jobs take other ones
 
 
