@@ -128,9 +128,9 @@ def test_default_splits(series):
 
 def test_the_small_series_is_smaller_and_as_long_tailed():
     split = SyntheticSplit("train", series="synthetic_small")
-    assert 5 <= np.median(split.counts) <= 12
-    assert 70 < split.counts.max() <= SERIES["synthetic_small"].most
-    assert max(split[0].image.shape) <= 176
+    assert 8 <= np.median(split.counts) <= 16
+    assert 100 < split.counts.max() <= SERIES["synthetic_small"].most
+    assert max(split[0].image.shape) <= 288
 
 
 SPLITS = SERIES["synthetic"].splits

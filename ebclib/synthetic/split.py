@@ -34,7 +34,7 @@ SERIES = {
         most=1500,
     ),
     "synthetic_small": Series(
-        {"train": 128, "test": 48}, ((128, 160), (144, 144), (128, 176)), median=8, most=160
+        {"train": 128, "test": 48}, ((192, 256), (224, 224), (192, 288)), median=12, most=250
     ),
 }
 """The data sets that are drawn; the small one is for experiments of many short runs."""
