@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import pickle
 import time
-from random import Random
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
 
 from ebclib.synthetic import SERIES, SyntheticSplit, count_at, draw
-from ebclib.synthetic.ground import HEAD_M, Camera
-from ebclib.synthetic.people import Pen, person
+from ebclib.synthetic.ground import Camera
+from ebclib.synthetic.people import HEAD_SIZES, LOOKS, PAINTS, UPRIGHT, palettes, paste, person
 from ebclib.synthetic.scene import paint, plan
 
 
@@ -163,12 +161,8 @@ def test_a_split_refuses_what_is_wrong():
         SyntheticSplit("train", -1)
 
 
-def head_sizes(scene):
-    return np.array([one.unit for one in scene.crowd])
-
-
 def test_heads_are_of_many_sizes_and_larger_when_nearer(scenes):
-    sizes = np.concatenate([head_sizes(scene) for scene in scenes])
+    sizes = np.concatenate([scene.heads_px for scene in scenes])
     assert sizes.min() >= 4
     assert sizes.max() <= 60
     assert sizes.max() > 3 * sizes.min()
@@ -176,12 +170,12 @@ def test_heads_are_of_many_sizes_and_larger_when_nearer(scenes):
         if len(scene.points) >= 80:
             rows = scene.points[:, 1]
             upper, lower = rows < np.quantile(rows, 0.3), rows > np.quantile(rows, 0.7)
-            assert head_sizes(scene)[lower].mean() > head_sizes(scene)[upper].mean()
+            assert scene.heads_px[lower].mean() > scene.heads_px[upper].mean()
 
 
 def test_many_people_have_small_heads():
     scene = plan(np.random.default_rng(0), 1500, 448, 600)
-    assert np.median(head_sizes(scene)) <= 12
+    assert np.median(scene.heads_px) <= 12
 
 
 def test_people_are_drawn_where_the_points_are(scenes):
@@ -194,69 +188,57 @@ def test_people_are_drawn_where_the_points_are(scenes):
     assert np.concatenate(changed).mean() > 0.93
 
 
-class Numbered(Pen):
-    """Writes the figure's number, given as ``sun``, instead of colours."""
-
-    def _fill(self, *_):
-        return self.sun
-
-
 def test_most_heads_are_in_sight(scenes):
     seen = []
     for scene in scenes:
-        image = Image.new("I", (scene.camera.width, scene.camera.height))
-        numbers = {id(one): number for number, one in enumerate(scene.crowd, 1)}
-        for one in sorted(scene.crowd + scene.things, key=lambda one: one.depth):
-            place = one.x, one.y, one.unit, scene.camera.upright, numbers.get(id(one), 0)
-            one.shape(Numbered(ImageDraw.Draw(image), *place), Random(one.seed))
-        owner = np.asarray(image)
-        for number, one in enumerate(scene.crowd, 1):
-            reach = one.unit / 3
-            window = owner[max(int(one.y - reach), 0) : int(one.y + reach) + 1]
-            window = window[:, max(int(one.x - reach), 0) : int(one.x + reach) + 1]
-            seen.append((window == number).mean() > 0.5)
-    assert np.mean(seen) > 0.965
+        owner = np.full((scene.camera.height, scene.camera.width), -1)
+        for number in np.argsort([figure.depth for figure in scene.crowd]):
+            figure = scene.crowd[number]
+            alone = np.zeros((3, *owner.shape), np.float32)
+            white = np.full((PAINTS, 3), 255, np.float32)
+            paste(alone, figure.sprite, figure.left, figure.top, white, 0.0)
+            owner[alone[0] > 60] = number
+        for number, ((x, y), size) in enumerate(zip(scene.points, scene.heads_px, strict=True)):
+            reach = size / 3
+            window = owner[max(int(y - reach), 0) : int(y + reach) + 1]
+            seen.append((window[:, max(int(x - reach), 0) : int(x + reach) + 1] == number).any())
+    assert np.mean(seen) > 0.97
 
 
-def test_who_stands_in_front_hides_who_stands_behind(scenes):
-    scene = scenes[1]
-    one, other = scene.crowd[0], scene.crowd[0]._replace(seed=1)
-    near, far = (one._replace(depth=one.depth + k) for k in (1, 0))
-    images = [paint(scene._replace(crowd=crowd)) for crowd in ([near, other], [other, near])]
-    np.testing.assert_array_equal(*images)
-    behind = paint(scene._replace(crowd=[far, other._replace(depth=far.depth + 1)]))
-    assert not np.array_equal(images[0], behind)
-
-
-@pytest.mark.parametrize("upright", [1.0, 0.75, 0.5])
-def test_the_point_of_a_person_is_the_centre_of_the_head(upright):
-    for seed in range(40):
-        image = Image.new("RGB", (200, 400), "white")
-        person(Pen(ImageDraw.Draw(image), 100.0, 100.0, 40.0, upright), Random(seed))
-        drawn = np.asarray(image).min(axis=2) < 255
-        assert drawn[100, 100]
-        assert abs(drawn[:, 100].argmax() - 80) <= 1  # its top is half a unit above the centre
-        right, left = (~drawn[100, 100:]).argmax(), (~drawn[100, 100::-1]).argmax()
-        if max(right, left) < 28:  # no lifted arm beside it
-            assert abs(right - left) <= 2  # a face that looks aside is a little wider there
-            assert min(right, left) >= 17
+def test_the_origin_of_a_person_is_the_centre_of_the_head():
+    palette = np.zeros((PAINTS, 3), np.float32)
+    for look in range(LOOKS):
+        for view in range(len(UPRIGHT)):
+            sprite = person(look, view, len(HEAD_SIZES) - 1)
+            mirrored = person(look, view, len(HEAD_SIZES) - 1, mirrored=True)
+            assert mirrored.x == pytest.approx(sprite.size[1] - sprite.x)
+            canvas = np.full((3, 1, 1), 255, np.float32)
+            paste(canvas, sprite, -int(sprite.x), -int(sprite.y), palette, 0.0)
+            assert canvas.max() < 1  # covered, and the palette is black
 
 
 def test_round_things_are_not_people():
     split = [plan(np.random.default_rng(seed), 0, 448, 600) for seed in range(12)]
-    assert sum(len(scene.things) for scene in split) > 20
+    assert sum(len(scene.clutter) for scene in split) > 20
     assert all(len(scene.points) == len(scene.crowd) == 0 for scene in split)
 
 
+def test_palettes_are_colours():
+    colours = palettes(np.random.default_rng(0), 50, uniform=0.5)
+    assert colours.shape == (50, PAINTS, 3)
+    assert colours.dtype == np.float32
+    assert colours.min() >= 0
+    assert colours.max() <= 255
+
+
 def test_camera():
-    camera = Camera(height=500, width=400, horizon=0.0, slope=0.08, first=100.0)
+    camera = Camera.between(500, 400, 100.0, 8.0, 40.0)
+    assert camera.head_px(100.0) == pytest.approx(8)
+    assert camera.head_px(500.0) == pytest.approx(40)
+    assert camera.horizon == pytest.approx(0)
     rows = np.linspace(100, 500, 7)
-    np.testing.assert_allclose(camera.head_px(rows), 0.08 * rows)
-    np.testing.assert_allclose(camera.metre_px(camera.feet(rows)) * HEAD_M, camera.head_px(rows))
+    np.testing.assert_allclose(camera.head_row(camera.feet(rows)), rows)
     assert 0.4 < camera.upright < 1
-    drawn = camera.rows(np.random.default_rng(0), 1000, 2.0)
-    assert drawn.min() >= 100 and drawn.max() <= 500
-    assert np.median(drawn) < 300  # afar there are more people to a row
 
 
 def test_drawing_is_quick():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import NormalDist
 
@@ -13,7 +14,7 @@ import numpy as np
 from ebclib.config import one_of
 from ebclib.data.images import Decoded
 from ebclib.data.splits import ReadSplit, Sample
-from ebclib.synthetic.scene import Scene, paint, plan
+from ebclib.synthetic.scene import paint, plan
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,6 @@ SERIES = {
 }
 """The data sets that are drawn; the small one is for experiments of many short runs."""
 
-_FILES = sorted(Path(__file__).parent.glob("*.py"))
-_CODE = hashlib.sha256(b"".join(file.read_bytes() for file in _FILES)).hexdigest()[:16]
 _SPLITS = ("train", "val", "test")
 _EMPTY, _SPREAD = 0.04, 1.15
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -59,13 +58,21 @@ def count_at(quantile: float, series: str = "synthetic") -> int:
     return min(max(round(people), 1), kind.most)
 
 
-def _plan(rng: np.random.Generator, series: str, count: int | None, *sides: int | None) -> Scene:
-    """A scene of a series; what is None, and sides that are not given, are drawn."""
+def _drawn(
+    rng: np.random.Generator,
+    series: str,
+    name: str | None = None,
+    count: int | None = None,
+    height: int | None = None,
+    width: int | None = None,
+) -> Sample:
+    """An image of a series; what is None is drawn."""
     sizes = SERIES[series].sizes
-    quantile, usual = float(rng.random()), sizes[rng.integers(len(sizes))]
-    turned = usual[:: -1 if rng.random() < 0.3 else 1]
-    height, width = (int(a or b) for a, b in zip(sides or turned, turned, strict=True))
-    return plan(rng, count_at(quantile, series) if count is None else int(count), height, width)
+    quantile, sides = float(rng.random()), sizes[rng.integers(len(sizes))]
+    tall = sides[:: -1 if rng.random() < 0.3 else 1]
+    count = count_at(quantile, series) if count is None else int(count)
+    scene = plan(rng, count, int(height or tall[0]), int(width or tall[1]))
+    return Sample(paint(scene), scene.points, name or f"drawn_{scene.seed:010d}")
 
 
 def draw(
@@ -91,8 +98,7 @@ def draw(
             raise ValueError(
                 f"{what} is {value!r}; give a whole number of {least} or more, or None."
             )
-    scene = _plan(np.random.default_rng(rng), "synthetic", count, height, width)
-    return Sample(paint(scene), scene.points, f"drawn_{scene.seed:010d}")
+    return _drawn(np.random.default_rng(rng), "synthetic", None, count, height, width)
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ class DrawnEntry:
 
     def stamp(self) -> str:
         """The same until the code changes."""
-        return f"{self.series} {_CODE}"
+        return f"{self.series} {_code()}"
 
     def size(self) -> tuple[int, int]:
         """(H, W) of the largest image that is drawn: they are known only once they are."""
@@ -114,10 +120,15 @@ class DrawnEntry:
 
     def read(self) -> tuple[Decoded, np.ndarray, str]:
         """The image, drawn, its points, and its pixels' hex digest."""
-        scene = _plan(np.random.default_rng(self.key), self.series, self.count)
-        image = paint(scene)
-        digest = hashlib.sha256(image.tobytes()).hexdigest()
-        return Decoded(image, image.shape[:2], 1, False), scene.points, digest
+        sample = _drawn(np.random.default_rng(self.key), self.series, self.name, self.count)
+        image = Decoded(sample.image, sample.image.shape[:2], 1, False)
+        return image, sample.points, hashlib.sha256(sample.image.tobytes()).hexdigest()
+
+
+@cache
+def _code() -> str:
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
 class SyntheticSplit(ReadSplit):
