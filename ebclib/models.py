@@ -279,7 +279,8 @@ class BlockwiseModel(nn.Module):
         ``image`` is uint8 (B, 3, H, W), or float in [0, 1]; RGB, any H and W. Gives float32
         (B, N, ⌈H/r⌉, ⌈W/r⌉), rounded down without ``pads``; N = 1 with the regression head.
         """
-        h, w = ((side + self.block_size_px - 1) // self.block_size_px for side in image.shape[-2:])
+        r = self.block_size_px  # rounded up without a negative number, which ONNX divides otherwise
+        h, w = ((side + r - 1) // r for side in image.shape[-2:])
         features = self.encoder(self._normalised(image))  # (B, C, H/stride, W/stride)
         features = self.decoder(features)
         return self.head(features, self.feature_px / self.block_size_px)[..., :h, :w]
